@@ -1,0 +1,130 @@
+"""The model directory: its description, its checkpoints, and opening what it holds."""
+
+import dataclasses
+import json
+import posixpath
+
+import tensorflow.compat.v1 as tf
+
+import aocr
+from aocr import legacy
+from aocr.charset import FULL_ASCII, Charset
+from aocr.config import IMAGE_HEIGHT, ModelConfig, flags_of
+from aocr.errors import UserError, usage_error
+from aocr.files import read_bytes, write_text
+from aocr.graph import preprocess
+from aocr.model import Model
+
+DESCRIPTION_NAME = "model.json"
+FORMAT_VERSION = 1
+CHECKPOINT_PREFIX = "model.ckpt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a model directory says of its weights."""
+
+    config: ModelConfig
+    charset: Charset
+
+    def to_json(self):
+        """The content of the description file."""
+        return json.dumps({
+            "format_version": FORMAT_VERSION,
+            "aocr_version": aocr.__version__,
+            "model": dataclasses.asdict(self.config),
+            "charset": list(self.charset.characters),
+            "preprocessing": {"version": preprocess.VERSION, "height": IMAGE_HEIGHT,
+                              "canvas_width": self.config.canvas_width, "channels": self.config.channels},
+        }, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, content, path):
+        """From a description file's content. UserError, naming `path`, if it is not of this version or broken."""
+        try:
+            values = json.loads(content)
+            version = values["format_version"]
+            if version != FORMAT_VERSION or values["preprocessing"]["version"] != preprocess.VERSION:
+                raise UserError(f"{path}: format {version}, preprocessing {values['preprocessing']['version']}; this "
+                                f"aocr {aocr.__version__} reads format {FORMAT_VERSION}, preprocessing "
+                                f"{preprocess.VERSION}. Use aocr {values['aocr_version']}")
+            return cls(ModelConfig(**values["model"]), Charset(values["charset"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: broken description ({error!r}); restore it from a copy") from None
+
+
+def read_description(model_dir):
+    """The Description in a model directory, None if there is none. UserError if it cannot be read."""
+    path = posixpath.join(model_dir, DESCRIPTION_NAME)
+    if not tf.io.gfile.exists(path):
+        return None
+    try:
+        return Description.from_json(read_bytes(path).decode(), path)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: broken description ({error}); restore it from a copy") from None
+
+
+def write_description(model_dir, description):
+    """Writes the description, complete at once."""
+    write_text(posixpath.join(model_dir, DESCRIPTION_NAME), description.to_json())
+
+
+def latest_checkpoint(model_dir):
+    """Path of the newest checkpoint, without suffix; None if the directory holds none."""
+    return tf.train.latest_checkpoint(model_dir)
+
+
+def forget_checkpoints(model_dir):
+    """Makes the directory's checkpoints unknown to later commands. The files stay, until new ones replace them."""
+    state = posixpath.join(model_dir, "checkpoint")
+    if tf.io.gfile.exists(state):
+        tf.io.gfile.remove(state)
+
+
+def check_flags(description, given, full_ascii, model_dir):
+    """Raises UserError, naming both values, if a given model flag contradicts the stored model."""
+    for field in dataclasses.fields(ModelConfig):
+        stored = getattr(description.config, field.name)
+        if field.name in given and given[field.name] != stored:
+            raise usage_error(f"{flags_of(field)[0]} is {given[field.name]}, but the model in {model_dir} has {stored}; "
+                              "leave the flag out")
+    if full_ascii and description.charset != Charset(FULL_ASCII):
+        raise usage_error(f"--full-ascii asks for {len(FULL_ASCII)} characters, but the model in {model_dir} has "
+                          f"{description.charset.summary()}; leave the flag out")
+
+
+def restore(model, checkpoint):
+    """Weights into a model. UserError if the files are broken or do not fit it."""
+    try:
+        model.restore(checkpoint)
+    except (tf.errors.OpError, ValueError) as error:
+        cause = str(getattr(error, "message", error)).strip().splitlines()[0]
+        raise UserError(f"{checkpoint}: cannot be restored: {cause}; use another checkpoint or model directory") from None
+
+
+def open_model(model_dir, given, full_ascii, *, batches=None, session_config=None):
+    """The trained model in a directory, ready to read.
+
+    Args:
+      model_dir: path.
+      given: dict of ModelConfig fields that the user set; full_ascii: bool. They must not contradict the description;
+        for a directory that the original wrote, which has none, they are all that is known.
+      batches: function config -> the `batches` argument of Model, or None.
+      session_config: tf.ConfigProto.
+
+    Returns: Model with its weights restored. UserError if there is none.
+    """
+    checkpoint = latest_checkpoint(model_dir)
+    if not checkpoint:
+        raise UserError(f"{model_dir}: no checkpoint there; train one with `aocr train` or name another --model-dir")
+    description = read_description(model_dir)
+    if description:
+        check_flags(description, given, full_ascii, model_dir)
+        kind, config, charset = Model, description.config, description.charset
+    elif legacy.is_original(checkpoint):
+        kind, config, charset = legacy.OriginalModel, *legacy.settings(checkpoint, given, full_ascii)
+    else:
+        raise UserError(f"{model_dir}: no {DESCRIPTION_NAME} beside the checkpoint; restore it from a copy")
+    model = kind(config, charset, batches=batches and batches(config), session_config=session_config)
+    restore(model, checkpoint)
+    return model

@@ -1,0 +1,125 @@
+"""The `aocr` program: parses the command line, sets up the log, runs one command, turns errors into exit codes."""
+
+import argparse
+import logging
+import os
+import sys
+
+import aocr
+from aocr.commands import dataset, export, predict, test, train
+from aocr.commands.flags import add_options
+from aocr.config import CommonConfig, PlaceConfig
+from aocr.errors import UserError
+
+COMMANDS = (dataset, train, test, predict, export)
+
+EXIT_CODES = """\
+exit codes: 0 done; 1 an error in data, files or the environment; 2 an error in the command line;
+130, 143 ended by SIGINT, SIGTERM (train saves first)"""
+
+log = logging.getLogger(__name__)
+
+
+def build_parser():
+    """The parser of the whole command line. What is not given is not in the namespace."""
+    parser = argparse.ArgumentParser(
+        prog="aocr", description=aocr.__doc__, epilog=EXIT_CODES, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"aocr {aocr.__version__}")
+    add_options(parser, CommonConfig)
+    # Job services put --job-dir where they like: before the command, or last.
+    add_options(parser, PlaceConfig)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        name = command.__name__.rpartition(".")[2]
+        subparser = subparsers.add_parser(
+            name, help=command.HELP, description=command.__doc__, epilog=EXIT_CODES, allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter)
+        command.add_arguments(subparser)
+        add_options(subparser, CommonConfig)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv=None):
+    """Runs the program with these arguments (default: the process's own). Returns the exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        with _logging(vars(args)):
+            return _run(args)
+    except UserError as error:  # the log file itself
+        print(f"aocr: error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _run(args):
+    try:
+        return args.run(args)
+    except UserError as error:
+        log.error("%s", error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        log.error("interrupted")
+        return 130
+    except BrokenPipeError:
+        return _closed_pipe()
+    except Exception:
+        log.exception("aocr %s: this is a fault of the program, not of yours; please report it with these lines",
+                      aocr.__version__)
+        return 1
+
+
+def _closed_pipe():
+    """Whoever read our output is gone (`aocr predict ... | head -1`): no error, and nothing more to flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+class _logging:
+    """Sends our log to stderr and to the log file while a block runs."""
+
+    def __init__(self, given):
+        self._path, self._explicit = given.get("log_path", CommonConfig.log_path), "log_path" in given
+
+    def __enter__(self):
+        self._logger = logging.getLogger("aocr")
+        self._handlers = [logging.StreamHandler(sys.stderr)]
+        self._handlers[0].setFormatter(_Formatter())
+        problem = None
+        if self._path:
+            try:
+                file = logging.FileHandler(self._path, encoding="utf-8")
+            except OSError as error:
+                problem = f"--log-path {self._path}: cannot be written: {error.strerror or error}"
+                if self._explicit:
+                    raise UserError(f"{problem}; name a local file, or '' for none") from None
+            else:
+                file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+                self._handlers.append(file)
+        for handler in self._handlers:
+            self._logger.addHandler(handler)
+        self._before = self._logger.level, self._logger.propagate
+        self._logger.setLevel(logging.INFO)
+        self._logger.propagate = False
+        if problem:
+            log.warning("%s; going on without a log file", problem)
+
+    def __exit__(self, *_):
+        for handler in self._handlers:
+            self._logger.removeHandler(handler)
+            handler.close()
+        self._logger.level, self._logger.propagate = self._before
+
+
+class _Formatter(logging.Formatter):
+    """For the terminal: time and message; what is worse than information says so first."""
+
+    def __init__(self):
+        super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
+        self._severe = logging.Formatter("aocr: %(levelname)s: %(message)s")
+
+    def format(self, record):
+        if record.levelno < logging.WARNING:
+            return super().format(record)
+        record.levelname = record.levelname.lower()
+        return self._severe.format(record)

@@ -1,0 +1,36 @@
+"""Export a trained model for serving, as a SavedModel or a frozen graph.
+
+The SavedModel has the tag `serve` and the signature `serving_default`: `input` (encoded images) -> `output` (texts)
+and `probability`, in the shape of the input. With --model-version N it is written to DIR/N, where TensorFlow Serving
+finds it by itself.
+"""
+
+from aocr.commands.flags import add_model_options, add_options, collect
+from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
+from aocr.config import ExportConfig, PlaceConfig
+
+HELP = "export a model for serving"
+
+
+def add_arguments(parser):
+    """The command's arguments."""
+    parser.add_argument("directory", metavar="DIR", nargs="?", default="exported",
+                        help="directory to write (default: %(default)s)")
+    add_options(parser, PlaceConfig)
+    add_options(parser, ExportConfig)
+    add_model_options(parser, ExportConfig)
+
+
+def run(args):
+    """Runs the command; returns the exit code."""
+    place, given, full_ascii = model_arguments(args)
+    config = collect(args, ExportConfig)
+    quiet_tensorflow()
+    from aocr import export
+    from aocr.checkpoint import open_model
+
+    target = export.target_of(args.directory, config)
+    with open_model(place.model_dir, given, full_ascii, session_config=session_config(place.gpu_id)) as model:
+        export.export(model, target, config)
+    print(f"exported: {target}")
+    return 0

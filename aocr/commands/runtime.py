@@ -1,0 +1,72 @@
+"""What every command that runs TensorFlow sets up before importing it."""
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+
+from aocr.commands.flags import collect, given, warn_without_effect
+from aocr.config import ModelConfig, PlaceConfig
+from aocr.errors import UserError, usage_error
+
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+
+def quiet_tensorflow():
+    """Imports TensorFlow without its chatter on stderr, unless TF_CPP_MIN_LOG_LEVEL is set.
+
+    While it is imported, it writes straight to the file descriptor, whatever that variable says (the reports of a
+    missing GPU among it), so stderr is put aside; it comes back, with what was said, if the import fails.
+    """
+    if LOG_LEVEL not in os.environ and "tensorflow" not in sys.modules:
+        os.environ[LOG_LEVEL] = "3"
+        with _stderr_aside():
+            import tensorflow  # noqa: F401
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _stderr_aside():
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as aside:
+        kept = os.dup(2)
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def session_config(gpu_id):
+    """tf.ConfigProto for one GPU, whose memory is taken as needed; negative: the CPU.
+
+    UserError if there are GPUs, but not this one. Without any GPU the CPU is used.
+    """
+    import tensorflow.compat.v1 as tf
+
+    if gpu_id < 0:
+        return tf.ConfigProto(device_count={"GPU": 0})
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    if gpus and gpu_id >= gpus:
+        raise usage_error(f"--gpu-id is {gpu_id}, but the GPUs here are 0 to {gpus - 1}; negative means the CPU")
+    config = tf.ConfigProto()
+    config.gpu_options.allow_growth = True
+    if gpus:
+        config.gpu_options.visible_device_list = str(gpu_id)
+    return config
+
+
+def model_arguments(args):
+    """(PlaceConfig, dict of the ModelConfig fields that were given, bool --full-ascii), each checked."""
+    place = collect(args, PlaceConfig)
+    if not place.model_dir:
+        raise UserError("--model-dir is empty; name a directory", exit_code=2)
+    collect(args, ModelConfig)
+    warn_without_effect(args)
+    return place, given(args, ModelConfig), getattr(args, "full_ascii", False)

@@ -1,0 +1,29 @@
+"""Test a trained model on a dataset.
+
+Each sample's line goes to the log; the figures of the whole set go to standard output, one `name: value` a line.
+"""
+
+from aocr.commands.flags import add_model_options, add_options, collect
+from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
+from aocr.config import PlaceConfig, TestConfig
+
+HELP = "test a model on a dataset"
+
+
+def add_arguments(parser):
+    """The command's arguments."""
+    parser.add_argument("dataset", metavar="DATASET", help="dataset that `aocr dataset` made")
+    add_options(parser, PlaceConfig)
+    add_options(parser, TestConfig, "testing")
+    add_model_options(parser, TestConfig)
+
+
+def run(args):
+    """Runs the command; returns the exit code."""
+    place, given, full_ascii = model_arguments(args)
+    config = collect(args, TestConfig)
+    quiet_tensorflow()
+    from aocr.testing import test
+
+    test(args.dataset, place.model_dir, given, full_ascii, config, session_config(place.gpu_id))
+    return 0

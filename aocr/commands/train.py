@@ -1,0 +1,30 @@
+"""Train a model on a dataset.
+
+Writes checkpoints, TensorBoard events and a description of the model to --model-dir, and goes on from the newest
+checkpoint there. The size of the canvas, the longest label and the alphabet are fitted to the data where no flag
+limits them. SIGINT and SIGTERM save before they end the run.
+"""
+
+from aocr.commands.flags import add_model_options, add_options, collect
+from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
+from aocr.config import PlaceConfig, TrainConfig
+
+HELP = "train a model on a dataset"
+
+
+def add_arguments(parser):
+    """The command's arguments."""
+    parser.add_argument("dataset", metavar="DATASET", help="dataset that `aocr dataset` made")
+    add_options(parser, PlaceConfig)
+    add_options(parser, TrainConfig, "training")
+    add_model_options(parser, TrainConfig)
+
+
+def run(args):
+    """Runs the command; returns the exit code."""
+    place, given, full_ascii = model_arguments(args)
+    config = collect(args, TrainConfig)
+    quiet_tensorflow()
+    from aocr.training import train
+
+    return train(args.dataset, place.model_dir, given, full_ascii, config, session_config(place.gpu_id))

@@ -1,0 +1,152 @@
+"""What a run can be told: each option with its default, meaning and limits, stated once.
+
+The command line is generated from these classes (`commands/flags.py`), so a default stands nowhere else.
+"""
+
+import dataclasses
+import math
+
+IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
+WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived from data
+
+
+def option(default, help, flags=None, least=None, most=None, above=None, choices=None, negated=False):
+    """A dataclass field that is also a command line option.
+
+    `flags`: its names (default: the field's name with dashes). `negated`: a switch that turns a True default off.
+    `least`, `most`, `above`: limits, checked when the class is made.
+    """
+    metadata = dict(help=help, flags=flags, least=least, most=most, above=above, choices=choices, negated=negated)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def flags_of(field):
+    """The command line names of a dataclass field, the first one being its main name."""
+    return field.metadata["flags"] or ("--" + field.name.replace("_", "-"),)
+
+
+class Options:
+    """Base of the option classes: checks the limits that the fields declare."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, limits = getattr(self, field.name), field.metadata
+            if value is None:
+                continue
+            name = flags_of(field)[0]
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}; give a finite number")
+            if limits["least"] is not None and value < limits["least"]:
+                raise ValueError(f"{name} is {value}; the least is {limits['least']}")
+            if limits["most"] is not None and value > limits["most"]:
+                raise ValueError(f"{name} is {value}; the most is {limits['most']}")
+            if limits["above"] is not None and value <= limits["above"]:
+                raise ValueError(f"{name} is {value}; give a number above {limits['above']}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(Options):
+    """What the weights mean: stored beside them, and fixed for the life of a model directory."""
+
+    max_width: int = option(160, "width of the widest image, at a height of --max-height", least=1)
+    max_height: int = option(60, "height that --max-width is meant for; the canvas is "
+                                 "ceil(max_width / max_height * 32) pixels wide and 32 high", least=1)
+    max_prediction: int = option(8, "length of the longest label, in characters", least=1, most=1000)
+    color: bool = option(False, "read images in three channels instead of grey")
+    use_gru: bool = option(False, "GRU cells instead of LSTM, in the encoder and the decoder")
+    attn_num_layers: int = option(2, "layers of the decoder", least=1, most=16)
+    attn_num_hidden: int = option(128, "units of each decoder layer; the encoder has --attn-num-layers times as many "
+                                       "in each direction", least=1, most=4096)
+    target_embedding_size: int = option(10, "size of the character embedding", least=1, most=4096)
+
+    @property
+    def canvas_width(self):
+        """Width in pixels, at height 32, beyond which an image is squeezed."""
+        return -(-self.max_width * IMAGE_HEIGHT // self.max_height)
+
+    @property
+    def channels(self):
+        """Channels of the network's input: 1 or 3."""
+        return 3 if self.color else 1
+
+    @property
+    def image_bytes(self):
+        """Memory that a prepared image of the canvas' size takes, as float32."""
+        return 4 * IMAGE_HEIGHT * self.canvas_width * self.channels
+
+    @property
+    def encoder_units(self):
+        """Units of the encoder in each direction."""
+        return self.attn_num_layers * self.attn_num_hidden
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Options):
+    """How weights are trained; not part of the model."""
+
+    batch_size: int = option(65, "images in a training batch", least=1)
+    num_epoch: int = option(1000, "times that this run goes through the data", least=1)
+    max_steps: int = option(None, "end this run after so many steps", least=1)
+    steps_per_checkpoint: int = option(100, "steps between two checkpoints", least=1)
+    log_step: int = option(10, "steps between two log lines and TensorBoard points", least=1)
+    resume: bool = option(True, "start afresh, even if the model directory holds a checkpoint",
+                          flags=("--no-resume",), negated=True)
+    seed: int = option(0, "seed of the initial weights, the order of the samples and the dropout", least=0)
+    initial_learning_rate: float = option(1.0, "learning rate of AdaDelta", least=0.0)
+    max_gradient_norm: float = option(5.0, "global norm that gradients are clipped to", above=0.0)
+    gradient_clipping: bool = option(True, "leave gradients unclipped", flags=("--no-gradient-clipping",),
+                                     negated=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class TestConfig(Options):
+    """How a model is tested."""
+
+    batch_size: int = option(64, "images read at once", least=1)
+    distance: bool = option(True, "accuracy counts exact matches instead of 1 - edit distance / length",
+                            flags=("--no-distance",), negated=True)
+    visualize: bool = option(False, "write attention pictures of every sample below --output-dir")
+    output_dir: str = option("out", "directory of the attention pictures")
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictConfig(Options):
+    """How files are read by a model."""
+
+    batch_size: int = option(16, "images read at once; what is waiting on standard input is never held back",
+                            least=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig(Options):
+    """How a model leaves the house."""
+
+    format: str = option("savedmodel", "what to write", choices=("savedmodel", "frozengraph"))
+    force: bool = option(False, "replace what the target directory holds")
+    model_version: int = option(None, "write the SavedModel to DIR/N, complete at once, as TensorFlow Serving "
+                                      "wants it", least=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetConfig(Options):
+    """How annotations become a dataset."""
+
+    log_step: int = option(500, "log every N-th record", least=1)
+    force_uppercase: bool = option(True, "keep the case of the labels", flags=("--no-force-uppercase",), negated=True)
+    save_filename: bool = option(False, "store each image's path in the dataset (feature `comment`)")
+
+
+@dataclasses.dataclass(frozen=True)
+class CommonConfig(Options):
+    """What every command can be told."""
+
+    log_path: str = option("aocr.log", "file that the log is appended to; '' for none")
+
+
+@dataclasses.dataclass(frozen=True)
+class PlaceConfig(Options):
+    """Where a model lives and what it runs on."""
+
+    model_dir: str = option("./checkpoints", "directory of the model, its checkpoints and TensorBoard events",
+                            flags=("--model-dir", "--job-dir"))
+    gpu_id: int = option(0, "GPU to use; negative for the CPU")

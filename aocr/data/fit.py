@@ -1,0 +1,58 @@
+"""Model options that the user leaves open are fitted to the data; those that are given are limits."""
+
+from aocr.charset import FULL_ASCII, Charset, charset_for
+from aocr.config import IMAGE_HEIGHT, WIDEST_CANVAS, ModelConfig
+from aocr.errors import UserError
+
+LISTED = 10  # breaches that an error lists
+
+
+def fit_config(scan, given):
+    """The options of a new model.
+
+    Args: scan: data.records.Scan; given: dict of the ModelConfig fields that the user set.
+    Returns: (ModelConfig, list of str: what was widened and why).
+    """
+    config = ModelConfig(**given)
+    fitted, told = dict(given), []
+    wanted = min(scan.widest_image, WIDEST_CANVAS)
+    if "max_width" not in given and wanted > config.canvas_width:
+        fitted["max_width"] = (wanted - 1) * config.max_height // IMAGE_HEIGHT + 1
+        told.append(f"--max-width {fitted['max_width']} instead of {config.max_width} "
+                    f"(the widest image is {scan.widest_image} pixels at height {IMAGE_HEIGHT})")
+    if "max_prediction" not in given and scan.longest_label > config.max_prediction:
+        fitted["max_prediction"] = scan.longest_label
+        told.append(f"--max-prediction {scan.longest_label} instead of {config.max_prediction} (the longest label)")
+    return ModelConfig(**fitted), told
+
+
+def fit_charset(scan, full_ascii):
+    """The charset of a new model: (Charset, list of str: what was widened and why)."""
+    if full_ascii:
+        return Charset(FULL_ASCII), []
+    charset = charset_for(scan.characters)
+    default = charset_for(())
+    if charset == default:
+        return charset, []
+    added = "".join(c for c in charset.characters if c not in default)
+    return charset, [f"{len(added)} characters beyond 0-9 and A-Z ({added})"]
+
+
+def check_labels(scan, config, charset, remedy):
+    """Raises UserError, listing labels and records, if some label cannot be written with this charset and length.
+
+    `remedy`: what the user can do about it, a clause.
+    """
+    breaches = []
+    for character in sorted(c for c in scan.characters if c not in charset):
+        seen = scan.characters[character]
+        breaches.append(f"character {character!r} (U+{ord(character):04X}) is not in the alphabet of "
+                        f"{len(charset.characters)}: {seen.count} labels, the first is {seen.label!r} "
+                        f"(record {seen.record})")
+    for length in sorted(n for n in scan.lengths if n > config.max_prediction):
+        seen = scan.lengths[length]
+        breaches.append(f"{length} characters are more than --max-prediction {config.max_prediction}: {seen.count} "
+                        f"labels, the first is {seen.label!r} (record {seen.record})")
+    if breaches:
+        more = f"; and {len(breaches) - LISTED} more" if len(breaches) > LISTED else ""
+        raise UserError(f"{scan.path}: {'; '.join(breaches[:LISTED])}{more}. {remedy}")

@@ -1,0 +1,138 @@
+"""Datasets: TFRecords of `tf.train.Example` with the features `image`, `label` and, by choice, `comment`."""
+
+import collections
+import dataclasses
+
+import tensorflow.compat.v1 as tf
+
+from aocr.errors import UserError
+
+ERRORS_IN_FILE = (tf.errors.DataLossError, tf.errors.OutOfRangeError)
+
+
+def to_example(image, label, comment=None):
+    """One record. image: bytes, an encoded image file; label, comment: str. Returns tf.train.Example."""
+    features = {"image": image, "label": label.encode()}
+    if comment is not None:
+        features["comment"] = comment.encode()
+    return tf.train.Example(features=tf.train.Features(feature={
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in features.items()}))
+
+
+def parse_example(serialized):
+    """Inside a graph: a serialized record -> dict of string tensors `image`, `label`, `comment` ('' if absent)."""
+    return tf.io.parse_single_example(serialized, {
+        "image": tf.io.FixedLenFeature([], tf.string),
+        "label": tf.io.FixedLenFeature([], tf.string),
+        "comment": tf.io.FixedLenFeature([], tf.string, default_value=""),
+    })
+
+
+@dataclasses.dataclass
+class Seen:
+    """How often something was seen in a dataset, and where first."""
+
+    count: int
+    record: int  # number of the first record, from 0
+    label: str  # that record's label
+
+
+@dataclasses.dataclass
+class Scan:
+    """What a look through a whole dataset finds; as large as its variety, not as its length."""
+
+    path: str
+    records: int = 0
+    unreadable: dict = dataclasses.field(default_factory=dict)  # record number -> reason
+    characters: dict = dataclasses.field(default_factory=dict)  # character -> Seen
+    lengths: dict = dataclasses.field(default_factory=dict)  # label length -> Seen
+    widths: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # at height 32 -> images
+
+    @property
+    def usable(self):
+        """Number of records whose image and label can be read."""
+        return self.records - len(self.unreadable)
+
+    @property
+    def longest_label(self):
+        """Characters of the longest label; 0 without labels."""
+        return max(self.lengths, default=0)
+
+    @property
+    def widest_image(self):
+        """Pixels at height 32 of the widest image; 0 without images."""
+        return max(self.widths, default=0)
+
+    def wider_than(self, canvas_width):
+        """Number of images that a canvas squeezes."""
+        return sum(count for width, count in self.widths.items() if width > canvas_width)
+
+
+def scan(path, scaled_width, progress=lambda items: items):
+    """Reads a dataset once: every label, and every image as training decodes it.
+
+    Args:
+      path: the dataset, any path that tf.io.gfile reads.
+      scaled_width: function (width, height) -> width at height 32, on Python integers.
+      progress: wraps the iteration over the records, for a progress bar.
+
+    Returns: Scan.
+    Raises: UserError if the file is missing, no dataset, or broken.
+    """
+    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+        raise UserError(f"{path}: no such dataset; make one with `aocr dataset ANNOTATIONS {path}`")
+    found = Scan(path)
+    for label, size in progress(_labels_and_sizes(path, found)):
+        number, found.records = found.records, found.records + 1
+        if size is None:
+            found.unreadable[number] = "the image cannot be decoded"
+            continue
+        try:
+            label = label.decode()
+        except UnicodeDecodeError as error:
+            found.unreadable[number] = f"the label is not UTF-8: byte 0x{label[error.start]:02x} at {error.start}"
+            continue
+        found.widths[max(1, scaled_width(int(size[1]), int(size[0])))] += 1
+        _count(found.lengths, len(label), number, label)
+        for character in set(label):
+            _count(found.characters, character, number, label)
+    if not found.records:
+        raise UserError(f"{path}: the dataset is empty; make one with `aocr dataset`")
+    return found
+
+
+def _count(table, key, number, label):
+    if key in table:
+        table[key].count += 1
+    else:
+        table[key] = Seen(1, number, label)
+
+
+def _labels_and_sizes(path, found):
+    """Yields (label bytes, [height, width] or None if the image cannot be decoded) of each record, in order."""
+
+    def look(serialized):
+        record = parse_example(serialized)
+        pixels = tf.io.decode_image(record["image"], channels=0, expand_animations=False)
+        return record["label"], tf.shape(pixels)[:2]
+
+    def label_only(serialized):
+        return parse_example(serialized)["label"]
+
+    serialized = tf.data.TFRecordDataset(path)
+    sizes = iter(serialized.map(look, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
+    while True:
+        try:
+            label, size = next(sizes)
+            yield label.numpy(), size.numpy()
+        except StopIteration:
+            return
+        except tf.errors.InvalidArgumentError:
+            try:  # is it the image, or the record?
+                yield next(iter(serialized.skip(found.records).take(1).map(label_only))).numpy(), None
+            except tf.errors.InvalidArgumentError:
+                raise UserError(f"{path}: record {found.records} has no features `image` and `label`, each of one "
+                                "bytes value; make the dataset with `aocr dataset`") from None
+        except ERRORS_IN_FILE as error:
+            raise UserError(f"{path}: broken after {found.records} records ({error.message}); it is no TFRecord file, "
+                            "or an incomplete one: make it again with `aocr dataset`") from None

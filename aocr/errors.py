@@ -1,0 +1,17 @@
+"""The one exception for what a user can mend."""
+
+
+class UserError(Exception):
+    """A mistake or a missing thing that the user can mend: told in one line, never as a traceback.
+
+    `exit_code` is what the program ends with: 1 for data, files and environment, 2 for flags.
+    """
+
+    def __init__(self, message, exit_code=1):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def usage_error(message):
+    """A UserError about the command line (exit code 2)."""
+    return UserError(message, exit_code=2)

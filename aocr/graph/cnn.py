@@ -1,0 +1,71 @@
+"""The sliding CNN: a picture becomes one feature vector for every four columns of pixels."""
+
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from aocr.graph.layers import batch_norm, conv
+
+FEATURES = 512
+
+
+class Features(NamedTuple):
+    """Output of the CNN."""
+
+    values: tf.Tensor  # [N, S, 512] float32 >= 0, 0 beyond an image's own length
+    lengths: tf.Tensor  # [N] int32: steps of each image, ceil(width / 4)
+    moments: list  # Moments of each batch norm layer in this batch
+
+
+def width_mask(widths, width):
+    """1 where an image is and 0 in its padding: widths [N], W -> float32 [N, 1, W, 1]."""
+    return tf.sequence_mask(widths, width, tf.float32)[:, tf.newaxis, :, tf.newaxis]
+
+
+def sliding_cnn(images, widths, *, is_training):
+    """The convolutions. What an image gives does not depend on the padding to its right.
+
+    The padding is 0 after every layer, as SAME convolution has it beyond the edge of an image that is alone, and
+    values are >= 0 where a pool window reaches into it.
+
+    Args:
+      images: float32 [N, 32, W, C], 0 beyond each image's width.
+      widths: int32 [N], 1 <= width <= W.
+      is_training: bool; batch norm by this batch's moments.
+
+    Returns: Features, S = ceil(W / 4).
+    """
+    moments = []
+
+    def convolve(x, name, filters, size, mask, normalise=False):
+        with tf.variable_scope(name):
+            x = conv(x, filters, size)
+            if normalise:
+                x, of_batch = batch_norm(x, mask, is_training)
+                moments.append(of_batch)
+            return tf.nn.relu(x) * mask
+
+    with tf.variable_scope("cnn"):
+        mask = width_mask(widths, tf.shape(images)[2])
+        x = convolve(images, "conv1", 64, 3, mask)
+        x = _pool(x, 2)  # [N, 16, W/2, 64]
+        widths = (widths + 1) // 2
+        mask = width_mask(widths, tf.shape(x)[2])
+        x = convolve(x, "conv2", 128, 3, mask)
+        x = _pool(x, 2)  # [N, 8, S, 128]
+        widths = (widths + 1) // 2
+        mask = width_mask(widths, tf.shape(x)[2])
+        x = convolve(x, "conv3", 256, 3, mask, normalise=True)
+        x = convolve(x, "conv4", 256, 3, mask)
+        x = _pool(x, 1)  # [N, 4, S, 256]
+        x = convolve(x, "conv5", 512, 3, mask, normalise=True)
+        x = convolve(x, "conv6", 512, 3, mask)
+        x = _pool(x, 1)  # [N, 2, S, 512]
+        x = convolve(x, "conv7", FEATURES, 2, mask, normalise=True)
+        x = _pool(x, 1)  # [N, 1, S, 512]
+        return Features(tf.squeeze(x, 1, name="features"), tf.identity(widths, "lengths"), moments)
+
+
+def _pool(x, across):
+    """Max pooling that halves the height, and divides the width by `across`."""
+    return tf.nn.max_pool2d(x, ksize=[2, across], strides=[2, across], padding="SAME")

@@ -1,0 +1,107 @@
+"""The attention decoder: one loop, teacher forced or greedy."""
+
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from aocr.charset import EOS_ID, GO_ID
+from aocr.graph.encoder import FORGET_BIAS, hand_over
+from aocr.graph.layers import GRUCell, Linear, LSTMCell, variable
+
+MASKED_SCORE = -1e9  # a score whose softmax is exactly 0
+
+
+class DecoderOutput(NamedTuple):
+    """What the decoder wrote, step by step."""
+
+    logits: tf.Tensor  # [N, T, V] float32
+    attention: tf.Tensor  # [N, T, S] float32, each step's sum is 1
+    ids: tf.Tensor  # [N, T] int32, the most likely character of each step
+
+
+class AttentionDecoder:
+    """Stacked recurrent layers that look at the memory through additive attention (Bahdanau, arXiv 1409.0473).
+
+    A step reads the previous character and the previous context, updates the layers, asks the memory with all layers'
+    states, and writes logits from the top layer and the new context. The variables are made once, here; `decode` can
+    be called several times.
+    """
+
+    def __init__(self, encoded, *, vocabulary, layers, units, embedding_size, use_gru):
+        """`encoded`: EncoderOutput; `vocabulary`: V, ids of the charset; the rest as in ModelConfig."""
+        self._encoded = encoded
+        depth = encoded.memory.shape[2]
+        with tf.variable_scope("decoder"):
+            self._initial = hand_over(encoded, layers=layers, units=units)
+            self._embedding = variable("embedding", [vocabulary, embedding_size])
+            self._input = Linear("input", embedding_size + depth, units)
+            if use_gru:
+                self._cells = [GRUCell(f"layer{k}", units, units) for k in range(layers)]
+            else:
+                self._cells = [LSTMCell(f"layer{k}", units, units, FORGET_BIAS) for k in range(layers)]
+            states_size = layers * units * len(self._cells[0].state._fields)
+            with tf.variable_scope("attention"):
+                self._query = Linear("query", states_size, depth)
+                self._v = variable("v", [depth, 1])
+                memory_kernel = variable("memory", [depth, depth])
+                self._keys = tf.einsum("nsd,de->nse", encoded.memory, memory_kernel)  # [N, S, depth]
+                inside = tf.sequence_mask(encoded.lengths, tf.shape(encoded.memory)[1], tf.float32)
+                self._floor = (1.0 - inside) * MASKED_SCORE  # [N, S]
+            self._output = Linear("output", units + depth, vocabulary)
+
+    def decode(self, steps, teacher=None):
+        """Writes characters.
+
+        Args:
+          steps: int32 [] or int, the most steps, T.
+          teacher: int32 [N, T], the character before each step (GO first): teacher forcing. None: greedy, each step
+            reads what the one before wrote, and the loop ends when every image has written EOS.
+
+        Returns: DecoderOutput; T is `steps`, or fewer where a greedy loop ended.
+        """
+        count = tf.shape(self._encoded.memory)[0]
+        depth, vocabulary = self._encoded.memory.shape[2], self._output.bias.shape[0]
+
+        def unfinished(t, previous, ended, *_):
+            return tf.logical_and(t < steps, tf.logical_not(tf.reduce_all(ended)))
+
+        def step(t, previous, ended, context, states, logits, attention):
+            if teacher is not None:
+                previous = teacher[:, t]
+            step_logits, weights, context, states = self._step(previous, context, states)
+            previous = tf.argmax(step_logits, axis=1, output_type=tf.int32)
+            if teacher is None:
+                ended = tf.logical_or(ended, tf.equal(previous, EOS_ID))
+            return (t + 1, previous, ended, context, states,
+                    logits.write(t, step_logits), attention.write(t, weights))
+
+        def empty(size):
+            return tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=[None, size],
+                                  clear_after_read=False)
+
+        with tf.name_scope("decode"):
+            # No image, no step: `ended` of nothing would end a teacher-forced loop as well, which is right.
+            start = (0, tf.fill([count], GO_ID), tf.zeros([count], tf.bool), tf.zeros([count, depth]), self._initial,
+                     empty(vocabulary), empty(None))
+            *_, logits, attention = tf.while_loop(unfinished, step, start)
+            logits = tf.transpose(logits.stack(), [1, 0, 2])  # [N, T, V]
+            attention = tf.transpose(attention.stack(), [1, 0, 2])  # [N, T, S]
+            return DecoderOutput(logits, attention, tf.argmax(logits, axis=2, output_type=tf.int32))
+
+    def _step(self, previous, context, states):
+        """[N] ids, [N, depth], states -> logits [N, V], attention [N, S], context [N, depth], states."""
+        x = self._input(tf.concat([tf.gather(self._embedding, previous), context], 1))  # [N, U]
+        new_states = []
+        for cell, state in zip(self._cells, states):
+            state = cell(x, state)
+            new_states.append(state)
+            x = state.hidden
+        weights = self._attend(tf.concat([part for state in new_states for part in state], 1))  # [N, S]
+        context = tf.einsum("ns,nsd->nd", weights, self._encoded.memory)
+        return self._output(tf.concat([x, context], 1)), weights, context, new_states
+
+    def _attend(self, query):
+        """Softmax over S of v . tanh(keys + W query), nothing beyond an image's length: [N, Q] -> [N, S]."""
+        mixed = tf.tanh(self._keys + self._query(query)[:, tf.newaxis, :])  # [N, S, depth]
+        scores = tf.squeeze(tf.einsum("nsd,dk->nsk", mixed, self._v), 2)  # [N, S]
+        return tf.nn.softmax(scores + self._floor)

@@ -1,0 +1,84 @@
+"""The encoder: a bidirectional recurrent layer over the features, and what it hands to the decoder."""
+
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from aocr.graph.layers import GRUCell, GRUState, Linear, LSTMCell, LSTMState, run_gru, run_lstm
+
+FORGET_BIAS = 1.0  # Jozefowicz et al. 2015, "An empirical exploration of recurrent network architectures"
+
+
+class EncoderOutput(NamedTuple):
+    """What the decoder attends to and starts from."""
+
+    memory: tf.Tensor  # [N, S, 2U] float32, 0 beyond an image's own length
+    lengths: tf.Tensor  # [N] int32
+    forward: NamedTuple  # LSTMState or GRUState of [N, U]: after the last step of the image
+    backward: NamedTuple  # the same of the other direction: after its first step
+
+
+def bidirectional_encoder(features, lengths, *, units, use_gru):
+    """Reads the features in both directions, each image over its own length only.
+
+    Args:
+      features: float32 [N, S, F]. lengths: int32 [N], 1 <= length <= S.
+      units: int, U, of each direction.
+      use_gru: bool, GRU instead of LSTM.
+
+    Returns: EncoderOutput.
+    """
+    with tf.variable_scope("encoder"):
+        size = features.shape[2]
+        states = {}
+        for direction in ("forward", "backward"):
+            reverse = direction == "backward"
+            x = _reverse(features, lengths) if reverse else features
+            x = tf.transpose(x, [1, 0, 2])  # [S, N, F]
+            if use_gru:
+                steps = run_gru(GRUCell(direction, size, units), x)
+            else:
+                steps = run_lstm(LSTMCell(direction, size, units, FORGET_BIAS), x)
+            states[direction] = type(steps)(*(tf.transpose(part, [1, 0, 2]) for part in steps))  # [N, S, U]
+        last = {direction: _at_last_step(state, lengths) for direction, state in states.items()}
+        backward = _reverse(states["backward"].hidden, lengths)
+        memory = tf.concat([states["forward"].hidden, backward], 2)  # [N, S, 2U]
+        memory *= tf.sequence_mask(lengths, tf.shape(features)[1], tf.float32)[:, :, tf.newaxis]
+        return EncoderOutput(tf.identity(memory, "memory"), lengths, last["forward"], last["backward"])
+
+
+def hand_over(encoded, *, layers, units):
+    """The decoder's initial state from the final states of both directions.
+
+    A learned projection of [forward, backward], one for the hidden states and one for the cells, cut into layers.
+
+    Args: encoded: EncoderOutput; layers, units: ints, of the decoder.
+    Returns: list of `layers` states of [N, units], LSTMState or GRUState as the encoder's.
+    Raises: ValueError if the two directions' states are not of one kind and size.
+    """
+    forward, backward = encoded.forward, encoded.backward
+    if type(forward) is not type(backward):
+        raise ValueError(f"the encoder's directions end in {type(forward).__name__} and {type(backward).__name__}")
+    parts = {}
+    with tf.variable_scope("hand_over"):
+        for name in forward._fields:
+            ends = getattr(forward, name), getattr(backward, name)
+            sizes = [end.shape[1] for end in ends]
+            if sizes[0] is None or sizes[0] != sizes[1]:
+                raise ValueError(f"the encoder's final {name} states have sizes {sizes}: not one known size")
+            projected = Linear(name, sum(sizes), layers * units)(tf.concat(ends, 1))  # [N, layers * units]
+            if name == "hidden":
+                projected = tf.tanh(projected)  # the range that a hidden state has
+            parts[name] = tf.split(projected, layers, axis=1)
+    kind = LSTMState if "cell" in parts else GRUState
+    return [kind(**{name: values[k] for name, values in parts.items()}) for k in range(layers)]
+
+
+def _reverse(x, lengths):
+    """Reverses each image's own steps and leaves its padding where it is: [N, S, F] -> [N, S, F]."""
+    return tf.reverse_sequence(x, lengths, seq_axis=1, batch_axis=0)
+
+
+def _at_last_step(state, lengths):
+    """Each image's state after its last own step: parts [N, S, U] -> [N, U]."""
+    return type(state)(*(tf.gather(part, lengths - 1, axis=1, batch_dims=1) for part in state))

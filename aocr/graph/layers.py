@@ -1,0 +1,147 @@
+"""Building blocks: convolution, batch norm, linear layers, recurrent cells. Variables are made by `get_variable`."""
+
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+BATCH_NORM_EPSILON = 1e-3
+
+
+def variable(name, shape, initializer=None):
+    """A trainable float32 variable, Glorot-uniform unless an initializer is given."""
+    return tf.get_variable(name, shape, tf.float32, initializer or tf.glorot_uniform_initializer(), use_resource=True)
+
+
+class Linear:
+    """y = x W + b, the weights being made at once, so that it can be called inside a loop."""
+
+    def __init__(self, name, inputs, outputs):
+        with tf.variable_scope(name):
+            self.kernel = variable("kernel", [inputs, outputs])
+            self.bias = variable("bias", [outputs], tf.zeros_initializer())
+
+    def __call__(self, x):
+        """[N, inputs] -> [N, outputs]."""
+        return tf.matmul(x, self.kernel) + self.bias
+
+
+def conv(x, filters, size, name="kernel"):
+    """2-D convolution, SAME, stride 1, no bias: [N, H, W, C] -> [N, H, W, filters]."""
+    return tf.nn.conv2d(x, variable(name, [size, size, x.shape[3], filters]), strides=1, padding="SAME")
+
+
+class Moments(NamedTuple):
+    """What a batch says about the statistics of one batch norm layer, and where they are kept."""
+
+    mean: tf.Tensor  # [C]
+    variance: tf.Tensor  # [C]
+    population_mean: tf.Variable  # [C]
+    population_variance: tf.Variable  # [C]
+
+
+def batch_norm(x, mask, is_training):
+    """Batch normalisation (Ioffe and Szegedy, arXiv 1502.03167) over the positions that `mask` keeps.
+
+    Args:
+      x: float32 [N, H, W, C].
+      mask: float32 [N, 1, W, 1], 1 where an image is, 0 in its padding.
+      is_training: bool; normalise with this batch's moments, else with the population's.
+
+    Returns: (float32 [N, H, W, C], Moments of this batch).
+    """
+    channels = x.shape[3]
+    scale = variable("gamma", [channels], tf.ones_initializer())
+    offset = variable("beta", [channels], tf.zeros_initializer())
+    population_mean = tf.get_variable("population_mean", [channels], initializer=tf.zeros_initializer(),
+                                      trainable=False, use_resource=True)
+    population_variance = tf.get_variable("population_variance", [channels], initializer=tf.ones_initializer(),
+                                          trainable=False, use_resource=True)
+    mean, variance = population_mean, population_variance
+    if is_training:
+        count = tf.reduce_sum(mask) * tf.cast(tf.shape(x)[1], tf.float32)
+        mean = tf.reduce_sum(x * mask, [0, 1, 2]) / count
+        variance = tf.reduce_sum(tf.square(x - mean) * mask, [0, 1, 2]) / count
+    factor = scale * tf.rsqrt(variance + BATCH_NORM_EPSILON)
+    return x * factor + (offset - mean * factor), Moments(mean, variance, population_mean, population_variance)
+
+
+class LSTMState(NamedTuple):
+    """State of one LSTM layer."""
+
+    cell: tf.Tensor  # [N, U]
+    hidden: tf.Tensor  # [N, U]
+
+
+class GRUState(NamedTuple):
+    """State of one GRU layer."""
+
+    hidden: tf.Tensor  # [N, U]
+
+
+class LSTMCell:
+    """One LSTM layer (Hochreiter and Schmidhuber 1997): gates i, candidate j, f, o in one kernel, in this order.
+
+    The forget gate's bias starts at `forget_bias`; nothing is added to it later.
+    """
+
+    state = LSTMState
+
+    def __init__(self, name, inputs, units, forget_bias):
+        start = tf.constant_initializer([0.0] * 2 * units + [forget_bias] * units + [0.0] * units)
+        with tf.variable_scope(name):
+            self.units = units
+            self.kernel = variable("kernel", [inputs + units, 4 * units])
+            self.bias = variable("bias", [4 * units], start)
+
+    def __call__(self, x, state):
+        """One step: x [N, inputs], LSTMState -> LSTMState."""
+        gates = tf.matmul(tf.concat([x, state.hidden], 1), self.kernel) + self.bias  # [N, 4U]
+        i, j, f, o = tf.split(gates, 4, axis=1)
+        cell = tf.sigmoid(f) * state.cell + tf.sigmoid(i) * tf.tanh(j)
+        return LSTMState(cell, tf.sigmoid(o) * tf.tanh(cell))
+
+
+class GRUCell:
+    """One GRU layer (Cho et al., arXiv 1406.1078): gates reset and update in one kernel, the candidate in another."""
+
+    state = GRUState
+
+    def __init__(self, name, inputs, units):
+        with tf.variable_scope(name):
+            self.units = units
+            self.gates = Linear("gates", inputs + units, 2 * units)
+            self.candidate = Linear("candidate", inputs + units, units)
+
+    def __call__(self, x, state):
+        """One step: x [N, inputs], GRUState -> GRUState."""
+        reset, update = tf.split(tf.sigmoid(self.gates(tf.concat([x, state.hidden], 1))), 2, axis=1)
+        candidate = tf.tanh(self.candidate(tf.concat([x, reset * state.hidden], 1)))
+        return GRUState(update * state.hidden + (1.0 - update) * candidate)
+
+
+def run_lstm(cell, x):
+    """A whole sequence through an LSTM cell, from a zero state, in one fused op.
+
+    Args: cell: LSTMCell; x: float32 [S, N, inputs], time-major.
+    Returns: LSTMState of [S, N, U]: the state after each step.
+    """
+    zeros = tf.zeros([tf.shape(x)[1], cell.units])
+    peephole = tf.zeros([cell.units])
+    steps = tf.raw_ops.BlockLSTM(
+        seq_len_max=tf.cast(tf.shape(x)[0], tf.int64), x=x, cs_prev=zeros, h_prev=zeros, w=cell.kernel, b=cell.bias,
+        wci=peephole, wcf=peephole, wco=peephole, forget_bias=0.0, cell_clip=-1.0, use_peephole=False)
+    return LSTMState(steps.cs, steps.h)
+
+
+def run_gru(cell, x):
+    """A whole sequence through a GRU cell, from a zero state: [S, N, inputs] -> GRUState of [S, N, U]."""
+    length = tf.shape(x)[0]
+    zeros = tf.zeros([tf.shape(x)[1], cell.units])
+
+    def step(t, hidden, outputs):
+        hidden = cell(x[t], GRUState(hidden)).hidden
+        return t + 1, hidden, outputs.write(t, hidden)
+
+    outputs = tf.TensorArray(tf.float32, size=length, element_shape=[None, cell.units])
+    _, _, outputs = tf.while_loop(lambda t, *_: t < length, step, (0, zeros, outputs))
+    return GRUState(outputs.stack())

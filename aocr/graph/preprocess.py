@@ -1,0 +1,93 @@
+"""From encoded image files to what the network reads; training, testing and serving all come through here."""
+
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from aocr.config import IMAGE_HEIGHT
+
+VERSION = 1  # stored with a model; a change of the arithmetic below needs a new one
+GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma of red, green, blue
+
+
+class PreparedImage(NamedTuple):
+    """One image, ready for the network."""
+
+    pixels: tf.Tensor  # [H, w, C] float32 in [-1, 1)
+    width: tf.Tensor  # [] int32, w, 1 <= w <= canvas_width
+    squeezed: tf.Tensor  # [] bool: was it wider than the canvas
+
+
+class PreparedImages(NamedTuple):
+    """A batch of images, padded with 0 on the right to the widest of them."""
+
+    pixels: tf.Tensor  # [N, H, W, C] float32 in [-1, 1)
+    widths: tf.Tensor  # [N] int32
+
+
+def scaled_width(width, height):
+    """Width after scaling to height 32, rounded half up; may be 0. Works on Python integers and integer tensors."""
+    return (2 * width * IMAGE_HEIGHT + height) // (2 * height)
+
+
+def prepare_image(encoded, *, canvas_width, channels):
+    """Decodes one image, scales it to height 32 and at most `canvas_width` wide, and normalises it.
+
+    Args:
+      encoded: string [], an image file: PNG, JPEG, GIF (its first frame), BMP or WebP. Transparency becomes white.
+      canvas_width: int; an image that would be wider is squeezed horizontally to it.
+      channels: 1 (grey) or 3.
+
+    Returns: PreparedImage. InvalidArgumentError at run time if the bytes are no such image.
+    """
+    with tf.name_scope("prepare_image"):
+        pixels = tf.io.decode_image(encoded, channels=0, expand_animations=False)  # [h, w, 1..4] uint8
+        pixels.set_shape([None, None, None])
+        pixels = _to_channels(_on_white(tf.cast(pixels, tf.float32)), channels)  # [h, w, C]
+        height, width = tf.unstack(tf.shape(pixels)[:2])
+        natural = tf.maximum(scaled_width(width, height), 1)
+        width = tf.minimum(natural, canvas_width)
+        pixels = tf.compat.v2.image.resize(pixels, [IMAGE_HEIGHT, width], method="bicubic", antialias=True)  # [H, w, C]
+        pixels = (tf.clip_by_value(pixels, 0.0, 255.0) - 128.0) / 128.0
+        pixels.set_shape([IMAGE_HEIGHT, None, channels])
+        return PreparedImage(pixels, width, natural > canvas_width)
+
+
+def prepare_batch(encoded, prepare, *, canvas_width, channels):
+    """Prepares a batch of encoded images inside the graph.
+
+    Args:
+      encoded: string [N].
+      prepare: a function from encoded bytes to PreparedImage, such as `prepare_image` with its sizes bound.
+      canvas_width, channels: ints, as in `prepare_image`.
+
+    Returns: PreparedImages, W being the width of the widest image (1 if there is none).
+    """
+
+    def padded(image):
+        pixels, width, _ = prepare(image)
+        return tf.pad(pixels, [[0, 0], [0, canvas_width - width], [0, 0]]), width
+
+    with tf.name_scope("prepare_batch"):
+        spec = (tf.TensorSpec([IMAGE_HEIGHT, None, channels], tf.float32), tf.TensorSpec([], tf.int32))
+        pixels, widths = tf.map_fn(padded, encoded, fn_output_signature=spec)  # [N, H, canvas_width, C], [N]
+        pixels = pixels[:, :, :tf.maximum(tf.reduce_max(widths), 1)]  # [N, H, W, C]
+        pixels.set_shape([None, IMAGE_HEIGHT, None, channels])
+        return PreparedImages(pixels, widths)
+
+
+def _on_white(pixels):
+    """[h, w, 1..4], grey or RGB with or without alpha -> [h, w, 1 or 3], laid on white."""
+    with_alpha = 1 - tf.shape(pixels)[2] % 2
+    colors = tf.shape(pixels)[2] - with_alpha
+    alpha = tf.cond(with_alpha > 0, lambda: pixels[:, :, -1:] / 255.0, lambda: tf.ones_like(pixels[:, :, :1]))
+    return 255.0 + (pixels[:, :, :colors] - 255.0) * alpha
+
+
+def _to_channels(pixels, channels):
+    """[h, w, 1 or 3] -> [h, w, channels]."""
+    size = tf.shape(pixels)[:2]
+    pixels = tf.broadcast_to(pixels, tf.concat([size, [3]], 0))  # [h, w, 3]
+    if channels == 3:
+        return pixels
+    return tf.reduce_sum(pixels * tf.constant(GREY_WEIGHTS), axis=2, keepdims=True)  # [h, w, 1]

@@ -1,0 +1,181 @@
+"""Models that the original `aocr` trained (its TensorFlow 2 port): read, not trained on.
+
+Their weights are only right in the network that they were trained in, so it stands here as it was, with what is
+peculiar to it: images are padded to the canvas with black and never scaled up, nothing is masked, the decoder's layers
+share one set of weights and start from the front of the forward encoder's state, and `--use-gru` changes the decoder
+alone.
+"""
+
+import dataclasses
+
+import tensorflow.compat.v1 as tf
+
+from aocr.charset import FULL_ASCII, Charset, charset_for
+from aocr.config import IMAGE_HEIGHT, ModelConfig, flags_of
+from aocr.errors import usage_error
+from aocr.graph import layers
+from aocr.graph.decoder import AttentionDecoder
+from aocr.graph.encoder import EncoderOutput
+from aocr.graph.preprocess import PreparedImage
+from aocr.model import Model
+
+DECODER = "embedding_attention_decoder"
+EMBEDDING = f"{DECODER}/embedding"
+RECURRENT = f"{DECODER}/attention_decoder/multi_rnn_cell/cell_0"
+
+# name, filters, kernel size, batch norm, pool (height, width) after it
+CONVOLUTIONS = (
+    ("conv_conv1", 64, 3, False, (2, 2)),
+    ("conv_conv2", 128, 3, False, (2, 2)),
+    ("conv_conv3", 256, 3, True, None),
+    ("conv_conv4", 256, 3, False, (2, 1)),
+    ("conv_conv5", 512, 3, True, None),
+    ("conv_conv6", 512, 3, False, (2, 1)),
+    ("conv_conv7", 512, 2, True, (2, 1)),
+)
+
+
+def is_original(checkpoint):
+    """Did the original write this checkpoint (path without suffix)?"""
+    return EMBEDDING in _shapes(checkpoint)
+
+
+def settings(checkpoint, given, full_ascii):
+    """The model's options from the flags that it was trained with, as far as the checkpoint can confirm them.
+
+    Args: checkpoint: path without suffix; given: dict of ModelConfig fields; full_ascii: bool.
+    Returns: (ModelConfig, Charset). UserError naming both values if a flag contradicts the checkpoint.
+    """
+    shapes = _shapes(checkpoint)
+    config = ModelConfig(**given)
+    charset = Charset(FULL_ASCII) if full_ascii else charset_for(())
+    hidden = shapes[f"{DECODER}/attention_decoder/weights"][1]
+    actual = dict(
+        color=shapes["conv_conv1/W"][2] == 3,
+        use_gru=f"{RECURRENT}/gru_cell/gates/kernel" in shapes,
+        attn_num_hidden=hidden,
+        attn_num_layers=shapes["bidirectional_rnn/fw/basic_lstm_cell/bias"][0] // 4 // hidden,
+        target_embedding_size=shapes[EMBEDDING][1],
+    )
+    for field in dataclasses.fields(ModelConfig):
+        if field.name in actual and getattr(config, field.name) != actual[field.name]:
+            raise usage_error(f"{checkpoint}: trained with {flags_of(field)[0]} {actual[field.name]}, not "
+                              f"{getattr(config, field.name)}; this checkpoint of the original aocr wants the flags "
+                              "that it was trained with")
+    if shapes[EMBEDDING][0] != len(charset):
+        raise usage_error(f"{checkpoint}: trained with {shapes[EMBEDDING][0]} ids, not {len(charset)}; "
+                          f"{'leave out' if full_ascii else 'give'} --full-ascii")
+    return config, charset
+
+
+def _shapes(checkpoint):
+    return tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
+
+
+class OriginalModel(Model):
+    """A model of the original, reading as it did; its probability, too, ends with EOS here."""
+
+    def prepare_image(self, encoded):
+        """An encoded image (string []) as the original's network reads it: PreparedImage of the canvas' size."""
+        canvas = self.config.canvas_width
+        pixels = tf.io.decode_png(encoded, channels=self.config.channels)  # [h, w, C]; also JPEG, GIF
+        height, width = tf.unstack(tf.shape(pixels)[:2])
+        fitting = -(-width * IMAGE_HEIGHT // height)  # the width at height 32
+        squeezed = fitting > canvas
+        small = tf.logical_and(height <= IMAGE_HEIGHT, tf.logical_not(squeezed))
+        target = tf.cond(squeezed, lambda: [-(-canvas * IMAGE_HEIGHT // fitting), canvas],
+                         lambda: [IMAGE_HEIGHT, fitting])
+        pixels = tf.cond(small, lambda: tf.cast(pixels, tf.float32),
+                         lambda: tf.compat.v2.image.resize(pixels, target, method="bicubic"))
+        size = tf.shape(pixels)
+        pixels = tf.pad(pixels, [[0, IMAGE_HEIGHT - size[0]], [0, canvas - size[1]], [0, 0]])
+        pixels.set_shape([IMAGE_HEIGHT, canvas, self.config.channels])
+        return PreparedImage((pixels - 128.0) / 128.0, tf.constant(canvas), squeezed)
+
+    def drawn_width(self, width, height):
+        """Width in prepared pixels that an image of this size takes."""
+        fitting = -(-width * IMAGE_HEIGHT // height)
+        if fitting > self.config.canvas_width:
+            return self.config.canvas_width
+        return width if height <= IMAGE_HEIGHT else fitting
+
+    @property
+    def decoder_steps(self):
+        """The most steps of a greedy decoding."""
+        return self.config.max_prediction + 2
+
+    def _add_network(self):
+        """Sets `decoder` and `moments`. Needs `images`."""
+        self.moments = []
+        features = _features(self.images.pixels)  # [N, S, 512]
+        memory, forward = _encoder(features, self.config.encoder_units)
+        lengths = tf.fill([tf.shape(features)[0]], tf.shape(features)[1])  # nothing is masked
+        encoded = EncoderOutput(memory, lengths, forward, backward=None)
+        self.decoder = OriginalDecoder(encoded, self.config, len(self.charset))
+
+
+def _features(x):
+    """The convolutions: [N, H, W, C] -> [N, S, 512]."""
+    for name, filters, size, normalise, pool in CONVOLUTIONS:
+        with tf.variable_scope(name):
+            x = layers.conv(x, filters, size, name="W")
+            if normalise:
+                x = _batch_norm(x)
+            x = tf.nn.relu(x)
+        if pool:
+            x = tf.nn.max_pool2d(x, ksize=pool, strides=pool, padding="SAME")
+    return tf.squeeze(x, 1)
+
+
+def _batch_norm(x):
+    """Batch norm by the population's statistics, under the names of the original."""
+    with tf.variable_scope("batch_normalization"):
+        gamma, beta, mean, variance = (layers.variable(name, [x.shape[3]], tf.zeros_initializer())
+                                       for name in ("gamma", "beta", "moving_mean", "moving_variance"))
+    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, layers.BATCH_NORM_EPSILON)
+
+
+def _encoder(features, units):
+    """[N, S, 512] -> memory [N, S, 2U] and the forward direction's final LSTMState."""
+    x = tf.transpose(features, [1, 0, 2])  # [S, N, 512]
+    cells = [layers.LSTMCell(f"bidirectional_rnn/{direction}/basic_lstm_cell", features.shape[2], units, 0.0)
+             for direction in ("fw", "bw")]
+    forward = layers.run_lstm(cells[0], x)
+    backward = layers.run_lstm(cells[1], tf.reverse(x, [0]))
+    memory = tf.concat([forward.hidden, tf.reverse(backward.hidden, [0])], 2)  # [S, N, 2U]
+    return tf.transpose(memory, [1, 0, 2]), layers.LSTMState(forward.cell[-1], forward.hidden[-1])
+
+
+class OriginalDecoder(AttentionDecoder):
+    """The same steps as ours, with the original's variables, shared layers and start state."""
+
+    def __init__(self, encoded, config, vocabulary):
+        units, count, depth = config.attn_num_hidden, config.attn_num_layers, encoded.memory.shape[2]
+        self._encoded = encoded
+        with tf.variable_scope(DECODER):
+            self._embedding = layers.variable("embedding", [vocabulary, config.target_embedding_size])
+            with tf.variable_scope("attention_decoder"):
+                self._input = _Affine("", config.target_embedding_size + depth, units)
+                if config.use_gru:
+                    cell = layers.GRUCell("multi_rnn_cell/cell_0/gru_cell", units, units)
+                else:
+                    cell = layers.LSTMCell("multi_rnn_cell/cell_0/basic_lstm_cell", units, units, 0.0)
+                self._cells = [cell] * count
+                parts = len(cell.state._fields)
+                self._query = _Affine("Attention_0/", count * parts * units, depth)
+                kernel = layers.variable("AttnW_0", [1, 1, depth, depth])
+                self._v = tf.expand_dims(layers.variable("AttnV_0", [depth], tf.zeros_initializer()), 1)
+                self._output = _Affine("AttnOutputProjection/", units + depth, vocabulary)
+        self._keys = tf.einsum("nsd,de->nse", encoded.memory, kernel[0, 0])
+        self._floor = tf.zeros(tf.shape(encoded.memory)[:2])
+        start = tf.concat(encoded.forward, 1)  # cell, then hidden; the decoder takes what it needs from the front
+        pieces = [start[:, k * units:(k + 1) * units] for k in range(count * parts)]
+        self._initial = [cell.state(*pieces[k * parts:(k + 1) * parts]) for k in range(count)]
+
+
+class _Affine(layers.Linear):
+    """A linear layer under the original's names."""
+
+    def __init__(self, prefix, inputs, outputs):
+        self.kernel = layers.variable(prefix + "weights", [inputs, outputs])
+        self.bias = layers.variable(prefix + "biases", [outputs], tf.zeros_initializer())

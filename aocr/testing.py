@@ -1,0 +1,80 @@
+"""The test run: a model reads a dataset, and its figures are told."""
+
+import functools
+import heapq
+import logging
+import math
+import os
+import time
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from aocr.checkpoint import open_model
+from aocr.data import pipeline, records
+from aocr.evaluation.metrics import Totals, accuracy
+from aocr.evaluation.visualize import picture_size, write_sample
+from aocr.graph.preprocess import scaled_width
+
+log = logging.getLogger(__name__)
+
+
+def test(dataset, model_dir, given, full_ascii, config, session_config):
+    """Tests a model: lines a sample to the log, the figures to standard output, pictures below config.output_dir.
+
+    Args:
+      dataset, model_dir: paths. given: dict of the ModelConfig fields that the user set. full_ascii: bool.
+      config: TestConfig. session_config: tf.ConfigProto.
+
+    Raises: UserError if there is no such model or dataset, or a flag contradicts the model.
+    """
+    found = None
+
+    def batches(model_config):
+        nonlocal found
+        found = records.scan(dataset, scaled_width, functools.partial(tqdm, desc="scan", unit=" records", disable=None))
+        return functools.partial(_batches, dataset, config.batch_size, found.unreadable, model_config.image_bytes)
+
+    with open_model(model_dir, given, full_ascii, batches=batches, session_config=session_config) as model:
+        for number, reason in found.unreadable.items():
+            log.warning("%s: record %d is left out: %s", dataset, number, reason)
+        totals, started = Totals(use_distance=config.distance), time.monotonic()
+        bar = tqdm(desc="test", total=found.usable, unit=" images", disable=None)
+        with bar, logging_redirect_tqdm([logging.getLogger("aocr")]):
+            for reading in in_order(model.read(), found.unreadable):
+                _report(reading, totals, found.usable, config)
+                if config.visualize:
+                    name = f"{reading.number}-{os.path.basename(reading.comment) or 'record'}"
+                    write_sample(config.output_dir, name, reading.encoded, reading.text, reading.label,
+                                 reading.attention, model.drawn_width(*picture_size(reading.encoded)))
+                bar.update()
+        seconds = time.monotonic() - started
+    squeezed = found.wider_than(model.config.canvas_width)
+    log.info("%d images were wider than the canvas of %d and squeezed to it", squeezed, model.config.canvas_width)
+    print(f"samples: {totals.samples}\nskipped: {len(found.unreadable)}\nexact_match: {totals.exact_match:.6f}\n"
+          f"accuracy: {totals.accuracy:.6f}\ncer: {totals.cer:.6f}\nmean_probability: {totals.mean_probability:.6f}\n"
+          f"seconds: {seconds:.3f}\nimages_per_second: {totals.samples / seconds:.1f}")
+
+
+def _batches(dataset, batch_size, skip, image_bytes, prepare, to_sequences, shuffle_seed):
+    return pipeline.batches(dataset, batch_size=batch_size, skip=skip, image_bytes=image_bytes, prepare=prepare,
+                            to_sequences=to_sequences, shuffle_seed=shuffle_seed)
+
+
+def in_order(readings, skipped):
+    """Readings that come sorted by width in windows -> the same in the order of the records."""
+    waiting, due = [], 0
+    for reading in readings:
+        heapq.heappush(waiting, (reading.number, reading))
+        while due in skipped or (waiting and waiting[0][0] == due):
+            if due not in skipped:
+                yield heapq.heappop(waiting)[1]
+            due += 1
+
+
+def _report(reading, totals, samples, config):
+    totals.add(reading.text, reading.label, reading.probability)
+    exact = "correct" if reading.text == reading.label else f"{reading.text!r} instead of {reading.label!r}"
+    log.info("sample %d of %d (record %d): accuracy %.4f, so far %.4f, loss %.4f, perplexity %.3f, probability %.4f, "
+             "%s", totals.samples, samples, reading.number, accuracy(reading.text, reading.label, config.distance),
+             totals.accuracy, reading.loss, math.exp(min(reading.loss, 300.0)), reading.probability, exact)

@@ -1,0 +1,227 @@
+"""The training run: from a dataset to checkpoints in a model directory."""
+
+import collections
+import contextlib
+import functools
+import logging
+import math
+import posixpath
+import signal
+import time
+
+import tensorflow.compat.v1 as tf
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from aocr import checkpoint, legacy
+from aocr.checkpoint import Description
+from aocr.config import IMAGE_HEIGHT
+from aocr.data import fit, pipeline, records
+from aocr.errors import UserError
+from aocr.graph.preprocess import scaled_width
+from aocr.model import Model
+
+log = logging.getLogger(__name__)
+
+STATISTICS_IMAGES = 512  # that batch norm statistics are estimated from, at the least, before each checkpoint
+HURRIED_IMAGES = 130  # the same when a signal asks the run to end
+LISTED_RECORDS = 20  # in the message about a loss that is no number
+
+
+class Signals:
+    """Notes SIGINT and SIGTERM while a block runs; a second one ends the program at once, as without us."""
+
+    def __init__(self):
+        self.received = None
+
+    def __enter__(self):
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, _):
+        self.received = number
+        log.warning("%s: saving after this step", signal.Signals(number).name)
+        signal.signal(number, self._before[number])
+
+    @property
+    def exit_code(self):
+        """128 + the signal's number, 0 without one."""
+        return 128 + self.received if self.received else 0
+
+
+class RecentBatches:
+    """The newest batches' prepared images, as many batches as hold STATISTICS_IMAGES."""
+
+    def __init__(self):
+        self._batches = collections.deque()
+
+    def add(self, images):
+        """images: (pixels [N, H, W, C], widths [N])."""
+        self._batches.append(images)
+        while sum(len(widths) for _, widths in self._batches) - len(self._batches[0][1]) >= STATISTICS_IMAGES:
+            self._batches.popleft()
+
+    def newest(self, images):
+        """The newest batches that together hold at least so many images, or all."""
+        chosen, count = [], 0
+        for batch in reversed(self._batches):
+            if count >= images:
+                break
+            chosen.append(batch)
+            count += len(batch[1])
+        return chosen
+
+
+def prepare_run(dataset, model_dir, given, full_ascii, resume):
+    """Looks at the data and the model directory, and settles what is trained.
+
+    Returns: (records.Scan, Description, checkpoint to go on from or None). UserError if something does not fit.
+    """
+    newest = checkpoint.latest_checkpoint(model_dir) if resume else None
+    stored = checkpoint.read_description(model_dir) if newest else None
+    if newest and not stored:
+        kind = "the original aocr wrote" if legacy.is_original(newest) else "has no description"
+        raise UserError(f"{model_dir}: training cannot go on from a checkpoint that {kind}; name another --model-dir, "
+                        "or start afresh with --no-resume")
+    if stored:
+        checkpoint.check_flags(stored, given, full_ascii, model_dir)
+    scan = records.scan(dataset, scaled_width, functools.partial(tqdm, desc="scan", unit=" records", disable=None))
+    for number, reason in scan.unreadable.items():
+        log.warning("%s: record %d is left out: %s", dataset, number, reason)
+    log.info("%s: %d records, %d used, %d left out", dataset, scan.records, scan.usable, len(scan.unreadable))
+    if not scan.usable:
+        raise UserError(f"{dataset}: none of the {scan.records} records can be used; see the lines above")
+    if stored:
+        description = stored
+        remedy = f"The model in {model_dir} is fixed: mend the labels, or train a new one in another --model-dir"
+    else:
+        config, widened = fit.fit_config(scan, given)
+        charset, added = fit.fit_charset(scan, full_ascii)
+        if widened or added:
+            log.info("fitted to the data: %s", "; ".join(widened + added))
+        description = Description(config, charset)
+        remedy = "Mend the labels, or leave out --full-ascii and --max-prediction to fit them to the data"
+    fit.check_labels(scan, description.config, description.charset, remedy)
+    squeezed = scan.wider_than(description.config.canvas_width)
+    log.info("canvas %d x %d: %d images are squeezed to it; alphabet of %s", description.config.canvas_width,
+             IMAGE_HEIGHT, squeezed, description.charset.summary())
+    return scan, description, newest
+
+
+def train(dataset, model_dir, given, full_ascii, config, session_config):
+    """Trains a model until the epochs or steps are done, or a signal asks to end.
+
+    Args:
+      dataset, model_dir: paths. given: dict of the ModelConfig fields that the user set. full_ascii: bool.
+      config: TrainConfig. session_config: tf.ConfigProto.
+
+    Returns: the exit code, 0 or 128 + the signal's number. UserError as `prepare_run`, if the loss is no number, or
+      if a checkpoint cannot be written.
+    """
+    scan, description, newest = prepare_run(dataset, model_dir, given, full_ascii, config.resume)
+    tf.io.gfile.makedirs(model_dir)
+
+    def batches(prepare, to_sequences, shuffle_seed):
+        return pipeline.batches(dataset, batch_size=config.batch_size, skip=scan.unreadable,
+                                image_bytes=description.config.image_bytes, prepare=prepare,
+                                to_sequences=to_sequences, shuffle_seed=shuffle_seed)
+
+    with Model(description.config, description.charset, batches=batches, training=config,
+               session_config=session_config) as model:
+        if newest:
+            checkpoint.restore(model, newest)
+            log.info("going on from %s", newest)
+        else:
+            model.initialize()
+        return Run(model, model_dir, description, config, scan, fresh=not newest).go()
+
+
+class Run:
+    """The loop around a model's training steps: logs, events, checkpoints, the end."""
+
+    def __init__(self, model, model_dir, description, config, scan, *, fresh):
+        """`fresh`: whether the first checkpoint begins a new model in `model_dir`. The rest as in `train`."""
+        self._model, self._model_dir, self._description, self._config = model, model_dir, description, config
+        self._scan, self._fresh = scan, fresh
+        self._recent = RecentBatches()
+        self._saved_step = None
+        self._last = None  # TrainStep
+
+    def go(self):
+        """Trains; returns the exit code."""
+        config = self._config
+        first_step = self._model.step()
+        steps = config.num_epoch * math.ceil(self._scan.usable / config.batch_size)
+        steps = min(steps, config.max_steps or steps)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
+            signals = stack.enter_context(Signals())
+            events = stack.enter_context(self._model.event_writer(self._model_dir))
+            bar = stack.enter_context(tqdm(desc="train", total=steps, unit="step", disable=None))
+            started, images = time.monotonic(), 0
+            for step, batch in self._steps(steps, first_step):
+                self._last = step
+                self._check(step)
+                self._recent.add(batch)
+                images += len(step.numbers)
+                bar.update()
+                bar.set_postfix(loss=f"{step.loss:.3f}")
+                if step.step % config.log_step == 0:
+                    seconds = time.monotonic() - started
+                    log.info("step %d: loss %.4f, perplexity %.3f, gradient norm %.2f, %.1f images/s", step.step,
+                             step.loss, math.exp(min(step.loss, 300.0)), step.gradient_norm, images / seconds)
+                    events.add_summary(step.summary, step.step)
+                    started, images = time.monotonic(), 0
+                if signals.received:
+                    break
+                if step.step % config.steps_per_checkpoint == 0:
+                    self._save(STATISTICS_IMAGES)
+            self._save(HURRIED_IMAGES if signals.received else STATISTICS_IMAGES)
+        print(f"step: {self._last.step}\nloss: {self._last.loss:.6f}\nmodel: {self._model_dir}")
+        return signals.exit_code
+
+    def _steps(self, limit, first_step):
+        """The run's training steps, epoch after epoch: (TrainStep, images)."""
+        done = 0
+        for epoch in range(self._config.num_epoch):
+            samples = 0
+            for step, batch in self._model.train_epoch(self._config.seed + first_step + epoch):
+                samples += len(step.numbers)
+                done += 1
+                yield step, batch
+                if done == limit:
+                    return
+            if samples != self._scan.usable:
+                raise RuntimeError(f"an epoch gave {samples} of {self._scan.usable} samples")
+
+    def _check(self, step):
+        """Stops at a loss or gradient that is no number."""
+        if math.isfinite(step.loss) and math.isfinite(step.gradient_norm):
+            return
+        numbers = ", ".join(map(str, step.numbers[:LISTED_RECORDS]))
+        kept = f"checkpoint {self._saved_step}" if self._saved_step else "what was saved before this run"
+        raise UserError(f"the loss is {step.loss} and the gradient norm {step.gradient_norm} at step {step.step} "
+                        f"(learning rate {self._config.initial_learning_rate}; records {numbers}...); nothing is saved "
+                        f"beyond {kept}: lower --initial-learning-rate, or look at these records")
+
+    def _save(self, images):
+        """Writes a checkpoint with batch norm statistics from the newest `images` images, unless just done."""
+        if self._last is None or self._saved_step == self._last.step:
+            return
+        self._model.estimate_statistics(self._recent.newest(images))
+        try:
+            if self._fresh:
+                # In this order, whenever a run is killed, no checkpoint is described by another model's description.
+                checkpoint.forget_checkpoints(self._model_dir)
+                checkpoint.write_description(self._model_dir, self._description)
+                self._fresh = False
+            path = self._model.save(posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX))
+        except (tf.errors.OpError, OSError, SystemError) as error:
+            raise UserError(f"{self._model_dir}: the checkpoint of step {self._last.step} cannot be written: "
+                            f"{getattr(error, 'message', error)}; the one before it stays usable") from error
+        self._saved_step = self._last.step
+        log.info("checkpoint %s", path)
