@@ -13,7 +13,7 @@ from aocr.graph import losses, text
 from aocr.graph.cnn import sliding_cnn
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import bidirectional_encoder
-from aocr.graph.preprocess import PreparedImages, prepare_batch, prepare_image, scaled_width
+from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch, prepare_image, scaled_width
 
 DROPOUT_RATE = 0.5
 ADADELTA_RHO, ADADELTA_EPSILON = 0.95, 1e-8  # Zeiler, arXiv 1212.5701
@@ -110,9 +110,9 @@ class Model:
             self.images = PreparedImages(self.batch.pixels, self.batch.widths)
         else:
             self.encoded = tf.placeholder(tf.string, None, INPUT_NAME)
-            self.images = prepare_batch(
+            self.images = at_least_one(prepare_batch(
                 tf.reshape(self.encoded, [-1]), self.prepare_image,
-                canvas_width=self.config.canvas_width, channels=self.config.channels)
+                canvas_width=self.config.canvas_width, channels=self.config.channels))
 
     def _to_sequences(self, label):
         return text.teaching_sequences(text.text_to_ids(label, self.charset))
@@ -134,17 +134,18 @@ class Model:
     def _add_prediction(self):
         """Sets `reading` (greedy DecoderOutput), `prediction`, `probability`, shaped as the input. Needs `decoder`."""
         self.reading = self.decoder.decode(self.decoder_steps)
-        shape = tf.shape(self.encoded if self.encoded is not None else self.images.widths)
+        asked = self.encoded if self.encoded is not None else self.images.widths
+        shape, count = tf.shape(asked), tf.size(asked)
         prediction = text.ids_to_text(self.reading.ids, self.charset)  # [N]
         probability = losses.sequence_probability(self.reading.logits, self.reading.ids)  # [N]
-        self.prediction = tf.reshape(prediction, shape, name=PREDICTION_NAME)
-        self.probability = tf.reshape(probability, shape, name=PROBABILITY_NAME)
+        self.prediction = tf.reshape(prediction[:count], shape, name=PREDICTION_NAME)
+        self.probability = tf.reshape(probability[:count], shape, name=PROBABILITY_NAME)
 
     def _add_loss(self):
         """Sets `sample_losses` [N] and `loss`, both teacher forced. Needs `decoder` and `batch`."""
         taught = self.decoder.decode(tf.shape(self.batch.inputs)[1], teacher=self.batch.inputs)
         self.sample_losses = losses.sequence_loss(taught.logits, self.batch.targets, self.batch.weights)
-        self.loss = tf.reduce_mean(self.sample_losses, name="loss")
+        self.loss = tf.reduce_mean(self.sample_losses)
 
     def _add_train_op(self):
         """Sets `global_step`, `train_op` and `summary`. Needs `loss`."""

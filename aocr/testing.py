@@ -2,18 +2,20 @@
 
 import functools
 import heapq
+import io
 import logging
 import math
 import os
 import time
 
+from PIL import Image
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from aocr.checkpoint import open_model
 from aocr.data import pipeline, records
 from aocr.evaluation.metrics import Totals, accuracy
-from aocr.evaluation.visualize import picture_size, write_sample
+from aocr.evaluation.visualize import write_sample
 from aocr.graph.preprocess import scaled_width
 
 log = logging.getLogger(__name__)
@@ -44,9 +46,7 @@ def test(dataset, model_dir, given, full_ascii, config, session_config):
             for reading in in_order(model.read(), found.unreadable):
                 _report(reading, totals, found.usable, config)
                 if config.visualize:
-                    name = f"{reading.number}-{os.path.basename(reading.comment) or 'record'}"
-                    write_sample(config.output_dir, name, reading.encoded, reading.text, reading.label,
-                                 reading.attention, model.drawn_width(*picture_size(reading.encoded)))
+                    _draw(reading, model, config.output_dir)
                 bar.update()
         seconds = time.monotonic() - started
     squeezed = found.wider_than(model.config.canvas_width)
@@ -70,6 +70,13 @@ def in_order(readings, skipped):
             if due not in skipped:
                 yield heapq.heappop(waiting)[1]
             due += 1
+
+
+def _draw(reading, model, output_dir):
+    with Image.open(io.BytesIO(reading.encoded)) as image:
+        drawn_width = model.drawn_width(*image.size)
+    name = f"{reading.number}-{os.path.basename(reading.comment) or 'record'}"
+    write_sample(output_dir, name, reading.encoded, reading.text, reading.label, reading.attention, drawn_width)
 
 
 def _report(reading, totals, samples, config):

@@ -23,7 +23,7 @@ from aocr.model import Model
 
 log = logging.getLogger(__name__)
 
-STATISTICS_IMAGES = 512  # that batch norm statistics are estimated from, at the least, before each checkpoint
+STATISTICS_IMAGES = 512  # that batch norm statistics are estimated from, at the least (or all there are), before each checkpoint
 HURRIED_IMAGES = 130  # the same when a signal asks the run to end
 LISTED_RECORDS = 20  # in the message about a loss that is no number
 
@@ -54,15 +54,16 @@ class Signals:
 
 
 class RecentBatches:
-    """The newest batches' prepared images, as many batches as hold STATISTICS_IMAGES."""
+    """The newest batches' prepared images, as many batches as hold a number of images."""
 
-    def __init__(self):
+    def __init__(self, images):
+        self._images = images
         self._batches = collections.deque()
 
     def add(self, images):
         """images: (pixels [N, H, W, C], widths [N])."""
         self._batches.append(images)
-        while sum(len(widths) for _, widths in self._batches) - len(self._batches[0][1]) >= STATISTICS_IMAGES:
+        while sum(len(widths) for _, widths in self._batches) - len(self._batches[0][1]) >= self._images:
             self._batches.popleft()
 
     def newest(self, images):
@@ -147,7 +148,7 @@ class Run:
         """`fresh`: whether the first checkpoint begins a new model in `model_dir`. The rest as in `train`."""
         self._model, self._model_dir, self._description, self._config = model, model_dir, description, config
         self._scan, self._fresh = scan, fresh
-        self._recent = RecentBatches()
+        self._recent = RecentBatches(min(STATISTICS_IMAGES, scan.usable))
         self._saved_step = None
         self._last = None  # TrainStep
 

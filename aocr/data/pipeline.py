@@ -41,25 +41,28 @@ def batches(path, *, batch_size, skip, image_bytes, prepare, to_sequences, shuff
 
     Returns: tf.data.Dataset of Batch.
     """
+    plain = tf.autograph.experimental.do_not_convert  # nothing here needs it, and it takes seconds
     window = batch_size * max(1, min(WINDOW_BATCHES, WINDOW_BYTES // (image_bytes * batch_size)))
 
+    @plain
     def sample(number, serialized):
         record = parse_example(serialized)
         columns = tf.transpose(prepare(record["image"])[0], [1, 0, 2])  # [w, H, C]: the ragged axis first
         return (columns, *to_sequences(record["label"]), number, record["label"], record["comment"], record["image"])
 
+    @plain
     def cut(*window_parts):
         """A window's samples, sorted by width and cut into batches."""
         widths = window_parts[0].row_lengths()
         order = tf.argsort(widths, stable=True)
         starts = tf.data.Dataset.range(0, tf.size(order, out_type=tf.int64), batch_size)
-        return starts.map(lambda start: _to_batch(
-            *(tf.gather(part, order[start:start + batch_size]) for part in window_parts)))
+        return starts.map(plain(lambda start: _to_batch(
+            *(tf.gather(part, order[start:start + batch_size]) for part in window_parts))))
 
     samples = tf.data.TFRecordDataset(path).enumerate()
     if skip:
         left_out = tf.constant(np.array(sorted(skip), np.int64))
-        samples = samples.filter(lambda number, _: tf.reduce_all(tf.not_equal(number, left_out)))
+        samples = samples.filter(plain(lambda number, _: tf.reduce_all(tf.not_equal(number, left_out))))
     if shuffle_seed is not None:
         samples = samples.shuffle(SHUFFLE_RECORDS, seed=shuffle_seed)
     samples = samples.map(sample, num_parallel_calls=tf.data.AUTOTUNE)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from aocr.charset import EOS_ID, GO_ID
-from aocr.graph.encoder import FORGET_BIAS, hand_over
-from aocr.graph.layers import GRUCell, Linear, LSTMCell, variable
+from aocr.graph.encoder import hand_over
+from aocr.graph.layers import FORGET_BIAS, GRUCell, Linear, LSTMCell, variable
 
 MASKED_SCORE = -1e9  # a score whose softmax is exactly 0
 
@@ -80,7 +80,6 @@ class AttentionDecoder:
                                   clear_after_read=False)
 
         with tf.name_scope("decode"):
-            # No image, no step: `ended` of nothing would end a teacher-forced loop as well, which is right.
             start = (0, tf.fill([count], GO_ID), tf.zeros([count], tf.bool), tf.zeros([count, depth]), self._initial,
                      empty(vocabulary), empty(None))
             *_, logits, attention = tf.while_loop(unfinished, step, start)

@@ -4,9 +4,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.layers import GRUCell, GRUState, Linear, LSTMCell, LSTMState, run_gru, run_lstm
-
-FORGET_BIAS = 1.0  # Jozefowicz et al. 2015, "An empirical exploration of recurrent network architectures"
+from aocr.graph.layers import FORGET_BIAS, GRUCell, GRUState, Linear, LSTMCell, LSTMState, run_gru, run_lstm
 
 
 class EncoderOutput(NamedTuple):

@@ -5,11 +5,18 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 BATCH_NORM_EPSILON = 1e-3
+# Where the forget gates of a fresh LSTM start. With 1, four-digit captchas were read later, on both seeds tried: 11% and
+# 3% exact at step 125, against 91% and 88%.
+FORGET_BIAS = 0.0
 
 
 def variable(name, shape, initializer=None):
-    """A trainable float32 variable, Glorot-uniform unless an initializer is given."""
-    return tf.get_variable(name, shape, tf.float32, initializer or tf.glorot_uniform_initializer(), use_resource=True)
+    """The value of a trainable float32 variable, which starts Glorot-uniform unless an initializer is given.
+
+    It is read here, outside of any loop: freezing a graph fails on a variable that is gathered from inside one.
+    """
+    initializer = initializer or tf.glorot_uniform_initializer()
+    return tf.get_variable(name, shape, tf.float32, initializer, use_resource=True).read_value()
 
 
 class Linear:

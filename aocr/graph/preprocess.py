@@ -66,14 +66,22 @@ def prepare_batch(encoded, prepare, *, canvas_width, channels):
 
     def padded(image):
         pixels, width, _ = prepare(image)
-        return tf.pad(pixels, [[0, 0], [0, canvas_width - width], [0, 0]]), width
+        pixels = tf.pad(pixels, [[0, 0], [0, canvas_width - width], [0, 0]])
+        return tf.ensure_shape(pixels, [IMAGE_HEIGHT, canvas_width, channels]), width
 
     with tf.name_scope("prepare_batch"):
-        spec = (tf.TensorSpec([IMAGE_HEIGHT, None, channels], tf.float32), tf.TensorSpec([], tf.int32))
+        spec = (tf.TensorSpec([IMAGE_HEIGHT, canvas_width, channels], tf.float32), tf.TensorSpec([], tf.int32))
         pixels, widths = tf.map_fn(padded, encoded, fn_output_signature=spec)  # [N, H, canvas_width, C], [N]
         pixels = pixels[:, :, :tf.maximum(tf.reduce_max(widths), 1)]  # [N, H, W, C]
         pixels.set_shape([None, IMAGE_HEIGHT, None, channels])
         return PreparedImages(pixels, widths)
+
+
+def at_least_one(images):
+    """A blank image for an empty batch, since kernels (oneDNN's pooling among them) fail on no image at all."""
+    blank = 1 - tf.minimum(tf.size(images.widths), 1)
+    return PreparedImages(tf.pad(images.pixels, [[0, blank], [0, 0], [0, 0], [0, 0]]),
+                          tf.pad(images.widths, [[0, blank]], constant_values=1))
 
 
 def _on_white(pixels):

@@ -1,0 +1,73 @@
+"""Figures that say how well texts were read."""
+
+from distance import levenshtein
+
+
+def accuracy(text, label, use_distance):
+    """How right one reading is.
+
+    Args: text: str, what was read. label: str, what is there. use_distance: bool.
+    Returns: float in [0, 1]: 1 - edit distance / label length, not below 0; without `use_distance`, and for an empty
+      label, 1.0 if both are the same and 0.0 otherwise.
+    """
+    return _accuracy(levenshtein(text, label), len(label), use_distance)
+
+
+class Totals:
+    """Figures over all samples that were added; each float is 0.0 as long as there is none."""
+
+    def __init__(self, use_distance):
+        """`use_distance`: bool, as in `accuracy`."""
+        self._use_distance = use_distance
+        self._samples = self._exact = self._edits = self._characters = 0
+        self._accuracy = self._probability = 0.0
+
+    def add(self, text, label, probability):
+        """Adds one sample. text, label: str. probability: float, the model's own of `text`."""
+        edits = levenshtein(text, label)
+        self._samples += 1
+        self._exact += edits == 0
+        self._edits += edits
+        self._characters += len(label)
+        self._accuracy += _accuracy(edits, len(label), self._use_distance)
+        self._probability += probability
+
+    @property
+    def samples(self):
+        """How many samples were added."""
+        return self._samples
+
+    @property
+    def exact_match(self):
+        """Share of the samples that were read without a mistake, in [0, 1]."""
+        return self._mean(self._exact)
+
+    @property
+    def accuracy(self):
+        """Mean of the samples' `accuracy`, in [0, 1]."""
+        return self._mean(self._accuracy)
+
+    @property
+    def cer(self):
+        """Character error rate: all edits / all characters of the labels; above 1 if far too much is read.
+
+        If no label has a character it is 0.0 when nothing was read either, else 1.0.
+        """
+        if not self._characters:
+            return float(self._edits > 0)
+        return self._edits / self._characters
+
+    @property
+    def mean_probability(self):
+        """Mean of the probabilities."""
+        return self._mean(self._probability)
+
+    def _mean(self, total):
+        return total / self._samples if self._samples else 0.0
+
+
+def _accuracy(edits, length, use_distance):
+    """`accuracy` from the edit distance and the label's length."""
+    if not use_distance or not length:
+        return float(edits == 0)
+    return 1.0 - min(1.0, edits / length)

@@ -1,0 +1,135 @@
+"""Pictures of where the model looked while it read."""
+
+import contextlib
+import io
+import os
+import shutil
+import unicodedata
+
+import numpy as np
+from PIL import GifImagePlugin, Image
+
+STEP_WIDTH = 4  # columns of the prepared image that one step of the encoder covers
+
+LEAST_SIDE, LEAST_HEIGHT, MOST_SIDE = 320, 48, 1000  # pixels of a drawn picture: what a person can see at a glance
+DIMMED = 0.4  # brightness of what is not attended to
+GLOW = np.array([0.34, 0.2, 0.0], np.float32)  # RGB that attention adds to black, so that it shows on dark pictures
+FRAME_MILLISECONDS = 600
+
+UNSAFE = frozenset('/\\:?*"<>|')  # separators, and what Windows forbids
+RESERVED = frozenset(["CON", "PRN", "AUX", "NUL"] + [f"{port}{k}" for port in ("COM", "LPT") for k in range(10)])
+NAME_BYTES = 240  # file systems take 255; what is added while a directory is written needs a few
+
+
+def write_sample(output_dir, name, encoded, text, label, attention, drawn_width):
+    """Writes one sample's pictures and texts to `output_dir`/correct or incorrect/`safe_name(name)`.
+
+    A directory that is there already is replaced; the new one appears under its name only when it is complete.
+
+    Args:
+      output_dir: str, a local directory; made if missing.
+      name: str, the sample's name, unlike that of any other sample: a path or a record number, say.
+      encoded: bytes, an image file that the network can read.
+      text, label: str, what was read and what is there.
+      attention: float [steps, S], steps >= 1; each row sums to 1 over the image's columns, 4 to an entry.
+      drawn_width: int, width in pixels of the prepared image, at most 4 * S; entries beyond it are padding.
+
+    Returns: str, the directory. It holds image_0.jpg ... (one for each step), image.gif (all of them) and word.txt
+      (UTF-8, two lines: text, label).
+    Raises: OSError if something cannot be written, or Pillow cannot read the image.
+    """
+    picture = _picture(encoded)
+    weights = _column_weights(attention, drawn_width, picture.width)
+    directory = os.path.join(output_dir, "correct" if text == label else "incorrect", safe_name(name))
+    with _whole_directory(directory) as part, open(os.path.join(part, "image.gif"), "wb") as animation:
+        for step, frame in enumerate(_highlighted(picture, row) for row in weights):
+            frame.save(os.path.join(part, f"image_{step}.jpg"), quality=90)
+            animation.writelines(_gif_frame(frame, first=step == 0))
+        animation.write(b";")  # the end of a GIF
+        with open(os.path.join(part, "word.txt"), "w", encoding="utf-8", newline="\n") as file:
+            file.write(f"{text}\n{label}\n")
+    return directory
+
+
+def safe_name(name):
+    """A sample's name as the name of one directory, on any file system.
+
+    Args: name: str, anything.
+    Returns: str of 1 to 240 bytes in UTF-8, without separators, control characters and what Windows forbids (each
+      becomes `_`), and without dots and blanks at its ends. A long name loses its end.
+    """
+    safe = "".join("_" if c in UNSAFE or unicodedata.category(c) in ("Cc", "Cs") else c for c in name)
+    safe = safe.lstrip(". ").encode()[:NAME_BYTES - 1].decode(errors="ignore").rstrip(". ")
+    if not safe or safe.split(".")[0].rstrip().upper() in RESERVED:
+        return "_" + safe
+    return safe
+
+
+def picture_size(encoded):
+    """(width, height) in pixels of an image file, given as bytes. Raises OSError if Pillow cannot read it."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        return image.size
+
+
+def _picture(encoded):
+    """An image file as an RGB picture on white, of a size to look at. EXIF orientation is left alone."""
+    image = Image.open(io.BytesIO(encoded))
+    if image.format == "PNG" and image.mode != "P":
+        image.info.pop("transparency", None)  # the network knows transparent colours in palettes only
+    if image.mode.startswith("I"):  # 16 bits: Pillow would clip them to 8
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image = image.convert("RGBA").resize(_drawn_size(*image.size), Image.Resampling.BICUBIC)
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _drawn_size(width, height):
+    """Size of a picture as it is drawn, in the aspect of the image."""
+    longer = max(width, height)
+    scale = min(max(1.0, LEAST_SIDE / longer, LEAST_HEIGHT / height), MOST_SIDE / longer)
+    return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def _column_weights(attention, drawn_width, width):
+    """Attention [steps, S] -> float32 [steps, width] in [0, 1]: of each pixel column, the largest of a step being 1."""
+    entries = -(-drawn_width // STEP_WIDTH)
+    rows = Image.fromarray(np.ascontiguousarray(attention[:, :entries], np.float32))
+    box = (0, 0, drawn_width / STEP_WIDTH, rows.height)  # the last entry may be cut
+    weights = np.asarray(rows.resize((width, rows.height), Image.Resampling.BILINEAR, box))
+    return weights / np.maximum(weights.max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def _highlighted(picture, weights):
+    """The picture, dimmed where the weights ([width], 0 to 1) are low, and glowing where they are high."""
+    weights = weights[np.newaxis, :, np.newaxis]
+    pixels = np.asarray(picture, np.float32) / 255.0 * (DIMMED + (1.0 - DIMMED) * weights)
+    pixels += (1.0 - pixels) * GLOW * weights
+    return Image.fromarray((pixels * 255.0 + 0.5).astype(np.uint8))
+
+
+def _gif_frame(frame, first):
+    """The blocks of one frame of an animation. Pillow's own writer would drop a frame that is like the one before."""
+    frame = frame.quantize(256)
+    header = GifImagePlugin.getheader(frame, info={"loop": 0, "duration": FRAME_MILLISECONDS})[0] if first else []
+    return header + GifImagePlugin.getdata(frame, duration=FRAME_MILLISECONDS, include_color_table=True)
+
+
+@contextlib.contextmanager
+def _whole_directory(path):
+    """Gives a new directory beside `path`; it becomes `path` when the block ends well, and is removed otherwise.
+
+    The names used meanwhile begin with a dot, so they are no sample's.
+    """
+    parent, name = os.path.split(path)
+    part, old = (os.path.join(parent, f".{name}{suffix}") for suffix in (".part", ".old"))
+    for leftover in (part, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    os.makedirs(part)
+    try:
+        yield part
+        if os.path.lexists(path):
+            os.rename(path, old)  # one step, whereas a removal that is cut short would leave half of it
+        os.rename(part, path)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,48 @@
+"""Nodes and build seconds of the graph at two sizes of the task, in turn: they should not differ.
+
+    python benchmarks/graph_size.py
+"""
+
+import statistics
+import time
+
+from aocr.charset import charset_for
+from aocr.commands.runtime import quiet_tensorflow
+from aocr.config import ModelConfig, TrainConfig
+
+SIZES = {
+    "160x60, 8 characters": {},
+    "2000x32, 200 characters": {"max_width": 2000, "max_height": 32, "max_prediction": 200},
+}
+ROUNDS = 5
+
+
+def main():
+    quiet_tensorflow()
+    from aocr.data import pipeline
+    from aocr.model import Model
+
+    def build(config, training):
+        def batches(prepare, to_sequences, shuffle_seed):
+            return pipeline.batches("none.tfrecords", batch_size=65, skip=(), image_bytes=config.image_bytes,
+                                    prepare=prepare, to_sequences=to_sequences, shuffle_seed=shuffle_seed)
+
+        started = time.perf_counter()
+        with Model(config, charset_for(()), batches=training and batches, training=training) as model:
+            graph = model.graph.as_graph_def()
+            nodes = len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
+            return nodes, time.perf_counter() - started
+
+    for name, training in (("training", TrainConfig()), ("serving", None)):
+        seconds = {size: [] for size in SIZES}
+        nodes = {}
+        for _ in range(ROUNDS):
+            for size, options in SIZES.items():
+                nodes[size], took = build(ModelConfig(**options), training)
+                seconds[size].append(took)
+        for size in SIZES:
+            print(f"{name}, {size}: {nodes[size]} nodes, {statistics.median(seconds[size]):.2f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Fixtures that several test modules share."""
+
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+pytest_plugins = ["model_fixtures"]
+
+
+class Bench:
+    """A piece of the network in a graph and session of its own.
+
+    `weights` maps a variable's name to its value, `initial` to the one that it would start training with. Values are
+    drawn from a random state that the name seeds, so that the same pieces in two graphs have the same weights.
+    """
+
+    def __init__(self, build, feed, weights):
+        """`build`: a function of tensors, named as in `feed`, that returns what to fetch."""
+        with tf.Graph().as_default() as self.graph:
+            self._inputs = {name: _placeholder(name, value) for name, value in feed.items()}
+            self._fetches = build(**self._inputs)
+            variables = {variable.op.name: variable for variable in tf.global_variables()}
+            self.trainable = [variable.op.name for variable in tf.trainable_variables()]
+            self.session = tf.Session()
+            self.session.run(tf.global_variables_initializer())
+        self.initial = self.session.run(variables)
+        self.weights = {name: _drawn(name, value.shape) for name, value in self.initial.items()}
+        self.weights.update(weights)
+        # An initializer's second input is the value that it assigns.
+        self.session.run([variable.initializer for variable in variables.values()], {
+            variables[name].initializer.inputs[1]: value for name, value in self.weights.items()})
+
+    def run(self, **feed):
+        """What `build` returned, as arrays."""
+        return self.session.run(self._fetches, {self._inputs[name]: value for name, value in feed.items()})
+
+
+def _placeholder(name, value):
+    """Of the last size of a value that has several, and otherwise of any size."""
+    value = np.asarray(value)
+    shape = [None] * (value.ndim - 1) + [value.shape[-1]] if value.ndim > 1 else [None] * value.ndim
+    return tf.placeholder(tf.as_dtype(value.dtype), shape, name)
+
+
+def _drawn(name, shape):
+    """Values that keep the size of what goes through them, none of them special (no zeros, no ones)."""
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    if name.endswith("variance"):
+        return random.uniform(0.5, 2.0, shape)
+    return random.normal(size=shape) * (1.5 / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else 0.3)
+
+
+@pytest.fixture
+def bench():
+    """Makes a Bench: `bench(build, feed, weights={})`; `feed` maps names to arrays of the rank and type to come."""
+    made = []
+
+    def make(build, feed, weights=()):
+        made.append(Bench(build, feed, dict(weights)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.session.close()
+
+
+@pytest.fixture
+def run_graph(bench):
+    """Runs a function of tensors once: `run_graph(build, **feed)` gives what it returned, as arrays."""
+    return lambda build, **feed: bench(build, feed).run(**feed)

@@ -1,0 +1,111 @@
+"""The sliding CNN: its geometry, and that an image's features are its own."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from aocr.graph.cnn import FEATURES, sliding_cnn, width_mask
+
+
+def images_of(widths, width, channels=1):
+    """Noise in each image, the same however wide the batch is."""
+    images = np.zeros([len(widths), 32, width, channels], np.float32)
+    for n, own in enumerate(widths):
+        images[n, :, :own] = np.random.RandomState(100 * n + own).uniform(-1, 1, [32, own, channels])
+    return images
+
+
+def feed_of(widths, width=None, channels=1):
+    return dict(images=images_of(widths, width or max(widths), channels), widths=np.array(widths, np.int32))
+
+
+def reading(images, widths):
+    return sliding_cnn(images, widths, is_training=False)
+
+
+def test_width_mask_by_hand(run_graph):
+    got = run_graph(lambda widths: width_mask(widths, 4), widths=np.array([3, 0, 4], np.int32))
+    assert got.shape == (3, 1, 4, 1)
+    assert got[:, 0, :, 0].tolist() == [[1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]]
+
+
+def test_there_is_a_feature_vector_for_four_columns(bench):
+    widths = [1, 2, 3, 4, 5, 6, 7, 8, 9, 13]
+    network = bench(reading, feed_of([2]))
+    together = network.run(**feed_of(widths))
+    assert together.values.shape == (10, 4, 512) and FEATURES == 512
+    assert together.values.dtype == np.float32
+    assert together.lengths.tolist() == [1, 1, 1, 1, 2, 2, 2, 2, 3, 4]
+    for width, steps in [(16, 4), (17, 5), (31, 8), (86, 22)]:
+        assert network.run(**feed_of([width])).values.shape == (1, steps, 512)
+
+
+def test_features_do_not_depend_on_the_neighbours(bench):
+    """Alone, where the convolutions meet the edge, and in a batch with wider images."""
+    widths = [1, 2, 3, 4, 5, 6, 7, 8, 9, 23]
+    network = bench(reading, feed_of([2]))
+    together = network.run(**feed_of(widths, 27)).values
+    for n, width in enumerate(widths):
+        own = -(-width // 4)
+        alone = network.run(images=images_of(widths, 27)[n:n + 1, :, :width], widths=[width]).values
+        assert alone.shape == (1, own, 512)
+        assert alone.max() > 0.1, "the features are trivially 0"
+        np.testing.assert_allclose(together[n, :own], alone[0], atol=1e-5 * alone.max())
+        assert not together[n, own:].any()
+
+
+def test_padding_is_not_an_image_of_0(bench):
+    """Where an image is 0 it has features, from the offsets in the network; its padding has none."""
+    network = bench(reading, feed_of([2]))
+    nothing = np.zeros([1, 32, 9, 1], np.float32)
+    whole = network.run(images=nothing, widths=[9]).values[0]
+    part = network.run(images=nothing, widths=[4]).values[0]
+    assert (whole.max(1) > 0.1).all()
+    assert not np.allclose(part[0], whole[0], atol=0.1)
+    assert not part[1:].any()
+
+
+def test_features_see_the_columns_around_them(bench):
+    """Which steps columns 40 to 43 reach: a 3 x 3 kernel one more on both sides, the last kernel one to its left."""
+    network = bench(reading, feed_of([2]))
+    feed = feed_of([101])
+    before = network.run(**feed).values[0]
+    feed["images"][0, :, 40:44] *= -1
+    changed = np.flatnonzero(np.abs(network.run(**feed).values[0] - before).max(1) > 1e-5 * before.max())
+    # conv1: columns 39 to 44; halved: 19 to 22; conv2: 18 to 23; halved: 9 to 11; four more kernels: 5 to 15.
+    assert changed.tolist() == list(range(4, 16))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_weights_are_those_of_seven_layers(bench, channels):
+    network = bench(reading, feed_of([2], channels=channels))
+    kernels = {name: value.shape for name, value in network.weights.items() if name.endswith("kernel")}
+    assert kernels == {
+        "cnn/conv1/kernel": (3, 3, channels, 64), "cnn/conv2/kernel": (3, 3, 64, 128),
+        "cnn/conv3/kernel": (3, 3, 128, 256), "cnn/conv4/kernel": (3, 3, 256, 256),
+        "cnn/conv5/kernel": (3, 3, 256, 512), "cnn/conv6/kernel": (3, 3, 512, 512), "cnn/conv7/kernel": (2, 2, 512, 512)}
+    others = {name for name in network.weights if not name.endswith("kernel")}
+    assert others == {f"cnn/{layer}/{part}" for layer in ("conv3", "conv5", "conv7")
+                      for part in ("gamma", "beta", "population_mean", "population_variance")}
+
+
+def test_batch_norm_moments_are_those_of_the_images_alone(bench):
+    """In training, with each layer's gradient: padding 11 columns wider changes nothing."""
+    def build(images, widths):
+        features = sliding_cnn(images, widths, is_training=True)
+        gradients = tf.gradients(tf.reduce_sum(features.values[:, :, ::7]), tf.trainable_variables())
+        return (features.values, [(moments.mean, moments.variance) for moments in features.moments],
+                [tf.norm(gradient) for gradient in gradients])
+
+    widths = [3, 14, 7]
+    network = bench(build, feed_of([2]))
+    values, moments, norms = network.run(**feed_of(widths))
+    wide_values, wide_moments, wide_norms = network.run(**feed_of(widths, 25))
+    np.testing.assert_allclose(wide_values[:, :4], values, atol=1e-4)
+    assert not wide_values[:, 4:].any()
+    assert len(moments) == 3
+    for narrow, wide in zip(moments, wide_moments):
+        np.testing.assert_allclose(wide, narrow, rtol=1e-4, atol=1e-5)
+    assert len(norms) == 7 + 2 * 3
+    assert min(norms) > 1e-3
+    np.testing.assert_allclose(wide_norms, norms, rtol=1e-2)

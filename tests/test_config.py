@@ -1,0 +1,116 @@
+"""Options: defaults, limits, and the canvas that follows from them."""
+
+import dataclasses
+
+import pytest
+
+from aocr.config import (CommonConfig, DatasetConfig, ExportConfig, ModelConfig, PlaceConfig, PredictConfig,
+                         TestConfig, TrainConfig, flags_of)
+
+# pytest would collect a class of this name.
+TestConfig.__test__ = False
+
+ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, DatasetConfig, CommonConfig, PlaceConfig)
+
+
+def test_model_defaults():
+    assert dataclasses.asdict(ModelConfig()) == dict(
+        max_width=160, max_height=60, max_prediction=8, color=False, use_gru=False, attn_num_layers=2,
+        attn_num_hidden=128, target_embedding_size=10)
+
+
+def test_train_defaults():
+    assert dataclasses.asdict(TrainConfig()) == dict(
+        batch_size=65, num_epoch=1000, max_steps=None, steps_per_checkpoint=100, log_step=10, resume=True, seed=0,
+        initial_learning_rate=1.0, max_gradient_norm=5.0, gradient_clipping=True)
+
+
+def test_other_defaults():
+    assert dataclasses.asdict(TestConfig()) == dict(batch_size=64, distance=True, visualize=False, output_dir="out")
+    assert dataclasses.asdict(PredictConfig()) == dict(batch_size=16)
+    assert dataclasses.asdict(ExportConfig()) == dict(format="savedmodel", force=False, model_version=None)
+    assert dataclasses.asdict(DatasetConfig()) == dict(log_step=500, force_uppercase=True, save_filename=False)
+    assert dataclasses.asdict(CommonConfig()) == dict(log_path="aocr.log")
+    assert dataclasses.asdict(PlaceConfig()) == dict(model_dir="./checkpoints", gpu_id=0)
+
+
+@pytest.mark.parametrize("width, height, canvas", [
+    (160, 60, 86),  # 85.33: the defaults
+    (48, 32, 48),  # at the network's own height nothing changes
+    (400, 32, 400),
+    (3, 4, 24),
+    (101, 64, 51),  # 50.5
+    (7, 100, 3),  # 2.24
+    (33, 1, 1056),
+    (1, 2000, 1),  # 0.016: never 0
+])
+def test_canvas_width_is_the_scaled_width_rounded_up(width, height, canvas):
+    assert ModelConfig(max_width=width, max_height=height).canvas_width == canvas
+
+
+def test_derived_sizes():
+    grey = ModelConfig(max_width=13, max_height=32, attn_num_layers=3, attn_num_hidden=5)
+    assert (grey.channels, grey.image_bytes, grey.encoder_units) == (1, 4 * 32 * 13, 15)
+    color = dataclasses.replace(grey, color=True)
+    assert (color.channels, color.image_bytes, color.encoder_units) == (3, 4 * 32 * 13 * 3, 15)
+
+
+@pytest.mark.parametrize("kind, field, bad, good, flag", [
+    (ModelConfig, "max_width", 0, 1, "--max-width"),
+    (ModelConfig, "max_height", 0, 1, "--max-height"),
+    (ModelConfig, "max_prediction", 0, 1, "--max-prediction"),
+    (ModelConfig, "max_prediction", 1001, 1000, "--max-prediction"),
+    (ModelConfig, "attn_num_layers", 0, 1, "--attn-num-layers"),
+    (ModelConfig, "attn_num_layers", 17, 16, "--attn-num-layers"),
+    (ModelConfig, "attn_num_hidden", 0, 1, "--attn-num-hidden"),
+    (ModelConfig, "attn_num_hidden", 4097, 4096, "--attn-num-hidden"),
+    (ModelConfig, "target_embedding_size", 0, 1, "--target-embedding-size"),
+    (ModelConfig, "target_embedding_size", 4097, 4096, "--target-embedding-size"),
+    (TrainConfig, "batch_size", 0, 1, "--batch-size"),
+    (TrainConfig, "num_epoch", 0, 1, "--num-epoch"),
+    (TrainConfig, "max_steps", 0, 1, "--max-steps"),
+    (TrainConfig, "steps_per_checkpoint", 0, 1, "--steps-per-checkpoint"),
+    (TrainConfig, "log_step", -3, 1, "--log-step"),
+    (TrainConfig, "seed", -1, 0, "--seed"),
+    (TrainConfig, "initial_learning_rate", -0.001, 0.0, "--initial-learning-rate"),
+    (TrainConfig, "max_gradient_norm", 0.0, 0.001, "--max-gradient-norm"),
+    (TestConfig, "batch_size", 0, 1, "--batch-size"),
+    (PredictConfig, "batch_size", 0, 1, "--batch-size"),
+    (ExportConfig, "model_version", 0, 1, "--model-version"),
+    (DatasetConfig, "log_step", 0, 1, "--log-step"),
+])
+def test_a_limit_names_the_flag_and_the_value(kind, field, bad, good, flag):
+    with pytest.raises(ValueError) as raised:
+        kind(**{field: bad})
+    assert str(raised.value).startswith(f"{flag} is {bad};")
+    assert getattr(kind(**{field: good}), field) == good
+
+
+def test_every_number_but_the_gpu_is_limited():
+    unlimited = {field.name for kind in ALL for field in dataclasses.fields(kind)
+                 if field.type in (int, float)
+                 and all(field.metadata[limit] is None for limit in ("least", "most", "above"))}
+    assert unlimited == {"gpu_id"}  # a negative one is the CPU
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("kind, field, flag", [
+    (TrainConfig, "initial_learning_rate", "--initial-learning-rate"),
+    (TrainConfig, "max_gradient_norm", "--max-gradient-norm"),
+    (ModelConfig, "max_height", "--max-height"),
+])
+def test_what_is_not_finite_is_refused(kind, field, flag, value):
+    with pytest.raises(ValueError, match=f"^{flag} is .*finite"):
+        kind(**{field: value})
+
+
+def test_options_do_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ModelConfig().max_width = 7
+
+
+def test_flags_come_from_the_field_names_unless_told_otherwise():
+    flags = {field.name: flags_of(field) for kind in (TrainConfig, PlaceConfig) for field in dataclasses.fields(kind)}
+    assert flags["steps_per_checkpoint"] == ("--steps-per-checkpoint",)
+    assert flags["resume"] == ("--no-resume",)
+    assert flags["model_dir"] == ("--model-dir", "--job-dir")

@@ -1,0 +1,75 @@
+"""Model options fitted to the data, and limits that the data breaks."""
+
+import math
+
+import pytest
+
+from aocr.charset import ALPHANUMERIC, FULL_ASCII, Charset
+from aocr.config import ModelConfig
+from aocr.data.fit import check_labels, fit_charset, fit_config
+from aocr.data.records import Scan, Seen
+from aocr.errors import UserError
+
+
+def a_scan(widest=50, longest=5, characters="A"):
+    """A Scan with these extremes."""
+    return Scan("data", records=3, widths={widest: 1}, lengths={longest: Seen(1, 2, "L" * longest)},
+                characters={c: Seen(4, 1, f"x{c}") for c in characters})
+
+
+def test_defaults_stay_where_the_data_fits():
+    assert fit_config(a_scan(86, 8), {}) == (ModelConfig(), [])
+
+
+@pytest.mark.parametrize("widest", [87, 97, 397, 1023, 2048])
+@pytest.mark.parametrize("max_height", [60, 32, 31, 7])
+def test_the_canvas_loses_nothing(widest, max_height):
+    given = {"max_height": max_height}
+    config, told = fit_config(a_scan(widest), given)
+    if widest > ModelConfig(**given).canvas_width:
+        assert config.canvas_width >= widest
+        # A narrower one would lose something.
+        assert math.ceil((config.max_width - 1) / max_height * 32) < widest
+        assert f"--max-width {config.max_width} instead of 160" in told[0]
+    else:
+        assert (config.max_width, told) == (160, [])
+    assert config.max_height == max_height
+
+
+def test_the_canvas_is_at_most_2048():
+    assert fit_config(a_scan(9999), {})[0].canvas_width == 2048
+
+
+def test_what_is_given_is_a_limit():
+    config, told = fit_config(a_scan(300, 20), {"max_width": 100, "max_prediction": 9})
+    assert (config.max_width, config.max_height, config.max_prediction, told) == (100, 60, 9, [])
+
+
+def test_the_longest_label_fits():
+    config, told = fit_config(a_scan(50, 23), {})
+    assert config.max_prediction == 23
+    assert told == ["--max-prediction 23 instead of 8 (the longest label)"]
+
+
+def test_the_alphabet_is_widened_by_what_the_labels_need():
+    assert fit_charset(a_scan(characters="A7"), False) == (Charset(ALPHANUMERIC), [])
+    charset, told = fit_charset(a_scan(characters="aЖ A"), False)
+    assert charset == Charset(" " + ALPHANUMERIC + "aЖ")
+    assert told == ["3 characters beyond 0-9 and A-Z ( aЖ)"]
+    assert fit_charset(a_scan(characters="aЖ"), True) == (Charset(FULL_ASCII), [])
+
+
+def test_breaches_are_listed_with_label_record_and_remedy():
+    scan = a_scan(longest=11, characters="AbЖ")
+    with pytest.raises(UserError) as caught:
+        check_labels(scan, ModelConfig(max_prediction=9), Charset(ALPHANUMERIC), "Do this")
+    message = str(caught.value)
+    assert "character 'b' (U+0062)" in message and "character 'Ж' (U+0416)" in message
+    assert "4 labels, the first is 'xЖ' (record 1)" in message
+    assert "11 characters are more than --max-prediction 9: 1 labels, the first is 'LLLLLLLLLLL' (record 2)" in message
+    assert message.endswith("Do this") and "'A'" not in message
+
+
+def test_the_list_of_breaches_is_cut():
+    with pytest.raises(UserError, match="and 90 more"):
+        check_labels(a_scan(characters=[chr(0x4E00 + k) for k in range(100)]), ModelConfig(), Charset("A"), "R")

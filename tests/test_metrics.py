@@ -1,0 +1,71 @@
+"""The figures of a test run, against values worked out by hand."""
+
+import pytest
+
+from aocr.evaluation.metrics import Totals, accuracy
+
+
+@pytest.mark.parametrize("text, label, by_distance, exact", [
+    ("ABC", "ABC", 1.0, 1.0),
+    ("ABD", "ABC", 2 / 3, 0.0),  # a substitution
+    ("ABCD", "ABC", 2 / 3, 0.0),  # an insertion
+    ("ABC", "ABCD", 3 / 4, 0.0),  # a deletion
+    ("BAC", "ABC", 1 / 3, 0.0),  # a swap is two edits
+    ("KITTEN", "SITTING", 4 / 7, 0.0),  # K-S, E-I, +G
+    ("", "ABCDE", 0.0, 0.0),
+    ("abc", "ABC", 0.0, 0.0),
+    ("XXXXXXXXX", "AB", 0.0, 0.0),  # 9 edits of 2 characters: not below 0
+    ("", "", 1.0, 1.0),
+    ("A", "", 0.0, 0.0),
+    ("ЖЁЛ", "ЖЕЛ", 2 / 3, 0.0),  # characters, not bytes
+    ("字", "字", 1.0, 1.0),
+])
+def test_accuracy(text, label, by_distance, exact):
+    assert accuracy(text, label, use_distance=True) == pytest.approx(by_distance, abs=1e-12)
+    assert accuracy(text, label, use_distance=False) == exact
+
+
+SAMPLES = [("ABC", "ABC", 0.75), ("ABD", "ABC", 0.5), ("XXXXX", "AB", 0.25), ("", "", 1.0), ("ABCD", "ABCDE", 0.125)]
+
+
+@pytest.mark.parametrize("use_distance, mean", [(True, (1 + 2 / 3 + 0 + 1 + 4 / 5) / 5), (False, 2 / 5)])
+def test_totals(use_distance, mean):
+    totals = Totals(use_distance=use_distance)
+    for sample in SAMPLES:
+        totals.add(*sample)
+    assert totals.samples == 5
+    assert totals.exact_match == pytest.approx(2 / 5)
+    assert totals.accuracy == pytest.approx(mean)
+    assert totals.cer == pytest.approx(7 / 13)  # edits 0 + 1 + 5 + 0 + 1, characters 3 + 3 + 2 + 0 + 5
+    assert totals.mean_probability == pytest.approx(2.625 / 5)
+
+
+def test_figures_can_be_read_between_additions():
+    totals = Totals(use_distance=True)
+    totals.add("A", "AB", 0.5)
+    assert (totals.samples, totals.exact_match, totals.accuracy, totals.cer) == (1, 0.0, 0.5, 0.5)
+    totals.add("AB", "AB", 0.75)
+    assert (totals.samples, totals.exact_match, totals.accuracy, totals.cer) == (2, 0.5, 0.75, 0.25)
+
+
+def test_error_rate_may_exceed_one():
+    totals = Totals(use_distance=True)
+    totals.add("XYZ", "A", 0.5)
+    assert totals.cer == 3.0
+    assert totals.accuracy == 0.0
+
+
+@pytest.mark.parametrize("texts, cer", [([], 0.0), ([""], 0.0), (["", "AB"], 1.0)])
+def test_error_rate_without_label_characters(texts, cer):
+    totals = Totals(use_distance=True)
+    for text in texts:
+        totals.add(text, "", 0.5)
+    assert totals.cer == cer
+
+
+@pytest.mark.parametrize("use_distance", [True, False])
+def test_no_samples(use_distance):
+    totals = Totals(use_distance=use_distance)
+    assert totals.samples == 0
+    for value in (totals.exact_match, totals.accuracy, totals.cer, totals.mean_probability):
+        assert value == 0.0 and isinstance(value, float)

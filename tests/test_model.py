@@ -1,0 +1,154 @@
+"""The whole graph: what it reads does not depend on neighbours, training and reading agree, everything learns."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from PIL import Image
+
+from aocr import model as model_module
+from aocr.charset import ALPHANUMERIC, Charset
+from aocr.config import ModelConfig, TrainConfig
+from aocr.data import pipeline
+from aocr.model import Model
+
+SMALL = dict(attn_num_hidden=11, target_embedding_size=5)
+CHARSET = Charset(ALPHANUMERIC)
+
+
+def noise(width, height, seed):
+    """An encoded image of noise."""
+    file = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def shake(model, seed=4):
+    """Fresh weights, no statistic, bias or scale of which is 0 or 1."""
+    model.initialize()
+    random = np.random.default_rng(seed)
+    with model.graph.as_default():
+        for variable in tf.global_variables():
+            if variable.shape.rank == 1:
+                variable.load(random.uniform(0.2, 1.2, variable.shape.as_list()), model.session)
+
+
+def batches_of(path, config, batch_size):
+    """The `batches` argument of Model for a dataset."""
+    return lambda prepare, to_sequences, seed: pipeline.batches(
+        path, batch_size=batch_size, skip=(), image_bytes=config.image_bytes, prepare=prepare,
+        to_sequences=to_sequences, shuffle_seed=seed)
+
+
+@pytest.mark.parametrize("use_gru", [False, True])
+def test_logits_do_not_depend_on_the_batch(use_gru):
+    images = [noise(37, 32, 1), noise(3, 40, 2), noise(290, 61, 3), noise(5, 5, 4), noise(86, 32, 5)]
+    with Model(ModelConfig(max_width=153, max_height=32, use_gru=use_gru, **SMALL), CHARSET) as model:
+        shake(model)
+        fetches = [model.reading.logits, model.prediction, model.probability]
+        logits, texts, probabilities = model.session.run(fetches, {model.encoded: images})
+        for k, image in enumerate(images):
+            alone, text, probability = model.session.run(fetches, {model.encoded: [image]})
+            steps = min(alone.shape[1], logits.shape[1])
+            np.testing.assert_allclose(alone[0, :steps], logits[k, :steps], atol=1e-4)
+            assert text[0] == texts[k]
+            assert probability[0] == pytest.approx(probabilities[k], abs=1e-6)
+        assert np.ptp(logits[:, 0], axis=0).max() > 1e-2  # the images do differ to it
+
+
+def test_the_answer_has_the_shape_of_the_question():
+    with Model(ModelConfig(**SMALL), CHARSET) as model:
+        model.initialize()
+        image = noise(9, 7, 1)
+        for value, shape in [(image, ()), ([image], (1,)), ([], (0,)), ([[image] * 3] * 2, (2, 3))]:
+            text, probability = model.session.run([model.prediction, model.probability], {model.encoded: value})
+            assert np.shape(text) == np.shape(probability) == shape
+            assert probability.dtype == np.float64
+
+
+def test_training_and_reading_agree(dataset, tmp_path, monkeypatch):
+    """Without dropout and with a learning rate of 0, both graphs give one loss on a batch with its own statistics."""
+    monkeypatch.setattr(model_module, "DROPOUT_RATE", 0.0)
+    config = ModelConfig(max_width=200, **SMALL)
+    training = TrainConfig(initial_learning_rate=0.0, batch_size=5)
+    with Model(config, CHARSET, batches=batches_of(dataset, config, 5), training=training) as model:
+        model.initialize()
+        (step, images), = model.train_epoch(0)
+        model.estimate_statistics([images])
+        saved = model.save(str(tmp_path / "model"))
+    with Model(config, CHARSET, batches=batches_of(dataset, config, 2)) as model:
+        model.restore(saved)
+        readings = list(model.read())
+    assert len(readings) == len(step.numbers) == 5
+    assert np.mean([reading.loss for reading in readings]) == pytest.approx(step.loss, abs=1e-4)
+
+
+def test_statistics_of_batches_are_those_of_all_their_images():
+    images = np.random.default_rng(8).normal(size=(5, 32, 12, 1)).astype(np.float32)
+    widths = np.full(5, 12, np.int32)
+    config = ModelConfig(**SMALL)
+    training = TrainConfig()
+
+    def none(prepare, to_sequences, seed):
+        return batches_of("none", config, 5)(prepare, to_sequences, seed)
+
+    with Model(config, CHARSET, batches=none, training=training) as model:
+        model.initialize()
+        # Only the first layer sees the same input however the images are batched: the later ones see it normalised
+        # by their batch.
+        first = model.moments[0].population_mean, model.moments[0].population_variance
+        model.estimate_statistics([(images, widths)])
+        whole = model.session.run(first)
+        model.estimate_statistics([(images[:2], widths[:2]), (images[2:], widths[2:])])
+        parts = model.session.run(first)
+    np.testing.assert_allclose(parts[0], whole[0], atol=1e-5)
+    np.testing.assert_allclose(parts[1], whole[1], atol=1e-5)
+    assert np.ptp(whole[0]) > 0.01
+
+
+@pytest.mark.parametrize("options", [dict(), dict(use_gru=True, attn_num_layers=1), dict(attn_num_layers=3)])
+def test_every_variable_learns(dataset, options):
+    config = ModelConfig(max_width=200, **SMALL, **options)
+    training = TrainConfig(batch_size=5)
+    with Model(config, CHARSET, batches=batches_of(dataset, config, 5), training=training) as model:
+        model.initialize()
+        with model.graph.as_default():
+            variables = tf.trainable_variables()
+        before = model.session.run(variables)
+        for epoch in range(2):  # the gradient of conv biases' like is 0 at the very first step: nothing to scale yet
+            for _ in model.train_epoch(epoch):
+                pass
+        assert model.step() == 2
+        after = model.session.run(variables)
+    still = [v.name for v, a, b in zip(variables, before, after) if np.array_equal(a, b)]
+    assert not still
+    cells = [v.name for v in variables if "decoder/layer" in v.name and v.name.endswith("kernel:0")]
+    assert len(cells) == config.attn_num_layers * (2 if config.use_gru else 1)
+
+
+def nodes(config, training):
+    """Number of nodes of a graph, its functions' included."""
+    batches = batches_of("none", config, 3) if training else None
+    with Model(config, CHARSET, batches=batches, training=training) as model:
+        graph = model.graph.as_graph_def()
+    return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
+
+
+@pytest.mark.parametrize("training", [None, TrainConfig()])
+def test_the_graph_does_not_grow_with_width_or_length(training):
+    assert nodes(ModelConfig(**SMALL), training) == nodes(
+        ModelConfig(max_width=2000, max_height=32, max_prediction=200, **SMALL), training)
+
+
+def test_the_same_seed_is_the_same_start(dataset):
+    config = ModelConfig(max_width=200, **SMALL)
+    losses = []
+    for seed in (3, 3, 4):
+        training = TrainConfig(batch_size=5, seed=seed)
+        with Model(config, CHARSET, batches=batches_of(dataset, config, 5), training=training) as model:
+            model.initialize()
+            losses.append(next(iter(model.train_epoch(0)))[0].loss)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert abs(losses[2] - losses[0]) > 1e-4

@@ -1,0 +1,110 @@
+"""Looking through datasets: old ones, and broken ones."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from PIL import Image
+
+from aocr.data.records import Seen, scan, to_example
+from aocr.errors import UserError
+from aocr.graph.preprocess import scaled_width
+
+
+def png(width, height):
+    """An encoded image of this size."""
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((height, width), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write(path, examples):
+    """Writes records, tf.train.Example or bytes: the path."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for example in examples:
+            writer.write(example if isinstance(example, bytes) else example.SerializeToString())
+    return str(path)
+
+
+def test_scan_finds_what_there_is(tmp_path):
+    path = write(tmp_path / "data", [
+        to_example(png(160, 60), "AB"),  # 85.33 -> 85 wide at height 32
+        to_example(png(30, 64), "ÄB", "with a comment"),  # 15
+        to_example(b"no image", "AB"),
+        to_example(png(64, 30), ""),  # 68.27 -> 68
+        to_example(png(1, 100), "ABC"),  # 0.32 -> 1
+    ])
+    found = scan(path, scaled_width)
+    assert (found.records, found.usable, found.unreadable) == (5, 4, {2: "the image cannot be decoded"})
+    assert found.widths == {85: 1, 15: 1, 68: 1, 1: 1}
+    assert found.widest_image == 85 and found.wider_than(15) == 2 and found.wider_than(85) == 0
+    assert found.lengths == {2: Seen(2, 0, "AB"), 0: Seen(1, 3, ""), 3: Seen(1, 4, "ABC")}
+    assert found.longest_label == 3
+    assert found.characters == {"A": Seen(2, 0, "AB"), "B": Seen(3, 0, "AB"), "Ä": Seen(1, 1, "ÄB"),
+                                "C": Seen(1, 4, "ABC")}
+
+
+def test_a_label_that_is_not_utf8_is_counted(tmp_path):
+    example = to_example(png(5, 7), "X")
+    example.features.feature["label"].bytes_list.value[0] = b"caf\xe9"
+    found = scan(write(tmp_path / "data", [example, to_example(png(5, 7), "Y")]), scaled_width)
+    assert found.unreadable == {0: "the label is not UTF-8: byte 0xe9 at 3"}
+    assert found.usable == 1
+
+
+@pytest.mark.parametrize("content, told", [
+    (None, "no such dataset"),
+    (b"", "the dataset is empty"),
+    (b"this is not a TFRecord file, but a text that is long enough to be read as one", "broken after 0 records"),
+])
+def test_what_is_no_dataset_is_one_clear_error(tmp_path, content, told):
+    path = tmp_path / "data"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        scan(str(path), scaled_width)
+
+
+def test_a_truncated_dataset_says_where(tmp_path):
+    path = write(tmp_path / "data", [to_example(png(5, 7), "X")] * 3)
+    whole = (tmp_path / "data").read_bytes()
+    (tmp_path / "data").write_bytes(whole[:-9])
+    with pytest.raises(UserError, match="broken after 2 records"):
+        scan(path, scaled_width)
+
+
+def test_a_flipped_byte_says_where(tmp_path):
+    path = write(tmp_path / "data", [to_example(png(5, 7), "X")] * 3)
+    content = bytearray((tmp_path / "data").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "data").write_bytes(bytes(content))
+    with pytest.raises(UserError, match="broken after 1 records"):
+        scan(path, scaled_width)
+
+
+def test_records_of_another_kind_say_so(tmp_path):
+    other = tf.train.Example(features=tf.train.Features(feature={
+        "picture": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"x"]))}))
+    path = write(tmp_path / "data", [to_example(png(5, 7), "X"), other])
+    with pytest.raises(UserError, match="record 1 has no features `image` and `label`"):
+        scan(path, scaled_width)
+
+
+def test_random_bytes_are_refused_or_read_never_fatal(tmp_path):
+    """A bounded fuzz: valid datasets with random damage."""
+    random = np.random.default_rng(3)
+    path = write(tmp_path / "data", [to_example(png(5, 7), "X"), to_example(png(9, 4), "YZ")])
+    whole = np.frombuffer((tmp_path / "data").read_bytes(), np.uint8)
+    refused = 0
+    for _ in range(60):
+        damaged = whole.copy()
+        for place in random.integers(0, len(damaged), random.integers(1, 4)):
+            damaged[place] = random.integers(0, 256)
+        (tmp_path / "data").write_bytes(damaged[:random.integers(1, len(damaged) + 1)].tobytes())
+        try:
+            assert scan(path, scaled_width).records > 0
+        except UserError as error:
+            refused += 1
+            assert str(path) in str(error)
+    assert refused > 30

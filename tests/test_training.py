@@ -1,0 +1,225 @@
+"""Training runs: they resume, end as asked, save when they must, and stop at what is wrong."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+from aocr.cli import main
+from aocr.config import ModelConfig, TrainConfig
+from aocr.data.records import to_example
+from aocr.training import RecentBatches
+
+SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
+
+
+def train(dataset, model_dir, *flags):
+    """Runs `aocr train`; the exit code."""
+    return main(["train", dataset, "--model-dir", str(model_dir), *SMALL, *flags])
+
+
+def start(dataset, model_dir, *flags, **settings):
+    """Starts `aocr train` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "aocr", "train", dataset, "--model-dir", str(model_dir), *SMALL, *flags],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, **settings)
+
+
+def wait_for(process, word):
+    """Reads the process's log up to a line with `word`."""
+    for line in process.stderr:
+        if word in line:
+            return
+    raise AssertionError(f"{word!r} did not come")
+
+
+def relabel(dataset, path, labels):
+    """A dataset with the images of another and these labels: its path."""
+    records = [tf.train.Example.FromString(r.numpy()) for r in tf.data.TFRecordDataset(dataset)]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record, label in zip(records, labels):
+            image = record.features.feature["image"].bytes_list.value[0]
+            writer.write(to_example(image, label).SerializeToString())
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def two_steps(dataset, tmp_path_factory):
+    """A model directory after two steps; not to be changed."""
+    model_dir = tmp_path_factory.mktemp("two") / "model"
+    assert train(dataset, model_dir, "--max-steps", "2") == 0
+    return model_dir
+
+
+@pytest.fixture
+def copied(two_steps, tmp_path):
+    """A copy of it."""
+    for name in os.listdir(two_steps):
+        (tmp_path / name).write_bytes((two_steps / name).read_bytes())
+    return tmp_path
+
+
+def logged_steps(model_dir):
+    """{tag: [step]} of the TensorBoard events."""
+    steps = {}
+    for name in sorted(os.listdir(model_dir)):
+        if name.startswith("events"):
+            for event in tf.train.summary_iterator(os.path.join(model_dir, name)):
+                for value in event.summary.value:
+                    steps.setdefault(value.tag, []).append(event.step)
+    return steps
+
+
+def test_training_goes_on_where_it_ended(copied, dataset, capsys):
+    assert train(dataset, copied, "--max-steps", "3", "--log-step", "1") == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("step: 5\n")
+    assert "going on from" in captured.err and "step 3: loss" in captured.err
+    assert tf.train.latest_checkpoint(str(copied)).endswith("model.ckpt-5")
+    assert logged_steps(copied) == {"loss": [3, 4, 5], "total_gradient_norm": [3, 4, 5]}
+
+
+def test_no_resume_starts_afresh(copied, dataset, capsys):
+    assert train(dataset, copied, "--no-resume", "--max-steps", "1", "--max-prediction", "6") == 0
+    assert capsys.readouterr().out.startswith("step: 1\n")
+    assert tf.train.latest_checkpoint(str(copied)).endswith("model.ckpt-1")
+    assert '"max_prediction": 6' in (copied / "model.json").read_text()
+
+
+def test_an_epoch_uses_the_last_partial_batch(dataset, tmp_path, capsys):
+    assert train(dataset, tmp_path, "--batch-size", "2", "--num-epoch", "2") == 0
+    assert capsys.readouterr().out.startswith("step: 6\n")  # 2 + 2 + 1 images, twice
+
+
+def test_checkpoints_come_as_often_as_asked(dataset, tmp_path):
+    assert train(dataset, tmp_path, "--steps-per-checkpoint", "2", "--max-steps", "5") == 0
+    state = tf.train.get_checkpoint_state(str(tmp_path))
+    assert [path.rpartition("-")[2] for path in state.all_model_checkpoint_paths] == ["2", "4", "5"]
+
+
+def test_a_moved_model_directory_still_works(two_steps, tmp_path, words, capsys):
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in os.listdir(two_steps):
+        (moved / name).write_bytes((two_steps / name).read_bytes())
+    assert main(["predict", "--model-dir", str(moved), "--log-path", "", words.images[0]]) == 0
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step(dataset, tmp_path, capsys):
+    assert train(dataset, tmp_path, "--initial-learning-rate", "1e30", "--no-gradient-clipping") == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(errors) == 1
+    assert "nan" in errors[0] and " at step " in errors[0] and "learning rate 1e+30" in errors[0]
+    assert "records " in errors[0]
+    assert tf.train.latest_checkpoint(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_ends(dataset, tmp_path, number, code):
+    process = start(dataset, tmp_path, "--log-step", "1")
+    wait_for(process, "step 2:")
+    process.send_signal(number)
+    rest = process.stderr.read()
+    assert process.wait() == code
+    assert f"{number.name}: saving" in rest and "Traceback" not in rest
+    step = int(tf.train.latest_checkpoint(str(tmp_path)).rpartition("-")[2])
+    assert step >= 2
+    assert (tmp_path / "model.json").exists()
+
+
+def test_kill_9_leaves_the_last_checkpoint_usable(dataset, tmp_path, words):
+    process = start(dataset, tmp_path, "--steps-per-checkpoint", "1", "--log-step", "1")
+    wait_for(process, "checkpoint")
+    wait_for(process, "step 2:")
+    process.kill()
+    process.stderr.close()
+    process.wait()
+    assert main(["predict", "--model-dir", str(tmp_path), "--log-path", "", words.images[0]]) == 0
+    assert train(dataset, tmp_path, "--max-steps", "1") == 0
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(copied, dataset, words):
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    process = start(dataset, copied, "--max-steps", "1", preexec_fn=small_files)
+    _, error = process.communicate()
+    assert process.returncode == 1
+    assert "the checkpoint of step 3 cannot be written" in error and "Traceback" not in error
+    assert tf.train.latest_checkpoint(str(copied)).endswith("model.ckpt-2")
+    assert main(["predict", "--model-dir", str(copied), "--log-path", "", words.images[0]]) == 0
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(copied, words, capsys):
+    data = copied / "model.ckpt-2.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:1000])
+    assert main(["predict", "--model-dir", str(copied), "--log-path", "", words.images[0]]) == 1
+    error = capsys.readouterr().err
+    assert "model.ckpt-2: cannot be restored" in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("content, told", [("{", "broken description"), ('{"format_version": 99}', "broken"), (
+    '{"format_version": 99, "aocr_version": "9.9", "preprocessing": {"version": 1}}', "Use aocr 9.9")])
+def test_a_damaged_description_is_one_clear_error(copied, words, capsys, content, told):
+    (copied / "model.json").write_text(content)
+    assert main(["predict", "--model-dir", str(copied), "--log-path", "", words.images[0]]) == 1
+    error = capsys.readouterr().err
+    assert "model.json" in error and told in error and len(error.splitlines()) == 1
+
+
+def test_a_checkpoint_without_its_description_is_an_error(copied, words, capsys):
+    (copied / "model.json").unlink()
+    assert main(["predict", "--model-dir", str(copied), "--log-path", "", words.images[0]]) == 1
+    assert "no model.json beside the checkpoint" in capsys.readouterr().err
+
+
+def test_labels_that_break_given_limits_are_listed(dataset, tmp_path, capsys):
+    data = relabel(dataset, tmp_path / "data", ["A", "É", "TOO LONG", "B", "ÉÉ"])
+    assert train(data, tmp_path / "model", "--full-ascii", "--max-prediction", "3") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "'É' (U+00C9)" in error and "2 labels, the first is 'É' (record 1)" in error
+    assert "8 characters are more than --max-prediction 3" in error and "'TOO LONG' (record 2)" in error
+    assert "leave out --full-ascii" in error
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_model_is_not_trained_on_characters_it_lacks(copied, dataset, tmp_path, capsys):
+    data = relabel(dataset, tmp_path / "data", ["A", "Ж"])
+    assert train(data, copied, "--max-steps", "1") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "'Ж'" in error and "another --model-dir" in error
+
+
+def test_a_record_that_cannot_be_decoded_is_left_out_and_named(dataset, tmp_path, capsys):
+    records = [tf.train.Example.FromString(r.numpy()) for r in tf.data.TFRecordDataset(dataset)]
+    records[1].features.feature["image"].bytes_list.value[0] = b"broken"
+    with tf.io.TFRecordWriter(str(tmp_path / "data")) as writer:
+        for record in records:
+            writer.write(record.SerializeToString())
+    assert train(str(tmp_path / "data"), tmp_path / "model", "--num-epoch", "1") == 0
+    error = capsys.readouterr().err
+    assert "record 1 is left out: the image cannot be decoded" in error
+    assert "5 records, 4 used, 1 left out" in error
+
+
+def test_the_canvas_squeezes_and_counts_when_a_limit_is_given(dataset, tmp_path, capsys):
+    assert train(dataset, tmp_path, "--max-steps", "1", "--max-width", "45", "--max-height", "32") == 0
+    assert "canvas 45 x 32: 3 images are squeezed to it" in capsys.readouterr().err
+
+
+def test_recent_batches_hold_what_is_asked_for():
+    recent = RecentBatches(5)
+    for k, size in enumerate([3, 1, 2, 2]):
+        recent.add((k, [0] * size))
+    assert [k for k, _ in recent.newest(5)] == [3, 2, 1]
+    assert [k for k, _ in recent.newest(3)] == [3, 2]
+    assert [k for k, _ in recent.newest(99)] == [3, 2, 1]
+
+
+def test_defaults_are_the_original_s():
+    assert (ModelConfig.max_width, ModelConfig.max_height, ModelConfig.max_prediction) == (160, 60, 8)
+    assert (TrainConfig.batch_size, TrainConfig.num_epoch, TrainConfig.steps_per_checkpoint) == (65, 1000, 100)

@@ -1,0 +1,324 @@
+"""The attention pictures: what they show, their sizes, names, and that a directory of them is whole."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aocr.evaluation import visualize
+from aocr.evaluation.visualize import picture_size, safe_name, write_sample
+
+
+def encode(image, file_format="PNG", **options):
+    """A PIL image as the bytes of a file."""
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def plain(mode, color, size=(40, 24)):
+    return Image.new(mode, size, color)
+
+
+def grey16(value, size=(40, 24)):
+    return Image.fromarray(np.full(size[::-1], value, np.uint16))
+
+
+def with_palette(color, unused=(0, 0, 0)):
+    """Every pixel is index 1 of a palette whose index 0 is `unused`."""
+    image = plain("P", 1)
+    image.putpalette([*unused, *color])
+    return image
+
+
+def bits():
+    """1-bit, all white but for the lower right quarter."""
+    return Image.fromarray(np.fromfunction(lambda y, x: (y < 12) | (x < 20), (24, 40)))
+
+
+WARM, OTHER = (250, 240, 60), (20, 30, 200)
+WHITE = (255, 255, 255)
+IMAGES = {  # name: (file, the colour of its upper left part)
+    "grey": (encode(plain("L", 235)), (235, 235, 235)),
+    "grey jpeg": (encode(plain("L", 235), "JPEG"), (235, 235, 235)),
+    "grey with alpha": (encode(plain("LA", (10, 0))), WHITE),
+    "16 bits": (encode(grey16(0xEB07)), (235, 235, 235)),
+    "RGB": (encode(plain("RGB", WARM)), WARM),
+    "RGB jpeg": (encode(plain("RGB", WARM), "JPEG", quality=95), WARM),
+    "RGB bmp": (encode(plain("RGB", WARM), "BMP"), WARM),
+    "RGB webp": (encode(plain("RGB", WARM), "WEBP", lossless=True), WARM),
+    "RGBA": (encode(plain("RGBA", (0, 0, 0, 0))), WHITE),
+    "RGBA, a tenth of black": (encode(plain("RGBA", (0, 0, 0, 26))), (229, 229, 229)),
+    "palette": (encode(with_palette(WARM)), WARM),
+    "palette, transparent": (encode(with_palette(OTHER), transparency=1), WHITE),
+    "palette, another transparent": (encode(with_palette(WARM), transparency=0), WARM),
+    "1 bit": (encode(bits()), WHITE),
+    "CMYK jpeg": (encode(plain("CMYK", (0, 20, 180, 0)), "JPEG", quality=95), (255, 235, 75)),
+    "gif": (encode(with_palette(WARM), "GIF"), WARM),
+    "animated gif": (encode(with_palette(WARM), "GIF", save_all=True, append_images=[with_palette(OTHER)]), WARM),
+}
+ALL = pytest.mark.parametrize("encoded, color", IMAGES.values(), ids=IMAGES)
+WHITE_WORD = encode(plain("L", 255, (160, 32)))
+
+
+def frames(directory):
+    """The JPEGs of a sample as float arrays [height, width, 3]."""
+    count = len([name for name in os.listdir(directory) if name.endswith(".jpg")])
+    return [np.asarray(Image.open(os.path.join(directory, f"image_{k}.jpg")), float) for k in range(count)]
+
+
+def spread(steps, size):
+    """Attention that is the same everywhere."""
+    return np.full((steps, size), 1 / size)
+
+
+def at(entries, size):
+    """Attention [len(entries), size] on one entry each."""
+    return np.eye(size)[entries]
+
+
+def test_what_is_written(tmp_path):
+    directory = write_sample(str(tmp_path), "17-a.png", WHITE_WORD, "ЖЁ字", "ЖЕ字 ", spread(4, 40), 160)
+    assert directory == os.path.join(str(tmp_path), "incorrect", "17-a.png")
+    assert sorted(os.listdir(directory)) == ["image.gif", "image_0.jpg", "image_1.jpg", "image_2.jpg", "image_3.jpg",
+                                             "word.txt"]
+    with open(os.path.join(directory, "word.txt"), "rb") as file:
+        assert file.read() == "ЖЁ字\nЖЕ字 \n".encode()
+    for name in os.listdir(directory):
+        if name != "word.txt":
+            with Image.open(os.path.join(directory, name)) as image:
+                assert (image.format, image.size) == ("GIF" if name.endswith("gif") else "JPEG", (320, 64))
+
+
+@pytest.mark.parametrize("text, label, verdict", [
+    ("AB", "AB", "correct"), ("", "", "correct"), ("AB", "ab", "incorrect"), ("", "A", "incorrect"),
+    ("A", "", "incorrect")])
+def test_verdict(tmp_path, text, label, verdict):
+    directory = write_sample(tmp_path, "3", WHITE_WORD, text, label, spread(len(text) + 1, 40), 160)
+    assert directory == os.path.join(tmp_path, verdict, "3")
+    with open(os.path.join(directory, "word.txt"), encoding="utf-8") as file:
+        assert file.read() == f"{text}\n{label}\n"
+
+
+@pytest.mark.parametrize("attention", [at([3, 20, 37], 40), spread(3, 40), spread(1, 40)])
+def test_animation_has_each_step_even_if_they_are_alike(tmp_path, attention):
+    directory = write_sample(tmp_path, "3", IMAGES["RGB"][0], "A", "A", attention, 53)
+    pictures = frames(directory)
+    with Image.open(os.path.join(directory, "image.gif")) as animation:
+        assert animation.n_frames == len(pictures) == len(attention)
+        assert animation.info["loop"] == 0
+        for k, picture in enumerate(pictures):
+            animation.seek(k)
+            assert animation.info["duration"] == 600
+            assert np.abs(np.asarray(animation.convert("RGB"), float) - picture).mean() < 4
+
+
+@ALL
+def test_attended_part_is_the_bright_one(tmp_path, encoded, color):
+    # 40 x 24 is 53 wide at height 32: 14 entries, the last of them cut to one column of 53 (6 of 320 pixels); 6 more
+    # are padding.
+    first, last = frames(write_sample(tmp_path, "3", encoded, "A", "A", at([0, 13], 20), 53))
+    assert first.shape == last.shape == (192, 320, 3)
+    left, middle, right = ((slice(0, 80), columns) for columns in (slice(0, 6), slice(60, 260), slice(314, 320)))
+    assert first[left].mean() > first[middle].mean() + 40
+    assert last[right].mean() > last[middle].mean() + 40
+    np.testing.assert_allclose(first[right].mean(), first[middle].mean(), atol=3)
+    np.testing.assert_allclose(last[left].mean(), last[middle].mean(), atol=3)
+
+
+@ALL
+def test_colors(tmp_path, encoded, color):
+    picture, = frames(write_sample(tmp_path, "3", encoded, "", "", spread(1, 14), 53))
+    # Attention adds a little red and green to what is not light already.
+    np.testing.assert_allclose(picture[:80].mean(axis=(0, 1)), color, atol=10)
+
+
+def test_black_and_white_are_told_apart(tmp_path):
+    picture, = frames(write_sample(tmp_path, "3", encode(bits()), "", "", spread(1, 14), 53))
+    blue = picture[:, :, 2]
+    assert blue[104:, 168:].max() < 20 and blue[:88].min() > 235 and blue[:, :152].min() > 235
+
+
+def test_16_bits_are_scaled_not_clipped(tmp_path):
+    picture, = frames(write_sample(tmp_path, "3", encode(grey16(0x4B00)), "", "", spread(1, 14), 53))
+    np.testing.assert_allclose(picture[:, :, 2], 0x4B, atol=4)
+
+
+def test_transparent_color_without_a_palette_is_drawn(tmp_path):
+    encoded = encode(plain("L", 0), transparency=0)
+    picture, = frames(write_sample(tmp_path, "3", encoded, "", "", spread(1, 14), 53))
+    assert picture[:, :, 2].max() < 4
+
+
+def test_attention_shows_on_black(tmp_path):
+    first, last = frames(write_sample(tmp_path, "3", encode(plain("L", 0)), "A", "A", at([0, 13], 14), 53))
+    assert first[:, :6].mean() > first[:, 60:].mean() + 20
+    assert last[:, 314:].mean() > last[:, :260].mean() + 20
+
+
+def test_place_of_the_attention(tmp_path):
+    # 160 columns become 320: an entry is 8 pixels wide, entry 10 is around pixel 84, its neighbours at 76 and 92.
+    pictures = frames(write_sample(tmp_path, "3", WHITE_WORD, "A", "A", np.vstack([at([10], 40), spread(1, 40)]), 160))
+    brightness = pictures[0][32].mean(axis=1)
+    assert set(np.flatnonzero(brightness > brightness.max() - 6)) <= set(range(82, 86))
+    assert brightness[83:85].min() > 248
+    np.testing.assert_allclose(brightness[:72], 0.4 * 255, atol=4)
+    np.testing.assert_allclose(brightness[96:], 0.4 * 255, atol=4)
+    np.testing.assert_allclose(pictures[1], 255, atol=2)
+
+
+def test_more_of_the_attention_is_brighter(tmp_path):
+    attention = 0.5 * at([5], 40) + 0.3 * at([20], 40) + 0.2 * at([35], 40)
+    picture, = frames(write_sample(tmp_path, "3", WHITE_WORD, "", "", attention, 160))
+    brightness = picture[32].mean(axis=1)
+    most, less, least, none = brightness[[44, 164, 284, 240]]
+    assert most > less + 20 > least + 40 > none + 60
+
+
+@pytest.mark.parametrize("size, drawn", [
+    ((40, 20), (320, 160)),
+    ((1, 1), (320, 320)),
+    ((1, 50), (6, 320)),
+    ((400, 300), (400, 300)),
+    ((500, 40), (600, 48)),
+    ((700, 31), (1000, 44)),
+    ((900, 7), (1000, 8)),
+    ((30, 900), (30, 900)),
+    ((3000, 600), (1000, 200)),
+    ((2, 3000), (1, 1000)),
+])
+def test_sizes(tmp_path, size, drawn):
+    width, height = size
+    drawn_width = max(round(width * 32 / height), 1)
+    steps = at([0, -(-drawn_width // 4) - 1], -(-drawn_width // 4))
+    encoded = encode(plain("L", 200, size))
+    assert picture_size(encoded) == size
+    pictures = frames(write_sample(tmp_path, "3", encoded, "A", "A", steps, drawn_width))
+    assert [picture.shape for picture in pictures] == [(*drawn[::-1], 3)] * 2
+
+
+def test_squeezed_image_is_spread_over_its_whole_width(tmp_path):
+    # 900 x 7 would be 4114 wide; a canvas of 90 squeezes it to 23 entries, the last one half.
+    encoded = encode(plain("RGB", WHITE, (900, 7)))
+    first, last = frames(write_sample(tmp_path, "3", encoded, "A", "A", at([0, 22], 23), 90))
+    assert first[4, 10].mean() > 240 and first[4, 100:].max() < 120
+    assert last[4, 997].mean() > 240 and last[4, :900].max() < 120
+
+
+def test_last_entry_is_cut(tmp_path):
+    # 5 columns are an entry and a quarter: the middle of entry 0 is at 2/5 of the picture, not at 1/4.
+    picture, = frames(write_sample(tmp_path, "3", encode(plain("L", 255, (25, 160))), "", "", at([0], 2), 5))
+    assert picture.shape == (320, 50, 3)
+    brightness = picture[160].mean(axis=1)
+    assert brightness[:20].min() > 248 and brightness[49] < 190
+
+
+def test_padding_does_not_show(tmp_path):
+    attention = 0.5 * at([2], 60) + 0.5 * at([40], 60)
+    picture, = frames(write_sample(tmp_path, "3", WHITE_WORD, "", "", attention, 160))
+    assert picture[32, 20].mean() > 248 and picture[32, 40:].max() < 120
+
+
+def test_narrow_peaks_survive_reduction(tmp_path):
+    encoded = encode(plain("L", 255, (6000, 32)))
+    picture, = frames(write_sample(tmp_path, "3", encoded, "", "", at([750], 1500), 6000))
+    assert picture[2, 498:503].max() > 240 and picture[2, :490].max() < 120 and picture[2, 510:].max() < 120
+
+
+def test_orientation_tags_are_left_alone(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    encoded = encode(plain("RGB", WARM, (400, 300)), "JPEG", exif=exif)
+    assert picture_size(encoded) == (400, 300)
+    picture, = frames(write_sample(tmp_path, "3", encoded, "", "", spread(1, 11), 43))
+    assert picture.shape == (300, 400, 3)
+
+
+def test_earlier_pictures_are_replaced(tmp_path):
+    write_sample(tmp_path, "3", WHITE_WORD, "ABC", "ABC", spread(4, 40), 160)
+    directory = write_sample(tmp_path, "3", WHITE_WORD, "A", "A", spread(2, 40), 160)
+    assert sorted(os.listdir(directory)) == ["image.gif", "image_0.jpg", "image_1.jpg", "word.txt"]
+    assert os.listdir(os.path.dirname(directory)) == ["3"]
+
+
+def test_an_interrupted_sample_leaves_the_earlier_one(tmp_path, monkeypatch):
+    directory = write_sample(tmp_path, "3", WHITE_WORD, "A", "A", spread(2, 40), 160)
+    whole, drawn = visualize._gif_frame, []
+
+    def interrupted(frame, first):
+        drawn.append(frame)
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return whole(frame, first)
+
+    monkeypatch.setattr(visualize, "_gif_frame", interrupted)
+    for name in ("3", "4"):
+        drawn.clear()
+        with pytest.raises(KeyboardInterrupt):
+            write_sample(tmp_path, name, WHITE_WORD, "ABC", "ABC", spread(4, 40), 160)
+    assert os.listdir(tmp_path / "correct") == ["3"]
+    assert sorted(os.listdir(directory)) == ["image.gif", "image_0.jpg", "image_1.jpg", "word.txt"]
+
+
+def test_nothing_has_its_name_before_it_is_whole(tmp_path, monkeypatch):
+    whole, seen = visualize._gif_frame, []
+
+    def looking(frame, first):
+        seen.append(os.listdir(tmp_path / "correct"))
+        return whole(frame, first)
+
+    monkeypatch.setattr(visualize, "_gif_frame", looking)
+    write_sample(tmp_path, "3", WHITE_WORD, "A", "A", spread(2, 40), 160)
+    assert seen == [[".3.part"]] * 2
+
+
+def test_what_a_killed_run_left_is_cleared_away(tmp_path):
+    for leftover in (".3.part", ".3.old"):
+        (tmp_path / "correct" / leftover).mkdir(parents=True)
+        (tmp_path / "correct" / leftover / "image_7.jpg").write_bytes(b"half")
+    directory = write_sample(tmp_path, "3", WHITE_WORD, "A", "A", spread(2, 40), 160)
+    assert os.listdir(tmp_path / "correct") == ["3"]
+    assert "image_7.jpg" not in os.listdir(directory)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "", "/etc/passwd", "..", ".", "...", "C:\\x\\y", "\0", "a\nb",
+                                  "~", " ", "ж" * 300, "x" * 255, "\udcff.png", ".3.part"])
+def test_names_stay_inside(tmp_path, name):
+    out = tmp_path / "inner" / "out"
+    directory = write_sample(out, name, WHITE_WORD, "", "", spread(1, 40), 160)
+    assert os.path.dirname(directory) == str(out / "correct")
+    assert os.listdir(out / "correct") == [os.path.basename(directory)]
+    assert sorted(os.listdir(directory)) == ["image.gif", "image_0.jpg", "word.txt"]
+    assert os.listdir(tmp_path) == ["inner"] and os.listdir(tmp_path / "inner") == ["out"]
+
+
+@pytest.mark.parametrize("name, safe", [
+    ("17-word.png", "17-word.png"),
+    ("17-слово 字.png", "17-слово 字.png"),
+    ("17-a/b\\c.png", "17-a_b_c.png"),
+    ('17-:?*"<>|', "17-_______"),
+    ("a\tb\r\n\x7f\x85c", "a_b____c"),
+    ("a\udc80b", "a_b"),
+    ("../../etc", "_.._etc"),
+    ("...hidden", "hidden"),
+    (" . a. .", "a"),
+    ("", "_"),
+    ("..", "_"),
+    ("nul", "_nul"),
+    ("COM1.png", "_COM1.png"),
+    ("CON .x", "_CON .x"),
+    ("console", "console"),
+    ("x" * 239, "x" * 239),
+    ("x" * 240, "x" * 239),
+    ("17-" + "字" * 100, "17-" + "字" * 78),  # 3 + 3 * 78 = 237 bytes; one more would be 240
+    ("17-" + "x" * 235 + ".png", "17-" + "x" * 235),
+])
+def test_safe_names(name, safe):
+    assert safe_name(name) == safe
+    assert safe_name(safe) == safe
+
+
+def test_long_names_keep_what_tells_them_apart():
+    assert safe_name("17-" + "x" * 400) != safe_name("18-" + "x" * 400)
