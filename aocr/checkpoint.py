@@ -86,8 +86,8 @@ def check_flags(description, given, full_ascii, model_dir):
     for field in dataclasses.fields(ModelConfig):
         stored = getattr(description.config, field.name)
         if field.name in given and given[field.name] != stored:
-            raise usage_error(f"{flags_of(field)[0]} is {given[field.name]}, but the model in {model_dir} has {stored}; "
-                              "leave the flag out")
+            raise usage_error(f"{flags_of(field)[0]} is {given[field.name]}, but the model in {model_dir} has "
+                              f"{stored}; leave the flag out")
     if full_ascii and description.charset != Charset(FULL_ASCII):
         raise usage_error(f"--full-ascii asks for {len(FULL_ASCII)} characters, but the model in {model_dir} has "
                           f"{description.charset.summary()}; leave the flag out")
@@ -99,7 +99,7 @@ def restore(model, checkpoint):
         model.restore(checkpoint)
     except (tf.errors.OpError, ValueError) as error:
         cause = str(getattr(error, "message", error)).strip().splitlines()[0]
-        raise UserError(f"{checkpoint}: cannot be restored: {cause}; use another checkpoint or model directory") from None
+        raise UserError(f"{checkpoint}: cannot be restored: {cause}; use another model directory") from None
 
 
 def open_model(model_dir, given, full_ascii, *, batches=None, session_config=None):

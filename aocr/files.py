@@ -20,9 +20,8 @@ def whole_file(path):
 
 def write_text(path, content):
     """Writes a text file in UTF-8, complete at once."""
-    with whole_file(path) as part:
-        with tf.io.gfile.GFile(part, "w") as file:
-            file.write(content)
+    with whole_file(path) as part, tf.io.gfile.GFile(part, "w") as file:
+        file.write(content)
 
 
 def read_bytes(path):

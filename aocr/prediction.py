@@ -23,12 +23,8 @@ def predict_files(model, paths, batch_size, lines=None, out=None):
     Returns: whether every file could be read; each that could not is one line in the log.
     """
     out = out or sys.stdout
-    if paths:
-        chunks = _chunks(paths, batch_size)
-    else:
-        chunks = _waiting_lines(lines or sys.stdin.buffer, batch_size)
     good = True
-    for chunk in chunks:
+    for chunk in _chunks(paths, batch_size) if paths else _waiting_lines(lines or sys.stdin.buffer, batch_size):
         for path, reading in zip(chunk, _read(model, chunk)):
             if isinstance(reading, Exception):
                 good = False

@@ -8,7 +8,7 @@ import math
 import os
 import time
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -73,10 +73,14 @@ def in_order(readings, skipped):
 
 
 def _draw(reading, model, output_dir):
-    with Image.open(io.BytesIO(reading.encoded)) as image:
-        drawn_width = model.drawn_width(*image.size)
     name = f"{reading.number}-{os.path.basename(reading.comment) or 'record'}"
-    write_sample(output_dir, name, reading.encoded, reading.text, reading.label, reading.attention, drawn_width)
+    try:
+        with Image.open(io.BytesIO(reading.encoded)) as image:
+            drawn_width = model.drawn_width(*image.size)
+        write_sample(output_dir, name, reading.encoded, reading.text, reading.label, reading.attention, drawn_width)
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        # TensorFlow has decoded it; Pillow is stricter about some files.
+        log.warning("record %d: no picture of it: %s", reading.number, error)
 
 
 def _report(reading, totals, samples, config):

@@ -23,8 +23,9 @@ from aocr.model import Model
 
 log = logging.getLogger(__name__)
 
-STATISTICS_IMAGES = 512  # that batch norm statistics are estimated from, at the least (or all there are), before each checkpoint
-HURRIED_IMAGES = 130  # the same when a signal asks the run to end
+# Images that batch norm statistics are estimated from before each checkpoint, at the least, or all there are.
+STATISTICS_IMAGES = 512
+HURRIED_IMAGES = 130  # the same when a signal asked the run to end
 LISTED_RECORDS = 20  # in the message about a loss that is no number
 
 

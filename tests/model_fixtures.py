@@ -22,7 +22,7 @@ def draw_word(text, size=24):
 
 @pytest.fixture(scope="session")
 def words(tmp_path_factory):
-    """Five drawn words, the last one wider than the default canvas, with their annotation file: .annotations, .images (paths), .labels, .widths."""
+    """Five drawn words, the last one wider than the default canvas: .annotations, .images (paths), .labels, .widths."""
     directory = tmp_path_factory.mktemp("words")
     labels = ["A1", "B27", "7", "K90", "WWMW"]
     images, widths = [], []

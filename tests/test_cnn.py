@@ -83,7 +83,8 @@ def test_the_weights_are_those_of_seven_layers(bench, channels):
     assert kernels == {
         "cnn/conv1/kernel": (3, 3, channels, 64), "cnn/conv2/kernel": (3, 3, 64, 128),
         "cnn/conv3/kernel": (3, 3, 128, 256), "cnn/conv4/kernel": (3, 3, 256, 256),
-        "cnn/conv5/kernel": (3, 3, 256, 512), "cnn/conv6/kernel": (3, 3, 512, 512), "cnn/conv7/kernel": (2, 2, 512, 512)}
+        "cnn/conv5/kernel": (3, 3, 256, 512), "cnn/conv6/kernel": (3, 3, 512, 512),
+        "cnn/conv7/kernel": (2, 2, 512, 512)}
     others = {name for name in network.weights if not name.endswith("kernel")}
     assert others == {f"cnn/{layer}/{part}" for layer in ("conv3", "conv5", "conv7")
                       for part in ("gamma", "beta", "population_mean", "population_variance")}

@@ -4,8 +4,17 @@ import dataclasses
 
 import pytest
 
-from aocr.config import (CommonConfig, DatasetConfig, ExportConfig, ModelConfig, PlaceConfig, PredictConfig,
-                         TestConfig, TrainConfig, flags_of)
+from aocr.config import (
+    CommonConfig,
+    DatasetConfig,
+    ExportConfig,
+    ModelConfig,
+    PlaceConfig,
+    PredictConfig,
+    TestConfig,
+    TrainConfig,
+    flags_of,
+)
 
 # pytest would collect a class of this name.
 TestConfig.__test__ = False

@@ -39,6 +39,14 @@ def decoder_of(use_gru, layers, memory, lengths, **states):
                             embedding_size=EMBEDDING, use_gru=use_gru)
 
 
+def restless(use_gru, layers):
+    """Weights that write many characters, and EOS to each image at another step: the seeds were found so."""
+    seeds = {(False, 1): 699, (False, 3): 2335, (True, 1): 994, (True, 3): 1753}
+    random = np.random.RandomState(seeds[use_gru, layers])
+    return {"decoder/embedding": 2 * random.normal(size=[V, EMBEDDING]),
+            "decoder/output/kernel": 2 * random.normal(size=[U + DEPTH, V]), **output_bias()}
+
+
 def taught(use_gru, layers):
     def build(teacher, **encoded):
         return decoder_of(use_gru, layers, **encoded).decode(tf.shape(teacher)[1], teacher=teacher)
@@ -92,8 +100,8 @@ def test_teacher_forcing_is_the_twins(bench, use_gru, layers):
 @depths
 def test_greedy_decoding_is_the_twins(bench, use_gru, layers):
     """EOS comes to the images at different steps; the loop goes on to the last of them."""
-    feed, steps = encoded_feed(use_gru), 23
-    network = bench(greedy(use_gru, layers), dict(feed, steps=np.int32(0)), EOS_BIASES[use_gru, layers])
+    feed, steps = encoded_feed(use_gru), 13
+    network = bench(greedy(use_gru, layers), dict(feed, steps=np.int32(0)), restless(use_gru, layers))
     got = network.run(**feed, steps=steps)
     ended = []
     for n in range(N):
@@ -104,7 +112,7 @@ def test_greedy_decoding_is_the_twins(bench, use_gru, layers):
         np.testing.assert_allclose(got.attention[n, :, :LENGTHS[n]], attention[:written], atol=1e-4)
         assert got.ids[n].tolist() == ids[:written]
         ended.append(ids.index(EOS) + 1)
-    assert len(set(ended)) > 1 and max(ended) < steps, "the weights of this test show nothing"
+    assert len(set(ended)) == N and max(ended) < steps, "the weights of this test show nothing"
     assert got.logits.shape == (N, max(ended), V)
 
 
@@ -159,19 +167,6 @@ def test_teacher_forcing_does_not_end_at_eos(bench):
     feed = dict(encoded_feed(False), teacher=TEACHER)
     got = bench(taught(False, 1), feed, output_bias(b_2=99.0)).run(**feed)
     assert got.ids.tolist() == [[EOS] * T] * N
-
-
-@kinds
-def test_no_image(bench, use_gru):
-    def build(teacher, **encoded):
-        decoder = decoder_of(use_gru, 2, **encoded)
-        return decoder.decode(T), decoder.decode(tf.shape(teacher)[1], teacher=teacher)
-
-    feed = dict(encoded_feed(use_gru), teacher=TEACHER)
-    network = bench(build, feed)
-    for got in network.run(**{name: value[:0] for name, value in feed.items()}):
-        assert got.logits.shape[0] == got.attention.shape[0] == got.ids.shape[0] == 0
-        assert got.logits.shape[2] == V
 
 
 # ---- attention
@@ -302,8 +297,3 @@ def nodes(use_gru, count, steps, width, teacher):
 def test_the_graph_does_not_grow_with_the_sizes(use_gru, teacher):
     small, large = nodes(use_gru, 3, 4, 7, teacher), nodes(use_gru, 5, 61, 97, teacher)
     assert small == large > 50
-
-
-# Of EOS, found so that the drawn weights write it to the images at different steps.
-EOS_BIASES = {key: output_bias(b_2=value) for key, value in {
-    (False, 1): 1.0, (False, 3): 1.0, (True, 1): 1.0, (True, 3): 1.0}.items()}

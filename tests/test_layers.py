@@ -5,8 +5,18 @@ import numpy_twin as twin
 import pytest
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.layers import (BATCH_NORM_EPSILON, GRUCell, GRUState, Linear, LSTMCell, LSTMState, batch_norm, conv,
-                               run_gru, run_lstm)
+from aocr.graph.layers import (
+    BATCH_NORM_EPSILON,
+    GRUCell,
+    GRUState,
+    Linear,
+    LSTMCell,
+    LSTMState,
+    batch_norm,
+    conv,
+    run_gru,
+    run_lstm,
+)
 
 N, S, INPUTS, U = 3, 7, 4, 5
 
@@ -129,7 +139,8 @@ def test_what_a_sequence_learns_is_the_finite_difference(bench, use_gru):
     def total(row, column, by):
         weights = {**network.weights, name: network.weights[name].copy()}
         weights[name][row, column] += by
-        return sum(state["hidden"].sum() for n in range(N) for state in twin.sequence(weights, "cell", x[:, n], use_gru))
+        return sum(state["hidden"].sum() for n in range(N)
+                   for state in twin.sequence(weights, "cell", x[:, n], use_gru))
 
     gradient = network.run(x=x)
     for row, column in [(0, 0), (INPUTS + 2, 3), (1, 2 * U - 1)]:

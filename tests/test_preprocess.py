@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from aocr.graph.preprocess import prepare_batch, prepare_image, scaled_width
+from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch, prepare_image, scaled_width
 
 CANVAS = 86
 
@@ -277,3 +277,16 @@ def test_a_batch_with_an_image_wider_than_the_canvas(run_graph):
     batch = run_graph(batch_of(1), encoded=[encode(noise(300, 32, 1)), encode(noise(1, 90, 1))])
     assert batch.pixels.shape == (2, 32, CANVAS, 1)
     assert batch.widths.tolist() == [CANVAS, 1]  # 0.36 pixels are drawn as one
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_at_least_one_adds_a_blank_image_to_an_empty_batch_only(run_graph, count):
+    feed = dict(pixels=noise(5, 32, 2 * count).reshape(count, 32, 5, 2).astype(np.float32),
+                widths=np.array([4, 5, 2], np.int32)[:count])
+    got = run_graph(lambda pixels, widths: at_least_one(PreparedImages(pixels, widths)), **feed)
+    if count:
+        np.testing.assert_array_equal(got.pixels, feed["pixels"])
+        assert got.widths.tolist() == feed["widths"].tolist()
+    else:
+        assert got.pixels.shape == (1, 32, 5, 2) and not got.pixels.any()
+        assert got.widths.tolist() == [1]

@@ -7,7 +7,7 @@ import shutil
 import unicodedata
 
 import numpy as np
-from PIL import GifImagePlugin, Image
+from PIL import Image
 
 STEP_WIDTH = 4  # columns of the prepared image that one step of the encoder covers
 
@@ -24,7 +24,8 @@ NAME_BYTES = 240  # file systems take 255; what is added while a directory is wr
 def write_sample(output_dir, name, encoded, text, label, attention, drawn_width):
     """Writes one sample's pictures and texts to `output_dir`/correct or incorrect/`safe_name(name)`.
 
-    A directory that is there already is replaced; the new one appears under its name only when it is complete.
+    A directory of this sample that is there already, with either verdict, is replaced; the new one appears under its
+    name only when it is complete.
 
     Args:
       output_dir: str, a local directory; made if missing.
@@ -36,18 +37,22 @@ def write_sample(output_dir, name, encoded, text, label, attention, drawn_width)
 
     Returns: str, the directory. It holds image_0.jpg ... (one for each step), image.gif (all of them) and word.txt
       (UTF-8, two lines: text, label).
-    Raises: OSError if something cannot be written, or Pillow cannot read the image.
+    Raises: OSError if something cannot be written, or Pillow cannot read the image (it is stricter than the network
+      about check sums, for one); PIL.Image.DecompressionBombError if the image is beyond Pillow's limit of pixels.
     """
     picture = _picture(encoded)
     weights = _column_weights(attention, drawn_width, picture.width)
-    directory = os.path.join(output_dir, "correct" if text == label else "incorrect", safe_name(name))
-    with _whole_directory(directory) as part, open(os.path.join(part, "image.gif"), "wb") as animation:
-        for step, frame in enumerate(_highlighted(picture, row) for row in weights):
+    frames = [_highlighted(picture, row) for row in weights]
+    verdicts = ("correct", "incorrect") if text == label else ("incorrect", "correct")
+    directory, outdated = (os.path.join(output_dir, verdict, safe_name(name)) for verdict in verdicts)
+    with _whole_directory(directory) as part:
+        for step, frame in enumerate(frames):
             frame.save(os.path.join(part, f"image_{step}.jpg"), quality=90)
-            animation.writelines(_gif_frame(frame, first=step == 0))
-        animation.write(b";")  # the end of a GIF
+        frames[0].save(os.path.join(part, "image.gif"), save_all=True, append_images=frames[1:], loop=0,
+                       duration=FRAME_MILLISECONDS)
         with open(os.path.join(part, "word.txt"), "w", encoding="utf-8", newline="\n") as file:
             file.write(f"{text}\n{label}\n")
+    shutil.rmtree(outdated, ignore_errors=True)
     return directory
 
 
@@ -63,12 +68,6 @@ def safe_name(name):
     if not safe or safe.split(".")[0].rstrip().upper() in RESERVED:
         return "_" + safe
     return safe
-
-
-def picture_size(encoded):
-    """(width, height) in pixels of an image file, given as bytes. Raises OSError if Pillow cannot read it."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        return image.size
 
 
 def _picture(encoded):
@@ -104,13 +103,6 @@ def _highlighted(picture, weights):
     pixels = np.asarray(picture, np.float32) / 255.0 * (DIMMED + (1.0 - DIMMED) * weights)
     pixels += (1.0 - pixels) * GLOW * weights
     return Image.fromarray((pixels * 255.0 + 0.5).astype(np.uint8))
-
-
-def _gif_frame(frame, first):
-    """The blocks of one frame of an animation. Pillow's own writer would drop a frame that is like the one before."""
-    frame = frame.quantize(256)
-    header = GifImagePlugin.getheader(frame, info={"loop": 0, "duration": FRAME_MILLISECONDS})[0] if first else []
-    return header + GifImagePlugin.getdata(frame, duration=FRAME_MILLISECONDS, include_color_table=True)
 
 
 @contextlib.contextmanager

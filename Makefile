@@ -1,0 +1,61 @@
+# make test: lint and all tests.   make demo: a small real run, from drawn words to an exported model.
+# Both install into virtual environments of their own first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The demo: how many words, how long.
+DEMO_TRAIN_WORDS := 4000
+DEMO_TEST_WORDS := 300
+DEMO_STEPS := 220
+
+.PHONY: test lint demo clean
+
+test: $(VENV)/dev lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+
+$(VENV)/dev: setup.py
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; try make PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(VENV)/run: setup.py
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; try make PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+demo: $(VENV)/run
+	@rm -rf demo && mkdir demo
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) --no-print-directory demo-run
+
+.PHONY: demo-run
+demo-run:
+	python -m aocr.data.synth demo/train --count $(DEMO_TRAIN_WORDS) --seed 1
+	python -m aocr.data.synth demo/test --count $(DEMO_TEST_WORDS) --seed 2
+	aocr dataset demo/train/annotations.txt demo/train.tfrecords --log-path demo/aocr.log
+	aocr dataset demo/test/annotations.txt demo/test.tfrecords --save-filename --log-path demo/aocr.log
+	aocr train demo/train.tfrecords --model-dir demo/model --max-steps $(DEMO_STEPS) --log-path demo/aocr.log
+	aocr test demo/test.tfrecords --model-dir demo/model --visualize --output-dir demo/pictures \
+	  --log-path demo/aocr.log > demo/figures.txt 2> /dev/null
+	aocr export demo/exported --model-dir demo/model --model-version 1 --log-path demo/aocr.log
+	aocr export demo/frozen --model-dir demo/model --format frozengraph --log-path demo/aocr.log
+	aocr predict --model-dir demo/model --log-path demo/aocr.log demo/test/000[0-4]-*.png 2> /dev/null
+	@echo
+	@cat demo/figures.txt
+	@echo
+	@echo "words          demo/train, demo/test (annotations.txt in each)"
+	@echo "datasets       demo/train.tfrecords, demo/test.tfrecords"
+	@echo "model          demo/model (tensorboard --logdir demo/model)"
+	@echo "attention      demo/pictures/correct, demo/pictures/incorrect"
+	@echo "SavedModel     demo/exported/1 (tensorflow_model_server --model_base_path=$(CURDIR)/demo/exported)"
+	@echo "frozen graph   demo/frozen/frozen_graph.pb"
+	@echo "log            demo/aocr.log"
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info

@@ -1,0 +1,42 @@
+"""Packaging. Job services run `python setup.py sdist` here, so a pyproject.toml alone would not do."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+PACKAGE = (HERE / "aocr" / "__init__.py").read_text(encoding="utf-8")
+VERSION = re.search(r'^__version__ = "(.+)"', PACKAGE, re.M).group(1)
+README = HERE / "README.md"
+
+TEST = ["pytest>=8", "setuptools>=64", "wheel"]
+
+setup(
+    name="aocr",
+    version=VERSION,
+    description="Trains an attention OCR model on your own word and line images and puts it into production",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["aocr", "aocr.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "tensorflow>=2.20",  # WebP in decode_image; developed and tested on 2.21
+        "numpy",
+        "pillow>=10.1",  # the scalable built-in font, which the demo draws with
+        "distance",
+        "six",  # TensorFlow's and the original's dependency; part of the fixed set, nothing here imports it
+        "tqdm",  # progress bars on long work, which also keep out of the log's way
+    ],
+    extras_require={
+        "test": TEST,
+        "dev": [*TEST, "build", "ruff==0.17.6"],  # another version of ruff would find other things
+    },
+    entry_points={"console_scripts": ["aocr=aocr.cli:main"]},
+    classifiers=[
+        "Environment :: Console",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
