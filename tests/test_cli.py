@@ -1,0 +1,141 @@
+"""The command line by itself: what it takes, what it refuses, where the log goes, how it ends."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+import aocr
+from aocr.cli import build_parser, main
+from aocr.commands import flags, predict
+from aocr.config import ModelConfig, TrainConfig
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"aocr {aocr.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments, told", [
+    ([], "COMMAND"),
+    (["fly"], "invalid choice"),
+    (["train"], "DATASET"),
+    (["train", "data", "--bogus"], "unrecognized"),
+    (["train", "data", "--max-w", "3"], "unrecognized"),  # no guessing of what was meant
+    (["train", "data", "--batch-size", "many"], "--batch-size"),
+    (["export", "--format", "tflite"], "invalid choice"),
+])
+def test_what_is_not_understood_is_refused(arguments, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, told", [
+    (["train", "data", "--batch-size", "0"], "--batch-size is 0; the least is 1"),
+    (["train", "data", "--max-gradient-norm", "0"], "--max-gradient-norm is 0.0; give a number above 0"),
+    (["train", "data", "--max-gradient-norm", "nan"], "--max-gradient-norm is nan"),
+    (["train", "data", "--initial-learning-rate", "-0.5"], "--initial-learning-rate is -0.5"),
+    (["train", "data", "--attn-num-layers", "0"], "--attn-num-layers is 0"),
+    (["predict", "--max-width", "-3", "x.png"], "--max-width is -3"),
+    (["predict", "--model-dir", "", "x.png"], "--model-dir is empty"),
+    (["export", "--model-version", "0"], "--model-version is 0"),
+    (["dataset", "list", "--log-step", "0"], "--log-step is 0"),
+])
+def test_a_value_beyond_its_limit_is_one_line_and_exit_2(arguments, told, capsys):
+    assert main([*arguments, "--log-path", ""]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"aocr: error: {told}") and len(captured.err.splitlines()) == 1
+    assert not captured.out
+
+
+def test_a_gradient_norm_is_a_float():
+    args = build_parser().parse_args(["train", "data", "--max-gradient-norm", "0.5"])
+    assert flags.collect(args, TrainConfig).max_gradient_norm == 0.5
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--job-dir", "gs://b/j", "train", "data"],
+    ["train", "data", "--steps-per-checkpoint", "5", "--job-dir", "gs://b/j"],
+    ["train", "--model-dir=gs://b/j", "data"],
+    ["--model-dir", "other", "train", "data", "--job-dir", "gs://b/j"],  # the nearer one counts
+])
+def test_the_job_directory_may_stand_on_either_side(arguments):
+    assert build_parser().parse_args(arguments).model_dir == "gs://b/j"
+
+
+def test_what_is_given_is_told_from_what_is_left_out():
+    args = build_parser().parse_args(["train", "data", "--max-width", "160", "--no-resume"])
+    assert flags.given(args, ModelConfig) == {"max_width": 160}
+    config = flags.collect(args, TrainConfig)
+    assert config == TrainConfig(resume=False) and config.batch_size == 65
+
+
+@pytest.mark.parametrize("command", ["train", "test", "predict", "export"])
+def test_the_original_s_flags_are_taken_everywhere(command):
+    """Of the original, every command that uses a model took all of these."""
+    arguments = {"train": ["data"], "test": ["data"], "predict": [], "export": ["out"]}[command]
+    build_parser().parse_args([
+        command, *arguments, "--max-width", "1", "--max-height", "2", "--max-prediction", "3", "--full-ascii",
+        "--color", "--no-distance", "--gpu-id", "-1", "--use-gru", "--attn-num-layers", "4", "--attn-num-hidden", "5",
+        "--initial-learning-rate", "0.5", "--job-dir", "d", "--target-embedding-size", "6", "--output-dir", "o",
+        "--max-gradient-norm", "7", "--no-gradient-clipping", "--log-path", "l"])
+
+
+def test_a_flag_without_effect_says_so(tmp_path, capsys):
+    assert main(["predict", "--model-dir", str(tmp_path), "--no-distance", "--max-gradient-norm", "3", "--log-path", "",
+                 "x.png"]) == 1
+    error = capsys.readouterr().err
+    assert "--no-distance has no effect on `aocr predict`" in error
+    assert "--max-gradient-norm has no effect on `aocr predict`" in error
+
+
+def test_help_tells_every_default(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for default in ("160", "60", "8", "128", "65", "1000", "100", "1.0", "5.0", "./checkpoints", "aocr.log"):
+        assert f"(default: {default})" in told
+
+
+def test_the_log_goes_to_the_file_too(tmp_path, capsys):
+    path = tmp_path / "run.log"
+    assert main(["predict", "--model-dir", str(tmp_path / "none"), "--log-path", str(path), "x.png"]) == 1
+    assert "no checkpoint there" in path.read_text() and "no checkpoint there" in capsys.readouterr().err
+    assert not logging.getLogger("aocr").handlers
+
+
+def test_a_log_file_that_cannot_be_written_is_an_error_if_it_was_asked_for(tmp_path, capsys, monkeypatch):
+    assert main(["predict", "--log-path", str(tmp_path / "no" / "run.log"), "x.png"]) == 1
+    assert "--log-path" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("aocr.log")  # the default's place is taken
+    assert main(["predict", "--model-dir", "none", "x.png"]) == 1
+    error = capsys.readouterr().err
+    assert "going on without a log file" in error and "no checkpoint there" in error
+
+
+def test_a_fault_of_ours_is_told_with_its_cause(monkeypatch, capsys):
+    def broken(args):
+        raise ZeroDivisionError("the cause")
+
+    monkeypatch.setattr(predict, "run", broken)
+    assert main(["predict", "--log-path", ""]) == 1
+    error = capsys.readouterr().err
+    assert "please report it" in error and "ZeroDivisionError: the cause" in error
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    """`aocr ... | head`: the pipe is closed before we print."""
+    code = "import sys, aocr.commands.predict as p; from aocr.cli import main\n" \
+           "def run(args):\n    print('x' * 100000, flush=True)\n    return 0\n" \
+           "p.run = run\nsys.exit(main(['predict', '--log-path', '']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0

@@ -1,0 +1,62 @@
+"""What is packed is whole, and runs where it is installed: job services pack it so."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKED = ("aocr", "tests", "benchmarks", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in",
+          "Makefile")
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """(sdist, wheel) built from a copy of the sources, without the network."""
+    copy = tmp_path_factory.mktemp("sources")
+    for name in PACKED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, copy / name)
+    subprocess.run([sys.executable, "setup.py", "-q", "sdist"], cwd=copy, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "dist", "."],
+                   cwd=copy, check=True, capture_output=True)
+    (sdist,), (wheel,) = (copy / "dist").glob("*.tar.gz"), (copy / "dist").glob("*.whl")
+    return sdist, wheel
+
+
+def modules():
+    """Every module of the package, from the root."""
+    return {str(path.relative_to(ROOT)) for path in (ROOT / "aocr").rglob("*.py")}
+
+
+def test_the_sdist_and_the_wheel_hold_every_module(archives):
+    sdist, wheel = archives
+    with tarfile.open(sdist) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    assert modules() | {"setup.py", "README.md", "LICENSE", "tests/c_api/read_image.c"} <= packed
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if name.startswith("aocr/")} == modules()
+
+
+def test_the_installed_sdist_runs_from_anywhere(archives, tmp_path):
+    """Installed as a job service does, beside the dependencies that are here already."""
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    site, = environment.glob("lib/python*/site-packages")
+    (site / "here.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    subprocess.run([sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "install", "-q",
+                    "--no-deps", "--no-build-isolation", "--no-index", str(archives[0])], check=True)
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for command in ([environment / "bin" / "python", "-m", "aocr"], [environment / "bin" / "aocr"]):
+        done = subprocess.run([*map(str, command), "--help"], cwd=tmp_path, env=clean, capture_output=True, text=True)
+        assert done.returncode == 0 and "usage: aocr" in done.stdout, done.stderr
+    done = subprocess.run([str(environment / "bin" / "python"), "-c", "import aocr.model; print(aocr.__file__)"],
+                          cwd=tmp_path, env=clean, capture_output=True, text=True)
+    assert done.stdout.startswith(str(site)), done.stderr
