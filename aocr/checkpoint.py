@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import posixpath
+from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -102,17 +103,30 @@ def restore(model, checkpoint):
         raise UserError(f"{checkpoint}: cannot be restored: {cause}; use another model directory") from None
 
 
-def open_model(model_dir, given, full_ascii, *, batches=None, session_config=None):
-    """The trained model in a directory, ready to read.
+class Trained(NamedTuple):
+    """A trained model that was found, but not built yet."""
+
+    kind: type  # Model or what reads its weights in its stead
+    config: ModelConfig
+    charset: Charset
+    checkpoint: str
+
+    def open(self, *, batches=None, session_config=None):
+        """The Model, its weights restored; arguments as there. UserError if they cannot be."""
+        model = self.kind(self.config, self.charset, batches=batches, session_config=session_config)
+        restore(model, self.checkpoint)
+        return model
+
+
+def find_model(model_dir, given, full_ascii):
+    """The trained model in a directory.
 
     Args:
       model_dir: path.
       given: dict of ModelConfig fields that the user set; full_ascii: bool. They must not contradict the description;
         for a directory that the original wrote, which has none, they are all that is known.
-      batches: function config -> the `batches` argument of Model, or None.
-      session_config: tf.ConfigProto.
 
-    Returns: Model with its weights restored. UserError if there is none.
+    Returns: Trained. UserError if there is none.
     """
     checkpoint = latest_checkpoint(model_dir)
     if not checkpoint:
@@ -120,11 +134,7 @@ def open_model(model_dir, given, full_ascii, *, batches=None, session_config=Non
     description = read_description(model_dir)
     if description:
         check_flags(description, given, full_ascii, model_dir)
-        kind, config, charset = Model, description.config, description.charset
-    elif legacy.is_original(checkpoint):
-        kind, config, charset = legacy.OriginalModel, *legacy.settings(checkpoint, given, full_ascii)
-    else:
-        raise UserError(f"{model_dir}: no {DESCRIPTION_NAME} beside the checkpoint; restore it from a copy")
-    model = kind(config, charset, batches=batches and batches(config), session_config=session_config)
-    restore(model, checkpoint)
-    return model
+        return Trained(Model, description.config, description.charset, checkpoint)
+    if legacy.is_original(checkpoint):
+        return Trained(legacy.OriginalModel, *legacy.settings(checkpoint, given, full_ascii), checkpoint)
+    raise UserError(f"{model_dir}: no {DESCRIPTION_NAME} beside the checkpoint; restore it from a copy")

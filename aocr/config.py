@@ -10,6 +10,11 @@ IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
 WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived from data
 
 
+def scaled_width(width, height):
+    """Width after scaling to height 32, rounded half up; may be 0. Works on Python integers and integer tensors."""
+    return (2 * width * IMAGE_HEIGHT + height) // (2 * height)
+
+
 def option(default, help, flags=None, least=None, most=None, above=None, choices=None, negated=False):
     """A dataclass field that is also a command line option.
 

@@ -89,7 +89,7 @@ class OriginalModel(Model):
                          lambda: tf.compat.v2.image.resize(pixels, target, method="bicubic"))
         size = tf.shape(pixels)
         pixels = tf.pad(pixels, [[0, IMAGE_HEIGHT - size[0]], [0, canvas - size[1]], [0, 0]])
-        pixels.set_shape([IMAGE_HEIGHT, canvas, self.config.channels])
+        pixels.set_shape([IMAGE_HEIGHT, None, self.config.channels])  # as of images of any width
         return PreparedImage((pixels - 128.0) / 128.0, tf.constant(canvas), squeezed)
 
     def drawn_width(self, width, height):

@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from aocr.config import scaled_width
 from aocr.graph import losses, text
 from aocr.graph.cnn import sliding_cnn
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import bidirectional_encoder
-from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch, prepare_image, scaled_width
+from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch, prepare_image
 
 DROPOUT_RATE = 0.5
 ADADELTA_RHO, ADADELTA_EPSILON = 0.95, 1e-8  # Zeiler, arXiv 1212.5701
@@ -56,8 +57,8 @@ class Model:
         """
         Args:
           config: ModelConfig. charset: Charset.
-          batches: function (prepare, to_sequences, shuffle_seed) -> tf.data.Dataset of data.pipeline.Batch; see
-            data.pipeline.batches for the arguments.
+          batches: function of `prepare`, `to_sequences` and `shuffle_seed` -> tf.data.Dataset of data.pipeline.Batch:
+            data.pipeline.batches with its other arguments bound.
           training: TrainConfig, or None for inference.
           session_config: tf.ConfigProto.
         """
@@ -103,8 +104,8 @@ class Model:
         if batches:
             with tf.name_scope("batches"):
                 self._shuffle_seed = tf.placeholder(tf.int64, [], "shuffle_seed")
-                dataset = batches(self.prepare_image, self._to_sequences,
-                                  self._shuffle_seed if self.training else None)
+                dataset = batches(prepare=self.prepare_image, to_sequences=self._to_sequences,
+                                  shuffle_seed=self._shuffle_seed if self.training else None)
                 self._iterator = tf.data.make_initializable_iterator(dataset)
                 self.batch = self._iterator.get_next()
             self.images = PreparedImages(self.batch.pixels, self.batch.widths)

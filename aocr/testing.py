@@ -12,11 +12,10 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from aocr.checkpoint import open_model
+from aocr.checkpoint import find_model
 from aocr.data import pipeline, records
 from aocr.evaluation.metrics import Totals, accuracy
 from aocr.evaluation.visualize import write_sample
-from aocr.graph.preprocess import scaled_width
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +29,11 @@ def test(dataset, model_dir, given, full_ascii, config, session_config):
 
     Raises: UserError if there is no such model or dataset, or a flag contradicts the model.
     """
-    found = None
-
-    def batches(model_config):
-        nonlocal found
-        found = records.scan(dataset, scaled_width, functools.partial(tqdm, desc="scan", unit=" records", disable=None))
-        return functools.partial(_batches, dataset, config.batch_size, found.unreadable, model_config.image_bytes)
-
-    with open_model(model_dir, given, full_ascii, batches=batches, session_config=session_config) as model:
-        for number, reason in found.unreadable.items():
-            log.warning("%s: record %d is left out: %s", dataset, number, reason)
+    trained = find_model(model_dir, given, full_ascii)
+    found = records.scan(dataset)
+    batches = functools.partial(pipeline.batches, dataset, batch_size=config.batch_size, skip=found.unreadable,
+                                image_bytes=trained.config.image_bytes)
+    with trained.open(batches=batches, session_config=session_config) as model:
         totals, started = Totals(use_distance=config.distance), time.monotonic()
         bar = tqdm(desc="test", total=found.usable, unit=" images", disable=None)
         with bar, logging_redirect_tqdm([logging.getLogger("aocr")]):
@@ -49,16 +43,11 @@ def test(dataset, model_dir, given, full_ascii, config, session_config):
                     _draw(reading, model, config.output_dir)
                 bar.update()
         seconds = time.monotonic() - started
-    squeezed = found.wider_than(model.config.canvas_width)
-    log.info("%d images were wider than the canvas of %d and squeezed to it", squeezed, model.config.canvas_width)
+    squeezed = found.wider_than(trained.config.canvas_width)
+    log.info("%d images were wider than the canvas of %d and squeezed to it", squeezed, trained.config.canvas_width)
     print(f"samples: {totals.samples}\nskipped: {len(found.unreadable)}\nexact_match: {totals.exact_match:.6f}\n"
           f"accuracy: {totals.accuracy:.6f}\ncer: {totals.cer:.6f}\nmean_probability: {totals.mean_probability:.6f}\n"
           f"seconds: {seconds:.3f}\nimages_per_second: {totals.samples / seconds:.1f}")
-
-
-def _batches(dataset, batch_size, skip, image_bytes, prepare, to_sequences, shuffle_seed):
-    return pipeline.batches(dataset, batch_size=batch_size, skip=skip, image_bytes=image_bytes, prepare=prepare,
-                            to_sequences=to_sequences, shuffle_seed=shuffle_seed)
 
 
 def in_order(readings, skipped):

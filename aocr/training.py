@@ -18,7 +18,6 @@ from aocr.checkpoint import Description
 from aocr.config import IMAGE_HEIGHT
 from aocr.data import fit, pipeline, records
 from aocr.errors import UserError
-from aocr.graph.preprocess import scaled_width
 from aocr.model import Model
 
 log = logging.getLogger(__name__)
@@ -91,12 +90,7 @@ def prepare_run(dataset, model_dir, given, full_ascii, resume):
                         "or start afresh with --no-resume")
     if stored:
         checkpoint.check_flags(stored, given, full_ascii, model_dir)
-    scan = records.scan(dataset, scaled_width, functools.partial(tqdm, desc="scan", unit=" records", disable=None))
-    for number, reason in scan.unreadable.items():
-        log.warning("%s: record %d is left out: %s", dataset, number, reason)
-    log.info("%s: %d records, %d used, %d left out", dataset, scan.records, scan.usable, len(scan.unreadable))
-    if not scan.usable:
-        raise UserError(f"{dataset}: none of the {scan.records} records can be used; see the lines above")
+    scan = records.scan(dataset)
     if stored:
         description = stored
         remedy = f"The model in {model_dir} is fixed: mend the labels, or train a new one in another --model-dir"
@@ -126,12 +120,8 @@ def train(dataset, model_dir, given, full_ascii, config, session_config):
     """
     scan, description, newest = prepare_run(dataset, model_dir, given, full_ascii, config.resume)
     tf.io.gfile.makedirs(model_dir)
-
-    def batches(prepare, to_sequences, shuffle_seed):
-        return pipeline.batches(dataset, batch_size=config.batch_size, skip=scan.unreadable,
-                                image_bytes=description.config.image_bytes, prepare=prepare,
-                                to_sequences=to_sequences, shuffle_seed=shuffle_seed)
-
+    batches = functools.partial(pipeline.batches, dataset, batch_size=config.batch_size, skip=scan.unreadable,
+                                image_bytes=description.config.image_bytes)
     with Model(description.config, description.charset, batches=batches, training=config,
                session_config=session_config) as model:
         if newest:

@@ -8,6 +8,7 @@ kind to it. `--size 400x32` is the canvas that loses no scene word; ours fits it
 """
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -74,16 +75,14 @@ def measure_ours(args):
     quiet_tensorflow()
     from aocr.config import TrainConfig
     from aocr.data import fit, pipeline, records
-    from aocr.graph.preprocess import scaled_width
     from aocr.model import Model
 
-    scan = records.scan(args.ours, scaled_width)
+    scan = records.scan(args.ours)
     config, _ = fit.fit_config(scan, {"max_width": 400, "max_height": 32} if args.size == "400x32" else {})
     charset, _ = fit.fit_charset(scan, full_ascii=False)
 
-    def batches(prepare, to_sequences, shuffle_seed):
-        return pipeline.batches(args.ours, batch_size=args.batch, skip=(), image_bytes=config.image_bytes,
-                                prepare=prepare, to_sequences=to_sequences, shuffle_seed=shuffle_seed)
+    batches = functools.partial(pipeline.batches, args.ours, batch_size=args.batch, skip=(),
+                                image_bytes=config.image_bytes)
 
     training = TrainConfig() if args.mode == "train" else None
     with Model(config, charset, batches=batches, training=training) as model:

@@ -3,6 +3,7 @@
     python benchmarks/graph_size.py
 """
 
+import functools
 import statistics
 import time
 
@@ -23,10 +24,8 @@ def main():
     from aocr.model import Model
 
     def build(config, training):
-        def batches(prepare, to_sequences, shuffle_seed):
-            return pipeline.batches("none.tfrecords", batch_size=65, skip=(), image_bytes=config.image_bytes,
-                                    prepare=prepare, to_sequences=to_sequences, shuffle_seed=shuffle_seed)
-
+        batches = functools.partial(pipeline.batches, "none.tfrecords", batch_size=65, skip=(),
+                                    image_bytes=config.image_bytes)
         started = time.perf_counter()
         with Model(config, charset_for(()), batches=training and batches, training=training) as model:
             graph = model.graph.as_graph_def()

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from aocr.checkpoint import open_model
+from aocr.checkpoint import find_model
 from aocr.cli import main
 
 
@@ -60,7 +60,7 @@ def exported_model(trained, tmp_path_factory):
     saved_model, frozen = os.path.join(directory, "saved"), os.path.join(directory, "frozen")
     assert main(["export", saved_model, "--model-dir", trained.model_dir, "--log-path", ""]) == 0
     assert main(["export", frozen, "--model-dir", trained.model_dir, "--format", "frozengraph", "--log-path", ""]) == 0
-    with open_model(trained.model_dir, {}, False) as model:
+    with find_model(trained.model_dir, {}, False).open() as model:
         readings = model.predict([Path(path).read_bytes() for path in trained.images])
     return SimpleNamespace(directory=saved_model, frozen=os.path.join(frozen, "frozen_graph.pb"), images=trained.images,
                            texts=[text for text, _ in readings], probabilities=[value for _, value in readings])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from aocr.checkpoint import open_model
+from aocr.checkpoint import find_model
 from aocr.cli import main
 
 CHECKPOINT = Path(__file__).parent.parent.parent / "shared" / "data" / "original-checkpoint"
@@ -26,7 +26,7 @@ def recorded():
 
 def test_every_text_and_step_maximum_is_the_original_s(recorded):
     images = [(CHECKPOINT / "images" / entry["image"]).read_bytes() for entry in recorded]
-    with open_model(str(CHECKPOINT), GIVEN, False) as model:
+    with find_model(str(CHECKPOINT), GIVEN, False).open() as model:
         with model.graph.as_default():
             maxima = tf.reduce_max(tf.nn.softmax(model.reading.logits), 2)  # [N, T]
         texts, maxima = model.session.run([model.prediction, maxima], {model.encoded: images})

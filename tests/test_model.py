@@ -1,5 +1,6 @@
 """The whole graph: what it reads does not depend on neighbours, training and reading agree, everything learns."""
 
+import functools
 import io
 
 import numpy as np
@@ -37,9 +38,7 @@ def shake(model, seed=4):
 
 def batches_of(path, config, batch_size):
     """The `batches` argument of Model for a dataset."""
-    return lambda prepare, to_sequences, seed: pipeline.batches(
-        path, batch_size=batch_size, skip=(), image_bytes=config.image_bytes, prepare=prepare,
-        to_sequences=to_sequences, shuffle_seed=seed)
+    return functools.partial(pipeline.batches, path, batch_size=batch_size, skip=(), image_bytes=config.image_bytes)
 
 
 @pytest.mark.parametrize("use_gru", [False, True])
@@ -89,12 +88,7 @@ def test_statistics_of_batches_are_those_of_all_their_images():
     images = np.random.default_rng(8).normal(size=(5, 32, 12, 1)).astype(np.float32)
     widths = np.full(5, 12, np.int32)
     config = ModelConfig(**SMALL)
-    training = TrainConfig()
-
-    def none(prepare, to_sequences, seed):
-        return batches_of("none", config, 5)(prepare, to_sequences, seed)
-
-    with Model(config, CHARSET, batches=none, training=training) as model:
+    with Model(config, CHARSET, batches=batches_of("none", config, 5), training=TrainConfig()) as model:
         model.initialize()
         # Only the first layer sees the same input however the images are batched: the later ones see it normalised
         # by their batch.

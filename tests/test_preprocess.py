@@ -239,7 +239,9 @@ def test_the_first_frame_of_an_animated_gif(prepare):
 @pytest.mark.parametrize("encoded", [
     b"", b"no image", b"\x89PNG\r\n\x1a\n", encode(noise(31, 17, 3))[:-90], encode(noise(31, 17, 3), "JPEG")[:200],
     encode(plain("L", 9), "TIFF"),
-], ids=["empty", "text", "png-header", "png-cut", "jpeg-cut", "tiff"])
+    *(encode(plain(mode, color), "WEBP", lossless=True, save_all=True, append_images=[plain(mode, other)])
+      for mode, color, other in [("RGB", (200, 100, 50), (0, 0, 50)), ("RGBA", (9, 9, 9, 9), (8, 8, 8, 255))]),
+], ids=["empty", "text", "png-header", "png-cut", "jpeg-cut", "tiff", "animated-webp", "animated-webp-alpha"])
 def test_what_is_no_image_raises(prepare, encoded):
     with pytest.raises(tf.errors.InvalidArgumentError):
         prepare(encoded)

@@ -9,7 +9,6 @@ from PIL import Image
 
 from aocr.data.records import Seen, scan, to_example
 from aocr.errors import UserError
-from aocr.graph.preprocess import scaled_width
 
 
 def png(width, height):
@@ -35,7 +34,7 @@ def test_scan_finds_what_there_is(tmp_path):
         to_example(png(64, 30), ""),  # 68.27 -> 68
         to_example(png(1, 100), "ABC"),  # 0.32 -> 1
     ])
-    found = scan(path, scaled_width)
+    found = scan(path)
     assert (found.records, found.usable, found.unreadable) == (5, 4, {2: "the image cannot be decoded"})
     assert found.widths == {85: 1, 15: 1, 68: 1, 1: 1}
     assert found.widest_image == 85 and found.wider_than(15) == 2 and found.wider_than(85) == 0
@@ -48,7 +47,7 @@ def test_scan_finds_what_there_is(tmp_path):
 def test_a_label_that_is_not_utf8_is_counted(tmp_path):
     example = to_example(png(5, 7), "X")
     example.features.feature["label"].bytes_list.value[0] = b"caf\xe9"
-    found = scan(write(tmp_path / "data", [example, to_example(png(5, 7), "Y")]), scaled_width)
+    found = scan(write(tmp_path / "data", [example, to_example(png(5, 7), "Y")]))
     assert found.unreadable == {0: "the label is not UTF-8: byte 0xe9 at 3"}
     assert found.usable == 1
 
@@ -63,7 +62,7 @@ def test_what_is_no_dataset_is_one_clear_error(tmp_path, content, told):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=told):
-        scan(str(path), scaled_width)
+        scan(str(path))
 
 
 def test_a_truncated_dataset_says_where(tmp_path):
@@ -71,7 +70,7 @@ def test_a_truncated_dataset_says_where(tmp_path):
     whole = (tmp_path / "data").read_bytes()
     (tmp_path / "data").write_bytes(whole[:-9])
     with pytest.raises(UserError, match="broken after 2 records"):
-        scan(path, scaled_width)
+        scan(path)
 
 
 def test_a_flipped_byte_says_where(tmp_path):
@@ -80,7 +79,7 @@ def test_a_flipped_byte_says_where(tmp_path):
     content[len(content) // 2] ^= 1
     (tmp_path / "data").write_bytes(bytes(content))
     with pytest.raises(UserError, match="broken after 1 records"):
-        scan(path, scaled_width)
+        scan(path)
 
 
 def test_records_of_another_kind_say_so(tmp_path):
@@ -88,7 +87,7 @@ def test_records_of_another_kind_say_so(tmp_path):
         "picture": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"x"]))}))
     path = write(tmp_path / "data", [to_example(png(5, 7), "X"), other])
     with pytest.raises(UserError, match="record 1 has no features `image` and `label`"):
-        scan(path, scaled_width)
+        scan(path)
 
 
 def test_random_bytes_are_refused_or_read_never_fatal(tmp_path):
@@ -103,7 +102,7 @@ def test_random_bytes_are_refused_or_read_never_fatal(tmp_path):
             damaged[place] = random.integers(0, 256)
         (tmp_path / "data").write_bytes(damaged[:random.integers(1, len(damaged) + 1)].tobytes())
         try:
-            assert scan(path, scaled_width).records > 0
+            assert scan(path).records > 0
         except UserError as error:
             refused += 1
             assert str(path) in str(error)

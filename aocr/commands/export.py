@@ -27,10 +27,11 @@ def run(args):
     config = collect(args, ExportConfig)
     quiet_tensorflow()
     from aocr import export
-    from aocr.checkpoint import open_model
+    from aocr.checkpoint import find_model
 
     target = export.target_of(args.directory, config)
-    with open_model(place.model_dir, given, full_ascii, session_config=session_config(place.gpu_id)) as model:
+    trained = find_model(place.model_dir, given, full_ascii)
+    with trained.open(session_config=session_config(place.gpu_id)) as model:
         export.export(model, target, config)
     print(f"exported: {target}")
     return 0

@@ -25,8 +25,9 @@ def run(args):
     place, given, full_ascii = model_arguments(args)
     config = collect(args, PredictConfig)
     quiet_tensorflow()
-    from aocr.checkpoint import open_model
+    from aocr.checkpoint import find_model
     from aocr.prediction import predict_files
 
-    with open_model(place.model_dir, given, full_ascii, session_config=session_config(place.gpu_id)) as model:
+    trained = find_model(place.model_dir, given, full_ascii)
+    with trained.open(session_config=session_config(place.gpu_id)) as model:
         return 0 if predict_files(model, args.files, config.batch_size) else 1

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from aocr.data.records import to_example
+from aocr.decoding import decode_image
 from aocr.errors import UserError
 from aocr.files import read_bytes, whole_file
 
@@ -64,7 +65,7 @@ def read_image(path):
     if not encoded:
         raise BadRow("unreadable image", f"{path}: empty file")
     try:
-        tf.io.decode_image(encoded, expand_animations=False)
+        decode_image(encoded)
     except tf.errors.InvalidArgumentError as error:
         cause = re.sub(r"^\{\{.*?\}\}\s*|\s*\[Op:.*", "", error.message, flags=re.DOTALL).strip() or "not decodable"
         raise BadRow("unreadable image", f"{path}: {cause}") from None

@@ -2,10 +2,16 @@
 
 import collections
 import dataclasses
+import logging
 
 import tensorflow.compat.v1 as tf
+from tqdm import tqdm
 
+from aocr.config import scaled_width
+from aocr.decoding import decode_image
 from aocr.errors import UserError
+
+log = logging.getLogger(__name__)
 
 ERRORS_IN_FILE = (tf.errors.DataLossError, tf.errors.OutOfRangeError)
 
@@ -68,21 +74,17 @@ class Scan:
         return sum(count for width, count in self.widths.items() if width > canvas_width)
 
 
-def scan(path, scaled_width, progress=lambda items: items):
-    """Reads a dataset once: every label, and every image as training decodes it.
+def scan(path):
+    """Reads a dataset once: every label, and every image as training decodes it. What is unreadable is logged.
 
-    Args:
-      path: the dataset, any path that tf.io.gfile reads.
-      scaled_width: function (width, height) -> width at height 32, on Python integers.
-      progress: wraps the iteration over the records, for a progress bar.
-
+    Args: path: the dataset, any path that tf.io.gfile reads.
     Returns: Scan.
-    Raises: UserError if the file is missing, no dataset, or broken.
+    Raises: UserError if the file is missing, no dataset, broken, or holds nothing that can be read.
     """
     if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
         raise UserError(f"{path}: no such dataset; make one with `aocr dataset ANNOTATIONS {path}`")
     found = Scan(path)
-    for label, size in progress(_labels_and_sizes(path, found)):
+    for label, size in tqdm(_labels_and_sizes(path, found), desc="scan", unit=" records", disable=None):
         number, found.records = found.records, found.records + 1
         if size is None:
             found.unreadable[number] = "the image cannot be decoded"
@@ -98,6 +100,11 @@ def scan(path, scaled_width, progress=lambda items: items):
             _count(found.characters, character, number, label)
     if not found.records:
         raise UserError(f"{path}: the dataset is empty; make one with `aocr dataset`")
+    for number, reason in found.unreadable.items():
+        log.warning("%s: record %d is left out: %s", path, number, reason)
+    log.info("%s: %d records, %d used, %d left out", path, found.records, found.usable, len(found.unreadable))
+    if not found.usable:
+        raise UserError(f"{path}: none of the {found.records} records can be used; see the lines above")
     return found
 
 
@@ -113,8 +120,7 @@ def _labels_and_sizes(path, found):
 
     def look(serialized):
         record = parse_example(serialized)
-        pixels = tf.io.decode_image(record["image"], channels=0, expand_animations=False)
-        return record["label"], tf.shape(pixels)[:2]
+        return record["label"], tf.shape(decode_image(record["image"]))[:2]
 
     def label_only(serialized):
         return parse_example(serialized)["label"]

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from aocr.config import IMAGE_HEIGHT
+from aocr.config import IMAGE_HEIGHT, scaled_width
+from aocr.decoding import decode_image
 
 VERSION = 1  # stored with a model; a change of the arithmetic below needs a new one
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma of red, green, blue
@@ -25,25 +26,19 @@ class PreparedImages(NamedTuple):
     widths: tf.Tensor  # [N] int32
 
 
-def scaled_width(width, height):
-    """Width after scaling to height 32, rounded half up; may be 0. Works on Python integers and integer tensors."""
-    return (2 * width * IMAGE_HEIGHT + height) // (2 * height)
-
-
 def prepare_image(encoded, *, canvas_width, channels):
     """Decodes one image, scales it to height 32 and at most `canvas_width` wide, and normalises it.
 
     Args:
-      encoded: string [], an image file: PNG, JPEG, GIF (its first frame), BMP or WebP. Transparency becomes white.
+      encoded: string [], an image file that `decode_image` reads. What is transparent in PNG and WebP becomes white.
       canvas_width: int; an image that would be wider is squeezed horizontally to it.
       channels: 1 (grey) or 3.
 
     Returns: PreparedImage. InvalidArgumentError at run time if the bytes are no such image.
     """
     with tf.name_scope("prepare_image"):
-        pixels = tf.io.decode_image(encoded, channels=0, expand_animations=False)  # [h, w, 1..4] uint8
-        pixels.set_shape([None, None, None])
-        pixels = _to_channels(_on_white(tf.cast(pixels, tf.float32)), channels)  # [h, w, C]
+        pixels = tf.cast(decode_image(encoded), tf.float32)  # [h, w, 1 to 4]
+        pixels = _to_channels(_on_white(pixels), channels)  # [h, w, C]
         height, width = tf.unstack(tf.shape(pixels)[:2])
         natural = tf.maximum(scaled_width(width, height), 1)
         width = tf.minimum(natural, canvas_width)
