@@ -30,7 +30,7 @@ def test_words_are_of_the_alphabet_and_lengths():
 @pytest.mark.parametrize("seed", range(20))
 def test_a_word_is_whole_and_stands_out(seed):
     image = draw_word("Q0WJ", np.random.default_rng(seed))
-    assert image.mode == "L" and 15 <= image.height <= 60 and image.width > image.height
+    assert image.mode == "L" and 20 <= image.height <= 80 and image.width > image.height
     smooth = np.asarray(image.filter(ImageFilter.MedianFilter(3)), float)
     border = np.concatenate([smooth[0], smooth[-1], smooth[:, 0], smooth[:, -1]])
     ground = np.median(border)

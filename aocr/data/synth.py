@@ -1,6 +1,7 @@
 """Draws words to try the program on: `python -m aocr.data.synth OUT --count N --seed S`."""
 
 import argparse
+import itertools
 import os
 
 import numpy as np
@@ -9,9 +10,10 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LENGTHS = range(3, 7)  # characters of a word
 FONT_SIZES = range(20, 41)  # pixels
-MARGINS = range(2, 9)  # pixels on each side
-LEAST_CONTRAST = 90  # between ink and ground, of 255
-MOST_NOISE = 16.0  # standard deviation, of 255
+SPACING = 0.05, 0.25  # least and most room between two characters, in font sizes
+SIDE_MARGINS, HEAD_MARGINS = (0.1, 0.4), (0.25, 0.5)  # the same at the sides, and above and below
+LEAST_CONTRAST = 110  # between ink and ground, of 255
+MOST_NOISE = 12.0  # standard deviation, of 255
 MOST_BLUR = 0.8  # radius, in pixels
 
 
@@ -21,12 +23,17 @@ def draw_word(text, random):
     Args: text: str, not empty. random: numpy.random.Generator.
     Returns: PIL image, mode L; no ink is cut off.
     """
-    font = ImageFont.load_default(size=int(random.choice(FONT_SIZES)))
-    box = font.getbbox(text)
-    left, top, right, bottom = (int(margin) for margin in random.choice(MARGINS, 4))
+    size = int(random.choice(FONT_SIZES))
+    font = ImageFont.load_default(size=size)
+    spacing = size * random.uniform(*SPACING)
+    starts = list(itertools.accumulate([font.getlength(c) + spacing for c in text], initial=0.0))
+    _, above, _, below = font.getbbox(text)
+    left, right = (size * margin for margin in random.uniform(*SIDE_MARGINS, 2))
+    top, bottom = (size * margin for margin in random.uniform(*HEAD_MARGINS, 2))
     ink, ground = _shades(random)
-    image = Image.new("L", (box[2] - box[0] + left + right, box[3] - box[1] + top + bottom), ground)
-    ImageDraw.Draw(image).text((left - box[0], top - box[1]), text, fill=ink, font=font)
+    image = Image.new("L", (round(left + starts[-1] - spacing + right), round(top + below - above + bottom)), ground)
+    for start, character in zip(starts, text):
+        ImageDraw.Draw(image).text((left + start, top - above), character, fill=ink, font=font)
     image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.0, MOST_BLUR)))
     pixels = np.asarray(image, np.float32)
     noise = random.normal(0.0, random.uniform(0.0, MOST_NOISE), pixels.shape)
@@ -34,10 +41,9 @@ def draw_word(text, random):
 
 
 def _shades(random):
-    """(ink, ground): dark on light or light on dark, far enough apart to be read."""
-    dark = int(random.integers(0, 256 - LEAST_CONTRAST))
-    light = int(random.integers(dark + LEAST_CONTRAST, 256))
-    return (dark, light) if random.random() < 0.5 else (light, dark)
+    """(ink, ground): dark on light, far enough apart to be read."""
+    ink = int(random.integers(0, 256 - LEAST_CONTRAST))
+    return ink, int(random.integers(ink + LEAST_CONTRAST, 256))
 
 
 def random_words(count, random):

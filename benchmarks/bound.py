@@ -1,0 +1,103 @@
+"""How close training and reading come to what the machine's matrix product would allow.
+
+    python benchmarks/bound.py [--width 86] [--batch 65]
+
+The bound: floating-point operations of the layers over the rate of a large matrix product, which is measured in turn
+with the steps (A B A B). The images are noise; only the time counts.
+"""
+
+import argparse
+import math
+import statistics
+import time
+
+import numpy as np
+
+from aocr.charset import charset_for
+from aocr.commands.runtime import quiet_tensorflow
+from aocr.config import IMAGE_HEIGHT, ModelConfig, TrainConfig
+
+ROUNDS, STEPS = 5, 2
+MATRIX = 3072
+# rows of features, and columns of pixels to one column of features, where each convolution is
+PLACES = {"conv1": (32, 1), "conv2": (16, 2), "conv3": (8, 4), "conv4": (8, 4), "conv5": (4, 4), "conv6": (4, 4),
+          "conv7": (2, 4)}
+
+
+def multiply_adds(variables, config, width, steps):
+    """Multiplications (each with its addition) of one image's forward pass, by part: dict of str -> int."""
+    length = math.ceil(width / 4)
+    parts = dict.fromkeys([*PLACES, "encoder", "decoder"], 0)
+    for variable in variables:
+        stage, name, *_ = variable.op.name.split("/")
+        size = math.prod(variable.shape.as_list())
+        if "kernel" in variable.op.name and stage == "cnn":
+            rows, across = PLACES[name]
+            parts[name] += size * rows * math.ceil(width / across)
+        elif stage == "encoder" and len(variable.shape) == 2:
+            parts["encoder"] += size * length
+        elif stage == "decoder" and len(variable.shape) == 2 and name != "embedding":
+            times = {"hand_over": 1}.get(name, length if variable.op.name.endswith("attention/memory") else steps)
+            parts["decoder"] += size * times
+    depth = 2 * config.encoder_units
+    parts["decoder"] += 2 * length * depth * steps  # scores and contexts
+    return parts
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, default=86)
+    parser.add_argument("--batch", type=int, default=65)
+    args = parser.parse_args()
+    quiet_tensorflow()
+    import tensorflow.compat.v1 as tf
+
+    from aocr.data.pipeline import Batch
+    from aocr.model import Model
+
+    config, charset = ModelConfig(), charset_for(())
+    steps = config.max_prediction + 1
+    random = np.random.default_rng(0)
+    sizes = [args.batch, steps]
+    batch = Batch(
+        pixels=random.uniform(-1, 1, [args.batch, IMAGE_HEIGHT, args.width, 1]).astype(np.float32),
+        widths=np.full(args.batch, args.width, np.int32), inputs=random.integers(3, len(charset), sizes, np.int32),
+        targets=random.integers(3, len(charset), sizes, np.int32), weights=np.ones(sizes, np.float32),
+        numbers=np.arange(args.batch), labels=[b""] * args.batch, comments=[b""] * args.batch,
+        encoded=[b""] * args.batch)
+
+    def batches(**_):
+        return tf.data.Dataset.from_tensors(Batch(*map(tf.constant, batch))).repeat()
+
+    with Model(config, charset, batches=batches, training=TrainConfig()) as trained, \
+            Model(config, charset, batches=batches) as reading, tf.Graph().as_default(), tf.Session() as session:
+        side = tf.random.uniform([MATRIX, MATRIX])
+        matrix = tf.get_variable("matrix", initializer=side, use_resource=True)
+        product = tf.matmul(matrix.read_value(), matrix.read_value())[0, 0]
+        session.run(tf.global_variables_initializer())
+        runs = {"product": lambda: session.run(product), "train": lambda: trained.session.run(trained.train_op),
+                "read": lambda: reading.session.run(reading.prediction)}
+        for model in (trained, reading):
+            model.initialize()
+            model.session.run(model._iterator.initializer, {model._shuffle_seed: 0})
+        parts = multiply_adds(trained.graph.get_collection("trainable_variables"), config, args.width, steps)
+        seconds = {name: [] for name in runs}
+        for number in range(-1, ROUNDS):  # the first round warms up
+            for name, run in runs.items():
+                started = time.perf_counter()
+                for _ in range(STEPS):
+                    run()
+                if number >= 0:
+                    seconds[name].append((time.perf_counter() - started) / STEPS)
+    rate = 2 * MATRIX ** 3 / statistics.median(seconds["product"])
+    forward = 2 * sum(parts.values()) * args.batch
+    print(f"matrix product: {rate / 1e9:.0f} GFLOP/s")
+    print("forward pass: " + ", ".join(f"{name} {2e-9 * count:.3f}" for name, count in parts.items()) + " GFLOP an image")
+    for name, work in (("train", 3 * forward), ("read", forward)):
+        took, bound = statistics.median(seconds[name]), work / rate
+        print(f"{name}: {took:.3f} s a batch, bound {bound:.3f} s: {100 * bound / took:.0f}% of it; "
+              f"{args.batch / took:.1f} images/s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What the input pipeline costs: a training step fed by it against the same steps fed with batches kept in memory.
+
+    python benchmarks/input_wait.py DATASET [--steps 20]
+
+Both run the same batches, in turn (A B A B). Also printed: the share of padding in the pixels of a whole epoch, and
+how many images a second the pipeline gives when nothing else runs.
+"""
+
+import argparse
+import functools
+import statistics
+import time
+
+import numpy as np
+
+from aocr.commands.runtime import quiet_tensorflow
+from aocr.config import TrainConfig
+
+ROUNDS = 3
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset")
+    parser.add_argument("--steps", type=int, default=20)
+    args = parser.parse_args()
+    quiet_tensorflow()
+    import tensorflow.compat.v1 as tf
+
+    from aocr.data import fit, pipeline, records
+    from aocr.model import Model
+
+    scan = records.scan(args.dataset)
+    config, _ = fit.fit_config(scan, {})
+    charset, _ = fit.fit_charset(scan, full_ascii=False)
+    training = TrainConfig()
+    batches = functools.partial(pipeline.batches, args.dataset, batch_size=training.batch_size, skip=scan.unreadable,
+                                image_bytes=config.image_bytes)
+    with Model(config, charset, batches=batches, training=training) as model:
+        model.initialize()
+        session, batch = model.session, model.batch
+        start_epoch = functools.partial(session.run, model._iterator.initializer, {model._shuffle_seed: 1})
+
+        start_epoch()
+        kept, pixels, padding, started = [], 0, 0, time.perf_counter()
+        while True:
+            try:
+                got = session.run(batch)
+            except tf.errors.OutOfRangeError:
+                break
+            kept = kept if len(kept) == args.steps else [*kept, got]
+            pixels += got.pixels[..., 0].size
+            padding += got.pixels[..., 0].size - int(np.sum(got.widths)) * got.pixels.shape[1]
+        seconds = time.perf_counter() - started
+        print(f"pipeline alone: {scan.usable / seconds:.0f} images/s; padding: {100 * padding / pixels:.1f}% of the pixels")
+
+        session.run(model.train_op, dict(zip(batch, kept[0])))  # warms up
+        ratios = []
+        for number in range(1, ROUNDS + 1):
+            took = {}
+            for source in ("memory", "pipeline"):
+                start_epoch()
+                started = time.perf_counter()
+                for one in kept:
+                    session.run(model.train_op, dict(zip(batch, one)) if source == "memory" else {})
+                took[source] = (time.perf_counter() - started) / len(kept)
+            ratios.append(took["pipeline"] / took["memory"])
+            print(f"round {number}: {took['memory']:.3f} s a step from memory, {took['pipeline']:.3f} s from the "
+                  f"pipeline, ratio {ratios[-1]:.3f}", flush=True)
+        print(f"ratio: median {statistics.median(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Milliseconds for one image, warm, batch 1: ours and the original's recorded graph in turn (A B A B), in one process.
+
+    python benchmarks/latency.py IMAGE... [--original DIR] [--max-width 160] [--max-height 60]
+
+The weights are fresh, and the text is written to its greatest length, which is unkind to a model that would stop
+earlier. TF_ENABLE_ONEDNN_OPTS=0 or 1 in the environment chooses the kernels of both sides.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import statistics
+import time
+
+from aocr.charset import charset_for
+from aocr.commands.runtime import quiet_tensorflow
+from aocr.config import ModelConfig
+
+WARM_UP, ROUNDS, READS = 20, 5, 40
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="+")
+    parser.add_argument("--original", help="directory of the recorded graphs")
+    parser.add_argument("--max-width", type=int, default=ModelConfig.max_width)
+    parser.add_argument("--max-height", type=int, default=ModelConfig.max_height)
+    args = parser.parse_args()
+    quiet_tensorflow()
+    images = []
+    for path in args.images:
+        with open(path, "rb") as file:
+            images.append(file.read())
+    readers = {"ours": our_reader(args)}
+    if args.original:
+        readers["original"] = original_reader(args)
+    milliseconds = {name: [] for name in readers}
+    for number in range(-1, ROUNDS):  # the first round warms up
+        for name, read in readers.items():
+            for k in range(WARM_UP if number < 0 else READS):
+                started = time.perf_counter()
+                read(images[k % len(images)])
+                if number >= 0:
+                    milliseconds[name].append(1000 * (time.perf_counter() - started))
+    medians = {name: statistics.median(values) for name, values in milliseconds.items()}
+    for name, values in milliseconds.items():
+        print(f"{name}: p50 {medians[name]:.1f} ms, p95 {sorted(values)[int(0.95 * len(values))]:.1f} ms")
+    if args.original:
+        print(f"ratio of p50: {medians['ours'] / medians['original']:.2f}")
+
+
+def our_reader(args):
+    """A function that reads one encoded image with our graph."""
+    from aocr.model import Model
+
+    model = Model(ModelConfig(max_width=args.max_width, max_height=args.max_height), charset_for(()))
+    model.initialize()
+    return lambda image: model.predict([image])
+
+
+def original_reader(args):
+    """The same with the original's graph."""
+    import tensorflow.compat.v1 as tf
+
+    name = os.path.join(args.original, f"original-test-{args.max_width}x{args.max_height}")
+    with open(name + ".json") as file:
+        names = json.load(file)
+    graph_def = tf.GraphDef()
+    with gzip.open(name + ".graphdef.gz") as file:
+        graph_def.ParseFromString(file.read())
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(graph_def, name="")
+    session = tf.Session(graph=graph)
+    session.run(names["init"])
+    return lambda image: session.run([names["prediction"], names["probability"]], {names["images"]: [image]})
+
+
+if __name__ == "__main__":
+    main()
