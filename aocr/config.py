@@ -98,6 +98,8 @@ class TrainConfig(Options):
                           flags=("--no-resume",), negated=True)
     seed: int = option(0, "seed of the initial weights, the order of the samples and the dropout", least=0)
     initial_learning_rate: float = option(1.0, "learning rate of AdaDelta", least=0.0)
+    schedule: str = option("constant", "learning rate over this run: constant, or cosine (constant for a third of the "
+                                       "run, then down to 0)", choices=("constant", "cosine"))
     max_gradient_norm: float = option(5.0, "global norm that gradients are clipped to", above=0.0)
     gradient_clipping: bool = option(True, "leave gradients unclipped", flags=("--no-gradient-clipping",),
                                      negated=True)

@@ -152,7 +152,9 @@ class Model:
         """Sets `global_step`, `train_op` and `summary`. Needs `loss`."""
         self.global_step = tf.train.get_or_create_global_step()
         with tf.variable_scope("training"):
-            optimizer = tf.train.AdadeltaOptimizer(self.training.initial_learning_rate, ADADELTA_RHO, ADADELTA_EPSILON)
+            self._learning_rate = tf.placeholder_with_default(
+                tf.constant(self.training.initial_learning_rate), [], "learning_rate")
+            optimizer = tf.train.AdadeltaOptimizer(self._learning_rate, ADADELTA_RHO, ADADELTA_EPSILON)
             gradients, variables = zip(*optimizer.compute_gradients(self.loss))
             self.gradient_norm = tf.global_norm(gradients, name="total_gradient_norm")
             if self.training.gradient_clipping:
@@ -160,6 +162,7 @@ class Model:
             self.train_op = optimizer.apply_gradients(zip(gradients, variables), global_step=self.global_step)
         tf.summary.scalar("loss", self.loss)
         tf.summary.scalar("total_gradient_norm", self.gradient_norm)
+        tf.summary.scalar("learning_rate", self._learning_rate)
         self.summary = tf.summary.merge_all()
 
     def _add_saver(self):
@@ -219,14 +222,17 @@ class Model:
         with self.graph.as_default():
             return tf.summary.FileWriter(directory, self.graph)
 
-    def train_epoch(self, shuffle_seed):
-        """Trains once through the dataset: yields a TrainStep and the batch's (pixels, widths) after each step."""
+    def train_epoch(self, shuffle_seed, learning_rate=None):
+        """Trains once through the dataset: yields a TrainStep and the batch's (pixels, widths) after each step.
+
+        `learning_rate`: function without arguments, asked before each step; None: always the initial one.
+        """
         self.session.run(self._iterator.initializer, {self._shuffle_seed: shuffle_seed})
         fetches = dict(train_op=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm,
                        summary=self.summary, numbers=self.batch.numbers, images=tuple(self.images))
         while True:
             try:
-                got = self.session.run(fetches)
+                got = self.session.run(fetches, {self._learning_rate: learning_rate()} if learning_rate else {})
             except tf.errors.OutOfRangeError:
                 return
             yield TrainStep(float(got["loss"]), float(got["gradient_norm"]), self.step(), got["numbers"],

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 # Images that batch norm statistics are estimated from before each checkpoint, at the least, or all there are.
 STATISTICS_IMAGES = 512
 HURRIED_IMAGES = 130  # the same when a signal asked the run to end
+HELD = 1 / 3  # of a run, before the cosine schedule lowers the learning rate
 LISTED_RECORDS = 20  # in the message about a loss that is no number
 
 
@@ -108,6 +109,14 @@ def prepare_run(dataset, model_dir, given, full_ascii, resume):
     return scan, description, newest
 
 
+def scheduled_rate(config, done, steps):
+    """The learning rate of a step: config a TrainConfig, `done` the steps of this run before it, of `steps` in all."""
+    if config.schedule == "constant":
+        return config.initial_learning_rate
+    falling = max(0.0, (done / steps - HELD) / (1.0 - HELD))
+    return config.initial_learning_rate * 0.5 * (1.0 + math.cos(math.pi * falling))
+
+
 def train(dataset, model_dir, given, full_ascii, config, session_config):
     """Trains a model until the epochs or steps are done, or a signal asks to end.
 
@@ -181,7 +190,8 @@ class Run:
         done = 0
         for epoch in range(self._config.num_epoch):
             samples = 0
-            for step, batch in self._model.train_epoch(self._config.seed + first_step + epoch):
+            for step, batch in self._model.train_epoch(self._config.seed + first_step + epoch,
+                                                       lambda: scheduled_rate(self._config, done, limit)):
                 samples += len(step.numbers)
                 done += 1
                 yield step, batch

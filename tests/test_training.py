@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 from aocr.cli import main
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data.records import to_example
-from aocr.training import RecentBatches
+from aocr.training import RecentBatches, scheduled_rate
 
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
@@ -63,15 +63,15 @@ def copied(two_steps, tmp_path):
     return tmp_path
 
 
-def logged_steps(model_dir):
-    """{tag: [step]} of the TensorBoard events."""
-    steps = {}
+def logged(model_dir):
+    """{tag: {step: value}} of the TensorBoard events."""
+    values = {}
     for name in sorted(os.listdir(model_dir)):
         if name.startswith("events"):
             for event in tf.train.summary_iterator(os.path.join(model_dir, name)):
                 for value in event.summary.value:
-                    steps.setdefault(value.tag, []).append(event.step)
-    return steps
+                    values.setdefault(value.tag, {})[event.step] = value.simple_value
+    return values
 
 
 def test_training_goes_on_where_it_ended(copied, dataset, capsys):
@@ -80,7 +80,21 @@ def test_training_goes_on_where_it_ended(copied, dataset, capsys):
     assert captured.out.startswith("step: 5\n")
     assert "going on from" in captured.err and "step 3: loss" in captured.err
     assert tf.train.latest_checkpoint(str(copied)).endswith("model.ckpt-5")
-    assert logged_steps(copied) == {"loss": [3, 4, 5], "total_gradient_norm": [3, 4, 5]}
+    values = logged(copied)
+    assert set(values) == {"loss", "total_gradient_norm", "learning_rate"}
+    assert all(list(of_tag) == [3, 4, 5] for of_tag in values.values())
+
+
+@pytest.mark.parametrize("done, rate", [(0, 0.8), (30, 0.8), (60, 0.4), (90, 0.0)])
+def test_the_cosine_schedule_holds_for_a_third_then_falls(done, rate):
+    config = TrainConfig(initial_learning_rate=0.8, schedule="cosine")
+    assert scheduled_rate(config, done, 90) == pytest.approx(rate)
+    assert scheduled_rate(TrainConfig(initial_learning_rate=0.8), done, 90) == 0.8
+
+
+def test_a_run_follows_its_schedule(copied, dataset):
+    assert train(dataset, copied, "--schedule", "cosine", "--max-steps", "3", "--log-step", "1") == 0
+    assert logged(copied)["learning_rate"] == pytest.approx({3: 1.0, 4: 1.0, 5: 0.5})
 
 
 def test_no_resume_starts_afresh(copied, dataset, capsys):

@@ -69,7 +69,9 @@ def batches(path, *, batch_size, skip, image_bytes, prepare, to_sequences, shuff
     result = samples.ragged_batch(window).flat_map(cut)
     if shuffle_seed is not None:
         result = result.shuffle(WINDOW_BATCHES, seed=shuffle_seed)
-    return result.prefetch(2)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread makes the end of an epoch wait, for up to a minute
+    return result.prefetch(2).with_options(options)
 
 
 def _to_batch(columns, inputs, targets, numbers, labels, comments, encoded):
