@@ -19,7 +19,7 @@ def option(default, help, flags=None, least=None, most=None, above=None, choices
     """A dataclass field that is also a command line option.
 
     `flags`: its names (default: the field's name with dashes). `negated`: a switch that turns a True default off.
-    `least`, `most`, `above`: limits, checked when the class is made.
+    `choices`, `least`, `most`, `above`: limits, checked when the class is made.
     """
     metadata = dict(help=help, flags=flags, least=least, most=most, above=above, choices=choices, negated=negated)
     return dataclasses.field(default=default, metadata=metadata)
@@ -39,6 +39,8 @@ class Options:
             if value is None:
                 continue
             name = flags_of(field)[0]
+            if limits["choices"] and value not in limits["choices"]:
+                raise ValueError(f"{name} is {value!r}; give one of {', '.join(limits['choices'])}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; give a finite number")
             if limits["least"] is not None and value < limits["least"]:

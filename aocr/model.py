@@ -225,17 +225,19 @@ class Model:
     def train_epoch(self, shuffle_seed, learning_rate=None):
         """Trains once through the dataset: yields a TrainStep and the batch's (pixels, widths) after each step.
 
-        `learning_rate`: function without arguments, asked before each step; None: always the initial one.
+        `learning_rate`: function of the global step before a training step; None: always the initial one.
         """
         self.session.run(self._iterator.initializer, {self._shuffle_seed: shuffle_seed})
         fetches = dict(train_op=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm,
                        summary=self.summary, numbers=self.batch.numbers, images=tuple(self.images))
+        step = self.step()
         while True:
             try:
-                got = self.session.run(fetches, {self._learning_rate: learning_rate()} if learning_rate else {})
+                got = self.session.run(fetches, {self._learning_rate: learning_rate(step)} if learning_rate else {})
             except tf.errors.OutOfRangeError:
                 return
-            yield TrainStep(float(got["loss"]), float(got["gradient_norm"]), self.step(), got["numbers"],
+            step = self.step()
+            yield TrainStep(float(got["loss"]), float(got["gradient_norm"]), step, got["numbers"],
                             got["summary"]), got["images"]
 
     def read(self):

@@ -151,20 +151,20 @@ class Run:
         self._recent = RecentBatches(min(STATISTICS_IMAGES, scan.usable))
         self._saved_step = None
         self._last = None  # TrainStep
+        self._first_step = model.step()
+        steps = config.num_epoch * math.ceil(scan.usable / config.batch_size)
+        self._steps_in_all = min(steps, config.max_steps or steps)
 
     def go(self):
         """Trains; returns the exit code."""
         config = self._config
-        first_step = self._model.step()
-        steps = config.num_epoch * math.ceil(self._scan.usable / config.batch_size)
-        steps = min(steps, config.max_steps or steps)
         with contextlib.ExitStack() as stack:
             stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
             signals = stack.enter_context(Signals())
             events = stack.enter_context(self._model.event_writer(self._model_dir))
-            bar = stack.enter_context(tqdm(desc="train", total=steps, unit="step", disable=None))
+            bar = stack.enter_context(tqdm(desc="train", total=self._steps_in_all, unit="step", disable=None))
             started, images = time.monotonic(), 0
-            for step, batch in self._steps(steps, first_step):
+            for step, batch in self._steps():
                 self._last = step
                 self._check(step)
                 self._recent.add(batch)
@@ -185,20 +185,21 @@ class Run:
         print(f"step: {self._last.step}\nloss: {self._last.loss:.6f}\nmodel: {self._model_dir}")
         return signals.exit_code
 
-    def _steps(self, limit, first_step):
+    def _steps(self):
         """The run's training steps, epoch after epoch: (TrainStep, images)."""
-        done = 0
         for epoch in range(self._config.num_epoch):
             samples = 0
-            for step, batch in self._model.train_epoch(self._config.seed + first_step + epoch,
-                                                       lambda: scheduled_rate(self._config, done, limit)):
+            for step, batch in self._model.train_epoch(self._config.seed + self._first_step + epoch,
+                                                       self._learning_rate):
                 samples += len(step.numbers)
-                done += 1
                 yield step, batch
-                if done == limit:
+                if step.step - self._first_step == self._steps_in_all:
                     return
             if samples != self._scan.usable:
                 raise RuntimeError(f"an epoch gave {samples} of {self._scan.usable} samples")
+
+    def _learning_rate(self, step):
+        return scheduled_rate(self._config, step - self._first_step, self._steps_in_all)
 
     def _check(self, step):
         """Stops at a loss or gradient that is no number."""

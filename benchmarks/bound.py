@@ -92,7 +92,7 @@ def main():
     rate = 2 * MATRIX ** 3 / statistics.median(seconds["product"])
     forward = 2 * sum(parts.values()) * args.batch
     print(f"matrix product: {rate / 1e9:.0f} GFLOP/s")
-    print("forward pass: " + ", ".join(f"{name} {2e-9 * count:.3f}" for name, count in parts.items()) + " GFLOP an image")
+    print("GFLOP of an image, forward:", ", ".join(f"{name} {2e-9 * count:.3f}" for name, count in parts.items()))
     for name, work in (("train", 3 * forward), ("read", forward)):
         took, bound = statistics.median(seconds[name]), work / rate
         print(f"{name}: {took:.3f} s a batch, bound {bound:.3f} s: {100 * bound / took:.0f}% of it; "

@@ -52,7 +52,7 @@ def main():
             pixels += got.pixels[..., 0].size
             padding += got.pixels[..., 0].size - int(np.sum(got.widths)) * got.pixels.shape[1]
         seconds = time.perf_counter() - started
-        print(f"pipeline alone: {scan.usable / seconds:.0f} images/s; padding: {100 * padding / pixels:.1f}% of the pixels")
+        print(f"pipeline alone: {scan.usable / seconds:.0f} images/s; padding: {100 * padding / pixels:.1f}% of pixels")
 
         session.run(model.train_op, dict(zip(batch, kept[0])))  # warms up
         ratios = []

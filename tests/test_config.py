@@ -31,7 +31,7 @@ def test_model_defaults():
 def test_train_defaults():
     assert dataclasses.asdict(TrainConfig()) == dict(
         batch_size=65, num_epoch=1000, max_steps=None, steps_per_checkpoint=100, log_step=10, resume=True, seed=0,
-        initial_learning_rate=1.0, max_gradient_norm=5.0, gradient_clipping=True)
+        initial_learning_rate=1.0, schedule="constant", max_gradient_norm=5.0, gradient_clipping=True)
 
 
 def test_other_defaults():
@@ -55,6 +55,13 @@ def test_other_defaults():
 ])
 def test_canvas_width_is_the_scaled_width_rounded_up(width, height, canvas):
     assert ModelConfig(max_width=width, max_height=height).canvas_width == canvas
+
+
+def test_a_choice_is_one_of_those_that_there_are():
+    with pytest.raises(ValueError, match="--format is 'onnx'; give one of savedmodel, frozengraph"):
+        ExportConfig(format="onnx")
+    with pytest.raises(ValueError, match="--schedule is 'plateau'"):
+        TrainConfig(schedule="plateau")
 
 
 def test_derived_sizes():
