@@ -31,7 +31,7 @@ def test(dataset, model_dir, given, full_ascii, config, session_config):
     """
     trained = find_model(model_dir, given, full_ascii)
     found = records.scan(dataset)
-    batches = functools.partial(pipeline.batches, dataset, batch_size=config.batch_size, skip=found.unreadable,
+    batches = functools.partial(pipeline.batches, found.files, batch_size=config.batch_size, skip=found.unreadable,
                                 image_bytes=trained.config.image_bytes)
     with trained.open(batches=batches, session_config=session_config) as model:
         totals, started = Totals(use_distance=config.distance), time.monotonic()

@@ -129,7 +129,7 @@ def train(dataset, model_dir, given, full_ascii, config, session_config):
     """
     scan, description, newest = prepare_run(dataset, model_dir, given, full_ascii, config.resume)
     tf.io.gfile.makedirs(model_dir)
-    batches = functools.partial(pipeline.batches, dataset, batch_size=config.batch_size, skip=scan.unreadable,
+    batches = functools.partial(pipeline.batches, scan.files, batch_size=config.batch_size, skip=scan.unreadable,
                                 image_bytes=description.config.image_bytes)
     with Model(description.config, description.charset, batches=batches, training=config,
                session_config=session_config) as model:

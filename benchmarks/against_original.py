@@ -81,7 +81,7 @@ def measure_ours(args):
     config, _ = fit.fit_config(scan, {"max_width": 400, "max_height": 32} if args.size == "400x32" else {})
     charset, _ = fit.fit_charset(scan, full_ascii=False)
 
-    batches = functools.partial(pipeline.batches, args.ours, batch_size=args.batch, skip=(),
+    batches = functools.partial(pipeline.batches, scan.files, batch_size=args.batch, skip=(),
                                 image_bytes=config.image_bytes)
 
     training = TrainConfig() if args.mode == "train" else None

@@ -34,7 +34,7 @@ def main():
     config, _ = fit.fit_config(scan, {})
     charset, _ = fit.fit_charset(scan, full_ascii=False)
     training = TrainConfig()
-    batches = functools.partial(pipeline.batches, args.dataset, batch_size=training.batch_size, skip=scan.unreadable,
+    batches = functools.partial(pipeline.batches, scan.files, batch_size=training.batch_size, skip=scan.unreadable,
                                 image_bytes=config.image_bytes)
     with Model(config, charset, batches=batches, training=training) as model:
         model.initialize()

@@ -13,7 +13,7 @@ from aocr.errors import UserError
 
 def a_scan(widest=50, longest=5, characters="A"):
     """A Scan with these extremes."""
-    return Scan("data", records=3, widths={widest: 1}, lengths={longest: Seen(1, 2, "L" * longest)},
+    return Scan("data", ["data"], records=3, widths={widest: 1}, lengths={longest: Seen(1, 2, "L" * longest)},
                 characters={c: Seen(4, 1, f"x{c}") for c in characters})
 
 

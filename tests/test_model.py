@@ -38,7 +38,7 @@ def shake(model, seed=4):
 
 def batches_of(path, config, batch_size):
     """The `batches` argument of Model for a dataset."""
-    return functools.partial(pipeline.batches, path, batch_size=batch_size, skip=(), image_bytes=config.image_bytes)
+    return functools.partial(pipeline.batches, [path], batch_size=batch_size, skip=(), image_bytes=config.image_bytes)
 
 
 @pytest.mark.parametrize("use_gru", [False, True])

@@ -36,7 +36,7 @@ def read(path, batch_size, skip=(), seed=None, image_bytes=4 * 32 * 40):
     with tf.Graph().as_default():
         seed_input = tf.placeholder(tf.int64, [])
         batches = pipeline.batches(
-            path, batch_size=batch_size, skip=skip, image_bytes=image_bytes,
+            [path], batch_size=batch_size, skip=skip, image_bytes=image_bytes,
             prepare=functools.partial(prepare_image, canvas_width=40, channels=1),
             to_sequences=lambda label: text.teaching_sequences(text.text_to_ids(label, CHARSET)),
             shuffle_seed=None if seed is None else seed_input)

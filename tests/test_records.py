@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from aocr.data.records import Seen, scan, to_example
+from aocr.data.records import Seen, parse_example, read_files, scan, to_example
 from aocr.errors import UserError
 
 
@@ -80,6 +80,35 @@ def test_a_flipped_byte_says_where(tmp_path):
     (tmp_path / "data").write_bytes(bytes(content))
     with pytest.raises(UserError, match="broken after 1 records"):
         scan(path)
+
+
+def test_many_files_are_one_dataset_plain_or_compressed(tmp_path):
+    write(tmp_path / "data-1-of-3", [to_example(png(160, 60), "AB"), to_example(b"no image", "C")])
+    with tf.io.TFRecordWriter(str(tmp_path / "data-2-of-3"), "GZIP") as writer:
+        writer.write(to_example(png(30, 64), "DEF").SerializeToString())
+        writer.write(to_example(b"", "G").SerializeToString())
+    write(tmp_path / "data-3-of-3", [to_example(png(5, 7), "H")])
+    found = scan(str(tmp_path / "data-?-of-3"))
+    assert found.files == [str(tmp_path / f"data-{k}-of-3") for k in (1, 2, 3)]
+    assert (found.records, list(found.unreadable)) == (5, [1, 3])
+    assert found.lengths == {2: Seen(1, 0, "AB"), 3: Seen(1, 2, "DEF"), 1: Seen(1, 4, "H")}
+    labels = [record.numpy() for record in read_files(found.files).map(lambda r: parse_example(r)["label"])]
+    assert labels == [b"AB", b"C", b"DEF", b"G", b"H"]
+
+
+def test_a_broken_file_among_many_is_named(tmp_path):
+    write(tmp_path / "a.tfrecords", [to_example(png(5, 7), "X")])
+    with tf.io.TFRecordWriter(str(tmp_path / "b.tfrecords"), "GZIP") as writer:
+        writer.write(to_example(png(5, 7), "X").SerializeToString())
+    cut = (tmp_path / "b.tfrecords").read_bytes()[:-20]
+    (tmp_path / "b.tfrecords").write_bytes(cut)
+    with pytest.raises(UserError, match="b.tfrecords: broken after 0 records"):
+        scan(str(tmp_path / "*.tfrecords"))
+
+
+def test_a_name_with_brackets_is_still_a_file(tmp_path):
+    path = write(tmp_path / "data[1].tfrecords", [to_example(png(5, 7), "X")])
+    assert scan(path).files == [path]
 
 
 def test_records_of_another_kind_say_so(tmp_path):

@@ -12,7 +12,8 @@ HELP = "test a model on a dataset"
 
 def add_arguments(parser):
     """The command's arguments."""
-    parser.add_argument("dataset", metavar="DATASET", help="dataset that `aocr dataset` made")
+    parser.add_argument("dataset", metavar="DATASET",
+                        help="dataset that `aocr dataset` made, or a pattern ('data-*.tfrecords') of several")
     add_options(parser, PlaceConfig)
     add_options(parser, TestConfig, "testing")
     add_model_options(parser, TestConfig)

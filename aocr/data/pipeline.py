@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr.data.records import parse_example
+from aocr.data.records import parse_example, read_files
 
 SHUFFLE_RECORDS = 4096  # encoded images that wait in the shuffle buffer, at the most
 WINDOW_BYTES = 64 << 20  # of decoded images that are sorted by width together, at the most
@@ -26,11 +26,11 @@ class Batch(NamedTuple):
     encoded: tf.Tensor  # [N] string, the image files
 
 
-def batches(path, *, batch_size, skip, image_bytes, prepare, to_sequences, shuffle_seed=None):
+def batches(files, *, batch_size, skip, image_bytes, prepare, to_sequences, shuffle_seed=None):
     """The batches of one pass over a dataset; the last one may be smaller.
 
     Args:
-      path: the dataset.
+      files: paths of the dataset's files.
       batch_size: int.
       skip: numbers of the records to leave out (those that `records.scan` found unreadable).
       image_bytes: int, memory that the largest prepared image takes.
@@ -59,7 +59,7 @@ def batches(path, *, batch_size, skip, image_bytes, prepare, to_sequences, shuff
         return starts.map(plain(lambda start: _to_batch(
             *(tf.gather(part, order[start:start + batch_size]) for part in window_parts))))
 
-    samples = tf.data.TFRecordDataset(path).enumerate()
+    samples = read_files(files).enumerate()
     if skip:
         left_out = tf.constant(np.array(sorted(skip), np.int64))
         samples = samples.filter(plain(lambda number, _: tf.reduce_all(tf.not_equal(number, left_out))))

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import logging
 
 import tensorflow.compat.v1 as tf
@@ -13,6 +14,7 @@ from aocr.errors import UserError
 
 log = logging.getLogger(__name__)
 
+GZIP_MAGIC = b"\x1f\x8b\x08"
 ERRORS_IN_FILE = (tf.errors.DataLossError, tf.errors.OutOfRangeError)
 
 
@@ -34,6 +36,32 @@ def parse_example(serialized):
     })
 
 
+def files_of(path):
+    """The files of a dataset: the path itself or, if it holds `*`, `?` or `[`, all that match, sorted.
+
+    UserError if there is none.
+    """
+    pattern = any(character in path for character in "*?[") and not tf.io.gfile.exists(path)
+    files = sorted(tf.io.gfile.glob(path)) if pattern else [path]
+    files = [file for file in files if tf.io.gfile.exists(file) and not tf.io.gfile.isdir(file)]
+    if not files:
+        raise UserError(f"{path}: no such dataset; make one with `aocr dataset`")
+    return files
+
+
+def read_files(files):
+    """The serialized records of TFRecord files one after the other, each plain or gzip: tf.data.Dataset of string."""
+    if len(files) == 1:
+        return tf.data.TFRecordDataset(files[0], _compression(files[0]))
+    compressions = [_compression(file) for file in files]
+    return tf.data.Dataset.from_tensor_slices((files, compressions)).flat_map(tf.data.TFRecordDataset)
+
+
+def _compression(file):
+    with tf.io.gfile.GFile(file, "rb") as stream:
+        return "GZIP" if stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC else ""
+
+
 @dataclasses.dataclass
 class Seen:
     """How often something was seen in a dataset, and where first."""
@@ -48,6 +76,7 @@ class Scan:
     """What a look through a whole dataset finds; as large as its variety, not as its length."""
 
     path: str
+    files: list  # of str
     records: int = 0
     unreadable: dict = dataclasses.field(default_factory=dict)  # record number -> reason
     characters: dict = dataclasses.field(default_factory=dict)  # character -> Seen
@@ -77,14 +106,12 @@ class Scan:
 def scan(path):
     """Reads a dataset once: every label, and every image as training decodes it. What is unreadable is logged.
 
-    Args: path: the dataset, any path that tf.io.gfile reads.
+    Args: path: the dataset, as for `files_of`.
     Returns: Scan.
-    Raises: UserError if the file is missing, no dataset, broken, or holds nothing that can be read.
+    Raises: UserError if there is no file, or one is no dataset or broken, or they hold nothing that can be read.
     """
-    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
-        raise UserError(f"{path}: no such dataset; make one with `aocr dataset ANNOTATIONS {path}`")
-    found = Scan(path)
-    for label, size in tqdm(_labels_and_sizes(path, found), desc="scan", unit=" records", disable=None):
+    found = Scan(path, files_of(path))
+    for label, size in tqdm(_labels_and_sizes(found.files), desc="scan", unit=" records", disable=None):
         number, found.records = found.records, found.records + 1
         if size is None:
             found.unreadable[number] = "the image cannot be decoded"
@@ -115,7 +142,7 @@ def _count(table, key, number, label):
         table[key] = Seen(1, number, label)
 
 
-def _labels_and_sizes(path, found):
+def _labels_and_sizes(files):
     """Yields (label bytes, [height, width] or None if the image cannot be decoded) of each record, in order."""
 
     def look(serialized):
@@ -125,20 +152,21 @@ def _labels_and_sizes(path, found):
     def label_only(serialized):
         return parse_example(serialized)["label"]
 
-    serialized = tf.data.TFRecordDataset(path)
-    sizes = iter(serialized.map(look, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
-    while True:
-        try:
-            label, size = next(sizes)
-            yield label.numpy(), size.numpy()
-        except StopIteration:
-            return
-        except tf.errors.InvalidArgumentError:
-            try:  # is it the image, or the record?
-                yield next(iter(serialized.skip(found.records).take(1).map(label_only))).numpy(), None
+    for file in files:
+        serialized = read_files([file])
+        sizes = iter(serialized.map(look, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
+        for number in itertools.count():
+            try:
+                label, size = next(sizes)
+                yield label.numpy(), size.numpy()
+            except StopIteration:
+                break
             except tf.errors.InvalidArgumentError:
-                raise UserError(f"{path}: record {found.records} has no features `image` and `label`, each of one "
-                                "bytes value; make the dataset with `aocr dataset`") from None
-        except ERRORS_IN_FILE as error:
-            raise UserError(f"{path}: broken after {found.records} records ({error.message}); it is no TFRecord file, "
-                            "or an incomplete one: make it again with `aocr dataset`") from None
+                try:  # is it the image, or the record?
+                    yield next(iter(serialized.skip(number).take(1).map(label_only))).numpy(), None
+                except tf.errors.InvalidArgumentError:
+                    raise UserError(f"{file}: record {number} has no features `image` and `label`, each of one bytes "
+                                    "value; make the dataset with `aocr dataset`") from None
+            except ERRORS_IN_FILE as error:
+                raise UserError(f"{file}: broken after {number} records ({error.message}); it is no TFRecord file, or "
+                                "an incomplete one: make it again with `aocr dataset`") from None
