@@ -70,3 +70,14 @@ def bench():
 def run_graph(bench):
     """Runs a function of tensors once: `run_graph(build, **feed)` gives what it returned, as arrays."""
     return lambda build, **feed: bench(build, feed).run(**feed)
+
+
+@pytest.fixture
+def count_nodes():
+    """Counts the nodes of a tf.Graph, those of its functions (loops' bodies among them) included."""
+
+    def count(graph):
+        definition = graph.as_graph_def()
+        return len(definition.node) + sum(len(function.node_def) for function in definition.library.function)
+
+    return count
