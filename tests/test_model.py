@@ -89,7 +89,7 @@ def test_statistics_of_batches_are_those_of_all_their_images():
     images = np.random.default_rng(8).normal(size=(5, 32, 12, 1)).astype(np.float32)
     widths = np.full(5, 12, np.int32)
     config = ModelConfig(**SMALL)
-    with Model(config, CHARSET, batches=batches_of("none", config, 5), training=TrainConfig()) as model:
+    with Model(config, CHARSET, batches=batches_of(os.devnull, config, 5), training=TrainConfig()) as model:
         model.initialize()
         # Only the first layer sees the same input however the images are batched: the later ones see it normalised
         # by their batch.
