@@ -72,7 +72,7 @@ def measure_ours(args):
     """{"rate": images a second} of our graph, its input pipeline included."""
     from aocr.commands.runtime import quiet_tensorflow
 
-    quiet_tensorflow()
+    quiet_tensorflow(in_batches=True)
     from aocr.config import TrainConfig
     from aocr.data import fit, pipeline, records
     from aocr.model import Model

@@ -49,7 +49,7 @@ def main():
     parser.add_argument("--width", type=int, default=86)
     parser.add_argument("--batch", type=int, default=65)
     args = parser.parse_args()
-    quiet_tensorflow()
+    quiet_tensorflow(in_batches=True)
     import tensorflow.compat.v1 as tf
 
     from aocr.data.pipeline import Batch

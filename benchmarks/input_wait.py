@@ -24,7 +24,7 @@ def main():
     parser.add_argument("dataset")
     parser.add_argument("--steps", type=int, default=20)
     args = parser.parse_args()
-    quiet_tensorflow()
+    quiet_tensorflow(in_batches=True)
     import tensorflow.compat.v1 as tf
 
     from aocr.data import fit, pipeline, records

@@ -10,6 +10,7 @@ import pytest
 import aocr
 from aocr.cli import build_parser, main
 from aocr.commands import flags, predict
+from aocr.commands.runtime import ONEDNN, quiet_tensorflow
 from aocr.config import ModelConfig, TrainConfig
 
 
@@ -139,3 +140,14 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 0
+
+
+def test_work_in_batches_asks_for_onednn_unless_the_user_chose(monkeypatch):
+    monkeypatch.setenv(ONEDNN, "0")
+    quiet_tensorflow(in_batches=True)
+    assert os.environ[ONEDNN] == "0"
+    monkeypatch.delenv(ONEDNN)
+    quiet_tensorflow()
+    assert ONEDNN not in os.environ
+    quiet_tensorflow(in_batches=True)
+    assert os.environ[ONEDNN] == "1"

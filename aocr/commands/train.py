@@ -25,7 +25,7 @@ def run(args):
     """Runs the command; returns the exit code."""
     place, given, full_ascii = model_arguments(args)
     config = collect(args, TrainConfig)
-    quiet_tensorflow()
+    quiet_tensorflow(in_batches=True)
     from aocr.training import train
 
     return train(args.dataset, place.model_dir, given, full_ascii, config, session_config(place.gpu_id))
