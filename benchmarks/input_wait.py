@@ -54,6 +54,7 @@ def main():
         seconds = time.perf_counter() - started
         print(f"pipeline alone: {scan.usable / seconds:.0f} images/s; padding: {100 * padding / pixels:.1f}% of pixels")
 
+        start_epoch()
         session.run(model.train_op, dict(zip(batch, kept[0])))  # warms up
         ratios = []
         for number in range(1, ROUNDS + 1):

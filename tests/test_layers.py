@@ -147,6 +147,25 @@ def test_what_a_sequence_learns_is_the_finite_difference(bench, use_gru):
         close(gradient[row, column], (total(row, column, 1e-4) - total(row, column, -1e-4)) / 2e-4, 1e-3)
 
 
+def test_a_fused_lstm_learns_what_its_steps_would(bench):
+    """Gradients by inputs and weights, of a loss in which every state of every step has a weight of its own."""
+
+    def build(x, by_cell, by_hidden):
+        cell = LSTMCell("lstm", INPUTS, U, 1.0)
+        state, steps = LSTMState(tf.zeros([N, U]), tf.zeros([N, U])), []
+        for t in range(S):
+            state = cell(x[t], state)
+            steps.append(state)
+        stepwise = LSTMState(*map(tf.stack, zip(*steps)))
+        return [tf.gradients(tf.reduce_sum(states.cell * by_cell + states.hidden * by_hidden),
+                             [x, cell.kernel, cell.bias]) for states in (run_lstm(cell, x), stepwise)]
+
+    feed = dict(x=normal(S, N, INPUTS), by_cell=normal(S, N, U, seed=1), by_hidden=normal(S, N, U, seed=2))
+    for fused, stepwise in zip(*bench(build, feed).run(**feed)):
+        assert np.abs(stepwise).max() > 0.1
+        close(fused, stepwise)
+
+
 # ---- linear and convolution
 
 def test_linear_by_hand(bench):

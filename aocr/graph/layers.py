@@ -134,10 +134,50 @@ def run_lstm(cell, x):
     """
     zeros = tf.zeros([tf.shape(x)[1], cell.units])
     peephole = tf.zeros([cell.units])
-    steps = tf.raw_ops.BlockLSTM(
-        seq_len_max=tf.cast(tf.shape(x)[0], tf.int64), x=x, cs_prev=zeros, h_prev=zeros, w=cell.kernel, b=cell.bias,
-        wci=peephole, wcf=peephole, wco=peephole, forget_bias=0.0, cell_clip=-1.0, use_peephole=False)
-    return LSTMState(steps.cs, steps.h)
+
+    @tf.custom_gradient
+    def run(x, kernel, bias):
+        steps = tf.raw_ops.BlockLSTM(
+            seq_len_max=tf.cast(tf.shape(x)[0], tf.int64), x=x, cs_prev=zeros, h_prev=zeros, w=kernel, b=bias,
+            wci=peephole, wcf=peephole, wco=peephole, forget_bias=0.0, cell_clip=-1.0, use_peephole=False)
+        return (steps.cs, steps.h), lambda *by_outputs: _lstm_gradient(x, kernel, steps, *by_outputs)
+
+    return LSTMState(*run(x, cell.kernel, cell.bias))
+
+
+def _lstm_gradient(x, kernel, steps, by_cell, by_hidden):
+    """Backpropagation through time of `run_lstm`; the fused op's own takes several times as long.
+
+    Only what depends on the step after is in the loop; the weights' gradients are one matrix product over all steps.
+
+    Args:
+      x: float32 [S, N, inputs]. kernel: float32 [inputs + U, 4U]. steps: outputs of BlockLSTM, [S, N, U] each.
+      by_cell, by_hidden: float32 [S, N, U], gradients by the states.
+
+    Returns: gradients by x, kernel and bias.
+    """
+    length, inputs = tf.shape(x)[0], x.shape[2]
+    i, j, f, o, tanh_cell = steps.i, steps.ci, steps.f, steps.o, steps.co
+    before = tf.pad(steps.cs[:-1], [[1, 0], [0, 0], [0, 0]])  # the cell before each step
+    # What the gradients by the cell (for i, j, f) and by the hidden state (for o) are multiplied with.
+    slopes = tf.concat([j * i * (1.0 - i), i * (1.0 - tf.square(j)), before * f * (1.0 - f),
+                        tanh_cell * o * (1.0 - o)], 2)  # [S, N, 4U]
+    hidden_to_cell = o * (1.0 - tf.square(tanh_cell))
+
+    def back(t, next_cell, next_hidden, by_gates):
+        hidden = by_hidden[t] + next_hidden
+        cell = by_cell[t] + next_cell + hidden * hidden_to_cell[t]
+        gates = tf.concat([cell, cell, cell, hidden], 1) * slopes[t]  # [N, 4U]
+        return (t - 1, cell * f[t], tf.matmul(gates, kernel[inputs:], transpose_b=True), by_gates.write(t, gates))
+
+    zeros = tf.zeros_like(by_cell[0])
+    by_gates = tf.TensorArray(tf.float32, size=length, element_shape=[None, kernel.shape[1]])
+    *_, by_gates = tf.while_loop(lambda t, *_: t >= 0, back, (length - 1, zeros, zeros, by_gates))
+    by_gates = tf.reshape(by_gates.stack(), [-1, kernel.shape[1]])  # [S * N, 4U]
+    read = tf.concat([x, tf.pad(steps.h[:-1], [[1, 0], [0, 0], [0, 0]])], 2)  # [S, N, inputs + U]
+    by_kernel = tf.matmul(tf.reshape(read, [-1, kernel.shape[0]]), by_gates, transpose_a=True)
+    by_x = tf.reshape(tf.matmul(by_gates, kernel[:inputs], transpose_b=True), tf.shape(x))
+    return by_x, by_kernel, tf.reduce_sum(by_gates, 0)
 
 
 def run_gru(cell, x):
