@@ -222,12 +222,16 @@ class Model:
         with self.graph.as_default():
             return tf.summary.FileWriter(directory, self.graph)
 
+    def start_pass(self, shuffle_seed=0):
+        """Goes to the start of the dataset; the seed counts in training only."""
+        self.session.run(self._iterator.initializer, {self._shuffle_seed: shuffle_seed})
+
     def train_epoch(self, shuffle_seed, learning_rate=None):
         """Trains once through the dataset: yields a TrainStep and the batch's (pixels, widths) after each step.
 
         `learning_rate`: function of the global step before a training step; None: always the initial one.
         """
-        self.session.run(self._iterator.initializer, {self._shuffle_seed: shuffle_seed})
+        self.start_pass(shuffle_seed)
         fetches = dict(train_op=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm,
                        summary=self.summary, numbers=self.batch.numbers, images=tuple(self.images))
         step = self.step()
@@ -242,7 +246,7 @@ class Model:
 
     def read(self):
         """Reads the dataset: yields a Reading for each sample, in the order of the batches."""
-        self.session.run(self._iterator.initializer, {self._shuffle_seed: 0})
+        self.start_pass()
         fetches = dict(batch=self.batch._replace(pixels=()), text=self.prediction, probability=self.probability,
                        losses=self.sample_losses, attention=self.reading.attention, ids=self.reading.ids)
         while True:

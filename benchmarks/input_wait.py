@@ -39,9 +39,7 @@ def main():
     with Model(config, charset, batches=batches, training=training) as model:
         model.initialize()
         session, batch = model.session, model.batch
-        start_epoch = functools.partial(session.run, model._iterator.initializer, {model._shuffle_seed: 1})
-
-        start_epoch()
+        model.start_pass()
         kept, pixels, padding, started = [], 0, 0, time.perf_counter()
         while True:
             try:
@@ -54,13 +52,13 @@ def main():
         seconds = time.perf_counter() - started
         print(f"pipeline alone: {scan.usable / seconds:.0f} images/s; padding: {100 * padding / pixels:.1f}% of pixels")
 
-        start_epoch()
+        model.start_pass()
         session.run(model.train_op, dict(zip(batch, kept[0])))  # warms up
         ratios = []
         for number in range(1, ROUNDS + 1):
             took = {}
             for source in ("memory", "pipeline"):
-                start_epoch()
+                model.start_pass()
                 started = time.perf_counter()
                 for one in kept:
                     session.run(model.train_op, dict(zip(batch, one)) if source == "memory" else {})

@@ -51,8 +51,6 @@ def files_of(path):
 
 def read_files(files):
     """The serialized records of TFRecord files one after the other, each plain or gzip: tf.data.Dataset of string."""
-    if len(files) == 1:
-        return tf.data.TFRecordDataset(files[0], _compression(files[0]))
     compressions = [_compression(file) for file in files]
     return tf.data.Dataset.from_tensor_slices((files, compressions)).flat_map(tf.data.TFRecordDataset)
 

@@ -32,8 +32,9 @@ def draw_word(text, random):
     top, bottom = (size * margin for margin in random.uniform(*HEAD_MARGINS, 2))
     ink, ground = _shades(random)
     image = Image.new("L", (round(left + starts[-1] - spacing + right), round(top + below - above + bottom)), ground)
+    draw = ImageDraw.Draw(image)
     for start, character in zip(starts, text):
-        ImageDraw.Draw(image).text((left + start, top - above), character, fill=ink, font=font)
+        draw.text((left + start, top - above), character, fill=ink, font=font)
     image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.0, MOST_BLUR)))
     pixels = np.asarray(image, np.float32)
     noise = random.normal(0.0, random.uniform(0.0, MOST_NOISE), pixels.shape)
