@@ -111,9 +111,9 @@ class Trained(NamedTuple):
     charset: Charset
     checkpoint: str
 
-    def open(self, *, batches=None, session_config=None):
-        """The Model, its weights restored; arguments as there. UserError if they cannot be."""
-        model = self.kind(self.config, self.charset, batches=batches, session_config=session_config)
+    def open(self, **how):
+        """The Model, its weights restored; keyword arguments as there. UserError if they cannot be."""
+        model = self.kind(self.config, self.charset, **how)
         restore(model, self.checkpoint)
         return model
 

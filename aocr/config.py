@@ -25,6 +25,13 @@ def option(default, help, flags=None, least=None, most=None, above=None, choices
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def precision_option():
+    """`--precision`, of the commands whose work is large enough for it to count."""
+    return option("float32", "number format of the convolutions: bfloat16 is faster on GPUs from 2020 on and on "
+                             "processors with AVX512_BF16 or AMX, slower on others; weights stay float32",
+                  choices=("float32", "bfloat16"))
+
+
 def flags_of(field):
     """The command line names of a dataclass field, the first one being its main name."""
     return field.metadata["flags"] or ("--" + field.name.replace("_", "-"),)
@@ -102,6 +109,9 @@ class TrainConfig(Options):
     initial_learning_rate: float = option(1.0, "learning rate of AdaDelta", least=0.0)
     schedule: str = option("constant", "learning rate over this run: constant, or cosine (constant for a third of the "
                                        "run, then down to 0)", choices=("constant", "cosine"))
+    precision: str = precision_option()
+    cache: bool = option(False, "keep the prepared images in memory from the first epoch on (a float32 for each pixel "
+                                "and channel, at height 32)")
     max_gradient_norm: float = option(5.0, "global norm that gradients are clipped to", above=0.0)
     gradient_clipping: bool = option(True, "leave gradients unclipped", flags=("--no-gradient-clipping",),
                                      negated=True)
@@ -114,6 +124,7 @@ class TestConfig(Options):
     batch_size: int = option(64, "images read at once", least=1)
     distance: bool = option(True, "accuracy counts exact matches instead of 1 - edit distance / length",
                             flags=("--no-distance",), negated=True)
+    precision: str = precision_option()
     visualize: bool = option(False, "write attention pictures of every sample below --output-dir")
     output_dir: str = option("out", "directory of the attention pictures")
 

@@ -104,10 +104,10 @@ class OriginalModel(Model):
         """The most steps of a greedy decoding."""
         return self.config.max_prediction + 2
 
-    def _add_network(self):
-        """Sets `decoder` and `moments`. Needs `images`."""
+    def _add_network(self, dtype):
+        """Sets `decoder` and `moments`. Needs `images`; `dtype` is the convolutions'."""
         self.moments = []
-        features = _features(self.images.pixels)  # [N, S, 512]
+        features = tf.cast(_features(tf.cast(self.images.pixels, dtype)), tf.float32)  # [N, S, 512]
         memory, forward = _encoder(features, self.config.encoder_units)
         lengths = tf.fill([tf.shape(features)[0]], tf.shape(features)[1])  # nothing is masked
         encoded = EncoderOutput(memory, lengths, forward, backward=None)
@@ -120,7 +120,7 @@ def _features(x):
         with tf.variable_scope(name):
             x = layers.conv(x, filters, size, name="W")
             if normalise:
-                x = _batch_norm(x)
+                x = tf.cast(_batch_norm(tf.cast(x, tf.float32)), x.dtype)
             x = tf.nn.relu(x)
         if pool:
             x = tf.nn.max_pool2d(x, ksize=pool, strides=pool, padding="SAME")

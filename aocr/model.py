@@ -28,8 +28,9 @@ class TrainStep(NamedTuple):
     loss: float
     gradient_norm: float
     step: int  # global, after this step
+    epoch: int  # the number of the pass over the data
     numbers: np.ndarray  # the batch's record numbers
-    summary: bytes  # for TensorBoard
+    summary: bytes  # for TensorBoard; None but every `log_step` steps
 
 
 class Reading(NamedTuple):
@@ -50,16 +51,18 @@ class Model:
     """The network in its own tf.Graph and tf.Session. Three ways to build one:
 
     `Model(config, charset)` reads images that it is given (`predict`, export); with `batches` it reads a dataset
-    (`read`); with `training` too it learns from it (`train_epoch`).
+    (`read`); with `training` too it learns from it (`train`).
     """
 
-    def __init__(self, config, charset, *, batches=None, training=None, session_config=None):
+    def __init__(self, config, charset, *, batches=None, training=None, precision="float32",
+                 session_config=None):
         """
         Args:
           config: ModelConfig. charset: Charset.
-          batches: function of `prepare`, `to_sequences` and `shuffle_seed` -> tf.data.Dataset of data.pipeline.Batch:
+          batches: function of `prepare`, `to_sequences` and `epochs` -> tf.data.Dataset of data.pipeline.Batch:
             data.pipeline.batches with its other arguments bound.
           training: TrainConfig, or None for inference.
+          precision: str, number format of the convolutions.
           session_config: tf.ConfigProto.
         """
         self.config, self.charset, self.training = config, charset, training
@@ -67,7 +70,7 @@ class Model:
         with self.graph.as_default():
             tf.set_random_seed(training.seed if training else 0)
             self._add_inputs(batches)
-            self._add_network()
+            self._add_network(tf.as_dtype(precision))
             if not training:
                 self._add_prediction()
             if batches:
@@ -103,9 +106,9 @@ class Model:
         self.batch = self.encoded = None
         if batches:
             with tf.name_scope("batches"):
-                self._shuffle_seed = tf.placeholder(tf.int64, [], "shuffle_seed")
+                self._epochs = tf.placeholder(tf.int64, [2], "epochs")
                 dataset = batches(prepare=self.prepare_image, to_sequences=self._to_sequences,
-                                  shuffle_seed=self._shuffle_seed if self.training else None)
+                                  epochs=tf.unstack(self._epochs) if self.training else None)
                 self._iterator = tf.data.make_initializable_iterator(dataset)
                 self.batch = self._iterator.get_next()
             self.images = PreparedImages(self.batch.pixels, self.batch.widths)
@@ -118,9 +121,9 @@ class Model:
     def _to_sequences(self, label):
         return text.teaching_sequences(text.text_to_ids(label, self.charset))
 
-    def _add_network(self):
-        """Sets `decoder` and, for training, `moments`. Needs `images`."""
-        features = sliding_cnn(*self.images, is_training=bool(self.training))
+    def _add_network(self, dtype):
+        """Sets `decoder` and, for training, `moments`. Needs `images`; `dtype` is the convolutions'."""
+        features = sliding_cnn(*self.images, is_training=bool(self.training), dtype=dtype)
         self.moments = features.moments
         values = features.values  # [N, S, 512]
         if self.training:
@@ -149,7 +152,7 @@ class Model:
         self.loss = tf.reduce_mean(self.sample_losses)
 
     def _add_train_op(self):
-        """Sets `global_step`, `train_op` and `summary`. Needs `loss`."""
+        """Sets `global_step`, `train_op` (which gives the step after it) and `summary`. Needs `loss`."""
         self.global_step = tf.train.get_or_create_global_step()
         with tf.variable_scope("training"):
             self._learning_rate = tf.placeholder_with_default(
@@ -159,7 +162,9 @@ class Model:
             self.gradient_norm = tf.global_norm(gradients, name="total_gradient_norm")
             if self.training.gradient_clipping:
                 gradients, _ = tf.clip_by_global_norm(gradients, self.training.max_gradient_norm, self.gradient_norm)
-            self.train_op = optimizer.apply_gradients(zip(gradients, variables), global_step=self.global_step)
+            apply = optimizer.apply_gradients(zip(gradients, variables), global_step=self.global_step)
+            with tf.control_dependencies([apply]):
+                self.train_op = self.global_step.read_value()
         tf.summary.scalar("loss", self.loss)
         tf.summary.scalar("total_gradient_norm", self.gradient_norm)
         tf.summary.scalar("learning_rate", self._learning_rate)
@@ -222,31 +227,34 @@ class Model:
         with self.graph.as_default():
             return tf.summary.FileWriter(directory, self.graph)
 
-    def start_pass(self, shuffle_seed=0):
-        """Goes to the start of the dataset; the seed counts in training only."""
-        self.session.run(self._iterator.initializer, {self._shuffle_seed: shuffle_seed})
+    def start(self, first_epoch=0, epochs=1):
+        """Goes to the start of the dataset. In training, passes have numbers, which their orders follow from."""
+        self.session.run(self._iterator.initializer, {self._epochs: [first_epoch, first_epoch + epochs]})
 
-    def train_epoch(self, shuffle_seed, learning_rate=None):
-        """Trains once through the dataset: yields a TrainStep and the batch's (pixels, widths) after each step.
+    def train(self, first_epoch=0, epochs=1, learning_rate=None):
+        """Trains through the dataset: yields a TrainStep and the batch's (pixels, widths) after each step.
 
-        `learning_rate`: function of the global step before a training step; None: always the initial one.
+        `first_epoch`, `epochs`: ints as in `start`. `learning_rate`: function of the global step before a training
+        step; None: always the initial one.
         """
-        self.start_pass(shuffle_seed)
-        fetches = dict(train_op=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm,
-                       summary=self.summary, numbers=self.batch.numbers, images=tuple(self.images))
+        self.start(first_epoch, epochs)
+        fetches = dict(step=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm,
+                       epoch=self.batch.epoch, numbers=self.batch.numbers, images=tuple(self.images))
         step = self.step()
         while True:
+            logged = (step + 1) % self.training.log_step == 0
             try:
-                got = self.session.run(fetches, {self._learning_rate: learning_rate(step)} if learning_rate else {})
+                got = self.session.run(dict(fetches, summary=self.summary) if logged else fetches,
+                                       {self._learning_rate: learning_rate(step)} if learning_rate else {})
             except tf.errors.OutOfRangeError:
                 return
-            step = self.step()
-            yield TrainStep(float(got["loss"]), float(got["gradient_norm"]), step, got["numbers"],
-                            got["summary"]), got["images"]
+            step = int(got["step"])
+            yield TrainStep(float(got["loss"]), float(got["gradient_norm"]), step, int(got["epoch"]), got["numbers"],
+                            got.get("summary")), got["images"]
 
     def read(self):
         """Reads the dataset: yields a Reading for each sample, in the order of the batches."""
-        self.start_pass()
+        self.start()
         fetches = dict(batch=self.batch._replace(pixels=()), text=self.prediction, probability=self.probability,
                        losses=self.sample_losses, attention=self.reading.attention, ids=self.reading.ids)
         while True:

@@ -31,9 +31,9 @@ def test(dataset, model_dir, given, full_ascii, config, session_config):
     """
     trained = find_model(model_dir, given, full_ascii)
     found = records.scan(dataset)
-    batches = functools.partial(pipeline.batches, found.files, batch_size=config.batch_size, skip=found.unreadable,
+    batches = functools.partial(pipeline.batches, found, batch_size=config.batch_size,
                                 image_bytes=trained.config.image_bytes)
-    with trained.open(batches=batches, session_config=session_config) as model:
+    with trained.open(batches=batches, precision=config.precision, session_config=session_config) as model:
         totals, started = Totals(use_distance=config.distance), time.monotonic()
         bar = tqdm(desc="test", total=found.usable, unit=" images", disable=None)
         with bar, logging_redirect_tqdm([logging.getLogger("aocr")]):

@@ -109,6 +109,12 @@ def prepare_run(dataset, model_dir, given, full_ascii, resume):
     return scan, description, newest
 
 
+def prepared_bytes(scan, config):
+    """Memory that all prepared images of a dataset take: scan a records.Scan, config a ModelConfig."""
+    columns = sum(min(width, config.canvas_width) * count for width, count in scan.widths.items())
+    return columns * config.image_bytes // config.canvas_width
+
+
 def scheduled_rate(config, done, steps):
     """The learning rate of a step: config a TrainConfig, `done` the steps of this run before it, of `steps` in all."""
     if config.schedule == "constant":
@@ -129,10 +135,12 @@ def train(dataset, model_dir, given, full_ascii, config, session_config):
     """
     scan, description, newest = prepare_run(dataset, model_dir, given, full_ascii, config.resume)
     tf.io.gfile.makedirs(model_dir)
-    batches = functools.partial(pipeline.batches, scan.files, batch_size=config.batch_size, skip=scan.unreadable,
-                                image_bytes=description.config.image_bytes)
+    batches = functools.partial(pipeline.batches, scan, batch_size=config.batch_size,
+                                image_bytes=description.config.image_bytes, cache=config.cache)
+    if config.cache:
+        log.info("keeping the prepared images in memory: %.0f MB", prepared_bytes(scan, description.config) / 1e6)
     with Model(description.config, description.charset, batches=batches, training=config,
-               session_config=session_config) as model:
+               precision=config.precision, session_config=session_config) as model:
         if newest:
             checkpoint.restore(model, newest)
             log.info("going on from %s", newest)
@@ -187,16 +195,16 @@ class Run:
 
     def _steps(self):
         """The run's training steps, epoch after epoch: (TrainStep, images)."""
-        for epoch in range(self._config.num_epoch):
-            samples = 0
-            for step, batch in self._model.train_epoch(self._config.seed + self._first_step + epoch,
-                                                       self._learning_rate):
-                samples += len(step.numbers)
-                yield step, batch
-                if step.step - self._first_step == self._steps_in_all:
-                    return
-            if samples != self._scan.usable:
-                raise RuntimeError(f"an epoch gave {samples} of {self._scan.usable} samples")
+        samples = collections.Counter()  # by epoch
+        first = self._config.seed + self._first_step
+        for step, images in self._model.train(first, self._config.num_epoch, self._learning_rate):
+            samples[step.epoch] += len(step.numbers)
+            if samples.get(step.epoch - 1, self._scan.usable) != self._scan.usable:
+                raise RuntimeError(f"an epoch gave {samples[step.epoch - 1]} of {self._scan.usable} samples")
+            yield step, images
+            if step.step - self._first_step == self._steps_in_all:
+                return
+        raise RuntimeError(f"the data ended before step {self._first_step + self._steps_in_all}")
 
     def _learning_rate(self, step):
         return scheduled_rate(self._config, step - self._first_step, self._steps_in_all)

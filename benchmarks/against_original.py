@@ -81,7 +81,7 @@ def measure_ours(args):
     config, _ = fit.fit_config(scan, {"max_width": 400, "max_height": 32} if args.size == "400x32" else {})
     charset, _ = fit.fit_charset(scan, full_ascii=False)
 
-    batches = functools.partial(pipeline.batches, scan.files, batch_size=args.batch, skip=(),
+    batches = functools.partial(pipeline.batches, scan, batch_size=args.batch,
                                 image_bytes=config.image_bytes)
 
     training = TrainConfig() if args.mode == "train" else None
@@ -101,7 +101,7 @@ def train_rate(model, steps, epoch_steps):
     done = -1  # the first step warms up
     while done < wanted:
         started = time.perf_counter()
-        for step, _ in model.train_epoch(epoch):
+        for step, _ in model.train(epoch):
             if done >= 0:
                 images += len(step.numbers)
                 seconds += time.perf_counter() - started

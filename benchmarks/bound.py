@@ -79,7 +79,7 @@ def main():
                 "read": lambda: reading.session.run(reading.prediction)}
         for model in (trained, reading):
             model.initialize()
-            model.start_pass()
+            model.start()
         parts = multiply_adds(trained.graph.get_collection("trainable_variables"), config, args.width, steps)
         seconds = {name: [] for name in runs}
         for number in range(-1, ROUNDS):  # the first round warms up

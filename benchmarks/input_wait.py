@@ -34,12 +34,12 @@ def main():
     config, _ = fit.fit_config(scan, {})
     charset, _ = fit.fit_charset(scan, full_ascii=False)
     training = TrainConfig()
-    batches = functools.partial(pipeline.batches, scan.files, batch_size=training.batch_size, skip=scan.unreadable,
+    batches = functools.partial(pipeline.batches, scan, batch_size=training.batch_size,
                                 image_bytes=config.image_bytes)
     with Model(config, charset, batches=batches, training=training) as model:
         model.initialize()
         session, batch = model.session, model.batch
-        model.start_pass()
+        model.start()
         kept, pixels, padding, started = [], 0, 0, time.perf_counter()
         while True:
             try:
@@ -52,13 +52,13 @@ def main():
         seconds = time.perf_counter() - started
         print(f"pipeline alone: {scan.usable / seconds:.0f} images/s; padding: {100 * padding / pixels:.1f}% of pixels")
 
-        model.start_pass()
+        model.start()
         session.run(model.train_op, dict(zip(batch, kept[0])))  # warms up
         ratios = []
         for number in range(1, ROUNDS + 1):
             took = {}
             for source in ("memory", "pipeline"):
-                model.start_pass()
+                model.start()
                 started = time.perf_counter()
                 for one in kept:
                     session.run(model.train_op, dict(zip(batch, one)) if source == "memory" else {})

@@ -2,6 +2,8 @@
 
 import functools
 import io
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 
 from aocr.charset import Charset
 from aocr.data import pipeline
-from aocr.data.records import to_example
+from aocr.data.records import Scan, to_example
 from aocr.graph import text
 from aocr.graph.preprocess import prepare_image
 
@@ -31,28 +33,34 @@ def dataset(tmp_path):
     return path
 
 
-def read(path, batch_size, skip=(), seed=None, image_bytes=4 * 32 * 40):
-    """All batches of one pass, or one pass for each of a list of seeds."""
+def read(path, batch_size, skip=(), epochs=None, image_bytes=4 * 32 * 40, cache=False):
+    """All batches of one pass, or those of a range of shuffled ones."""
+    scan = Scan(path, [path] if isinstance(path, str) else path, unreadable=dict.fromkeys(skip, "for a test"))
+    scan.starts = [7 * k for k in range(len(scan.files))]
     with tf.Graph().as_default():
-        seed_input = tf.placeholder(tf.int64, [])
         batches = pipeline.batches(
-            [path], batch_size=batch_size, skip=skip, image_bytes=image_bytes,
+            scan, batch_size=batch_size, image_bytes=image_bytes,
             prepare=functools.partial(prepare_image, canvas_width=40, channels=1),
             to_sequences=lambda label: text.teaching_sequences(text.text_to_ids(label, CHARSET)),
-            shuffle_seed=None if seed is None else seed_input)
+            epochs=epochs and [tf.constant(end, tf.int64) for end in epochs], cache=cache)
         iterator = tf.data.make_initializable_iterator(batches)
         fetched = iterator.get_next()
-        passes = []
+        got = []
         with tf.Session() as session:
-            for value in [0] if seed is None else seed:
-                session.run(iterator.initializer, {seed_input: value})
-                passes.append([])
-                while True:
-                    try:
-                        passes[-1].append(session.run(fetched))
-                    except tf.errors.OutOfRangeError:
-                        break
-    return passes[0] if seed is None else passes
+            session.run(iterator.initializer)
+            while True:
+                try:
+                    got.append(session.run(fetched))
+                except tf.errors.OutOfRangeError:
+                    return got
+
+
+def by_epoch(batches):
+    """{epoch: lists of the record numbers of its batches, in order}."""
+    epochs = {}
+    for batch in batches:
+        epochs.setdefault(int(batch.epoch), []).append(batch.numbers.tolist())
+    return epochs
 
 
 def test_a_whole_batch(dataset):
@@ -75,18 +83,59 @@ def test_a_whole_batch(dataset):
 
 
 def test_every_sample_is_used_once_in_every_order(dataset):
-    for passed in [read(dataset, 3), *read(dataset, 3, seed=[5, 6]), read(dataset, 99), read(dataset, 1)]:
+    for passed in [read(dataset, 3), read(dataset, 99), read(dataset, 1), read(dataset, 3, epochs=[5, 6]),
+                   read(dataset, 1, cache=True)]:
         assert sorted(np.concatenate([batch.numbers for batch in passed])) == list(range(7))
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_an_epochs_number_is_its_order(dataset, cache):
+    together = by_epoch(read(dataset, 2, epochs=[5, 8], cache=cache))
+    assert list(together) == [5, 6, 7]
+    for numbers in together.values():
+        assert [len(batch) for batch in numbers].count(2) == 3
+        assert sorted(sum(numbers, [])) == list(range(7))
+    assert together[5] != together[6] != together[7]
+    assert by_epoch(read(dataset, 2, epochs=[6, 7], cache=cache)) == {6: together[6]}, "6 follows from what came before"
+
+
+def test_several_files_are_mixed_and_their_records_keep_their_numbers(dataset, tmp_path):
+    files = [dataset]
+    for name in ("second", "third"):
+        files.append(str(tmp_path / name))
+        shutil.copy(dataset, files[-1])
+    in_order = read(files, 1, image_bytes=pipeline.WINDOW_BYTES)
+    assert [int(batch.numbers[0]) for batch in in_order] == list(range(21))
+    shuffled = read(files, 4, epochs=[0, 1])
+    assert sorted(np.concatenate([batch.numbers for batch in shuffled])) == list(range(21))
+    assert {batch.labels[k]: LABELS[number % 7] for batch in shuffled for k, number in enumerate(batch.numbers)} == {
+        label.encode(): label for label in LABELS}
+
+
+def test_a_cache_reads_the_dataset_once(dataset):
+    """Its pixels are those of the first pass, though the file is gone by then."""
+    with tf.Graph().as_default():
+        scan = Scan(dataset, [dataset], starts=[0])
+        batches = pipeline.batches(
+            scan, batch_size=7, image_bytes=4 * 32 * 40, cache=True,
+            prepare=functools.partial(prepare_image, canvas_width=40, channels=1),
+            to_sequences=lambda label: text.teaching_sequences(text.text_to_ids(label, CHARSET)),
+            epochs=[tf.constant(0, tf.int64), tf.constant(9, tf.int64)])
+        iterator = tf.data.make_initializable_iterator(batches)
+        fetched = iterator.get_next()
+        with tf.Session() as session:
+            session.run(iterator.initializer)
+            first = session.run(fetched)
+            os.remove(dataset)
+            for _ in range(8):
+                later = session.run(fetched)
+    np.testing.assert_array_equal(later.pixels, first.pixels)
+    assert (int(first.epoch), int(later.epoch)) == (0, 8)
 
 
 def test_skipped_records_are_left_out_and_numbers_stay(dataset):
     numbers = np.concatenate([batch.numbers for batch in read(dataset, 2, skip={1, 4})])
     assert sorted(numbers) == [0, 2, 3, 5, 6]
-
-
-def test_a_seed_is_an_order(dataset):
-    orders = [[batch.numbers.tolist() for batch in passed] for passed in read(dataset, 2, seed=[5, 6, 5])]
-    assert orders[0] == orders[2] != orders[1]
 
 
 def test_a_window_is_bounded_by_memory(dataset):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from aocr.data.records import Seen, parse_example, read_files, scan, to_example
+from aocr.data.records import Seen, numbered_records, parse_example, scan, to_example
 from aocr.errors import UserError
 
 
@@ -92,8 +92,9 @@ def test_many_files_are_one_dataset_plain_or_compressed(tmp_path):
     assert found.files == [str(tmp_path / f"data-{k}-of-3") for k in (1, 2, 3)]
     assert (found.records, list(found.unreadable)) == (5, [1, 3])
     assert found.lengths == {2: Seen(1, 0, "AB"), 3: Seen(1, 2, "DEF"), 1: Seen(1, 4, "H")}
-    labels = [record.numpy() for record in read_files(found.files).map(lambda r: parse_example(r)["label"])]
-    assert labels == [b"AB", b"C", b"DEF", b"G", b"H"]
+    labels = numbered_records(found).map(lambda number, record: (number, parse_example(record)["label"]))
+    assert list(labels.as_numpy_iterator()) == list(enumerate([b"AB", b"C", b"DEF", b"G", b"H"]))
+    assert found.starts == [0, 2, 4]
 
 
 def test_a_broken_file_among_many_is_named(tmp_path):

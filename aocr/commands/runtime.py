@@ -12,6 +12,10 @@ from aocr.errors import UserError, usage_error
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+PROCESSOR = "/proc/cpuinfo"
+BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16"}  # the last one on ARM
+
+log = logging.getLogger(__name__)
 
 
 def quiet_tensorflow(in_batches=False):
@@ -67,6 +71,22 @@ def session_config(gpu_id):
     if gpus:
         config.gpu_options.visible_device_list = str(gpu_id)
     return config
+
+
+def warn_of_slow_precision(precision, gpu_id):
+    """One warning if the convolutions' number format is one that this machine computes slowly."""
+    import tensorflow.compat.v1 as tf
+
+    if precision == "float32" or (gpu_id >= 0 and tf.config.list_physical_devices("GPU")):
+        return
+    try:
+        with open(PROCESSOR, encoding="ascii", errors="replace") as file:
+            features = set(file.read().split())
+    except OSError:  # no Linux: nothing is known
+        return
+    if not features & BFLOAT16_FEATURES:
+        log.warning("--precision %s: this processor has no instructions for it and takes longer than with float32",
+                    precision)
 
 
 def model_arguments(args):

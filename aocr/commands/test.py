@@ -4,7 +4,7 @@ Each sample's line goes to the log; the figures of the whole set go to standard 
 """
 
 from aocr.commands.flags import add_model_options, add_options, collect
-from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
+from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config, warn_of_slow_precision
 from aocr.config import PlaceConfig, TestConfig
 
 HELP = "test a model on a dataset"
@@ -26,5 +26,6 @@ def run(args):
     quiet_tensorflow(in_batches=True)
     from aocr.testing import test
 
+    warn_of_slow_precision(config.precision, place.gpu_id)
     test(args.dataset, place.model_dir, given, full_ascii, config, session_config(place.gpu_id))
     return 0

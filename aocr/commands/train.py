@@ -6,7 +6,7 @@ limits them. SIGINT and SIGTERM save before they end the run.
 """
 
 from aocr.commands.flags import add_model_options, add_options, collect
-from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
+from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config, warn_of_slow_precision
 from aocr.config import PlaceConfig, TrainConfig
 
 HELP = "train a model on a dataset"
@@ -28,4 +28,5 @@ def run(args):
     quiet_tensorflow(in_batches=True)
     from aocr.training import train
 
+    warn_of_slow_precision(config.precision, place.gpu_id)
     return train(args.dataset, place.model_dir, given, full_ascii, config, session_config(place.gpu_id))

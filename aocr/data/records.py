@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import logging
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
@@ -15,6 +16,7 @@ from aocr.errors import UserError
 log = logging.getLogger(__name__)
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
+READ_TOGETHER = 8  # files of a dataset, when it is shuffled
 ERRORS_IN_FILE = (tf.errors.DataLossError, tf.errors.OutOfRangeError)
 
 
@@ -49,10 +51,28 @@ def files_of(path):
     return files
 
 
-def read_files(files):
-    """The serialized records of TFRecord files one after the other, each plain or gzip: tf.data.Dataset of string."""
-    compressions = [_compression(file) for file in files]
-    return tf.data.Dataset.from_tensor_slices((files, compressions)).flat_map(tf.data.TFRecordDataset)
+def read_file(file):
+    """The serialized records of a TFRecord file, plain or gzip: tf.data.Dataset of string."""
+    return tf.data.TFRecordDataset(file, _compression(file))
+
+
+def numbered_records(scan, seed=None):
+    """The records of a dataset's files: tf.data.Dataset of (number from 0, serialized).
+
+    Args:
+      scan: Scan.
+      seed: int64 [] tensor: the files come in an order of its choice, READ_TOGETHER of them at a time. None: in theirs.
+    """
+    files = tf.data.Dataset.from_tensor_slices(
+        (scan.files, [_compression(file) for file in scan.files], np.array(scan.starts, np.int64)))
+
+    def records(file, compression, start):
+        return tf.data.TFRecordDataset(file, compression).enumerate(start)
+
+    if seed is None:
+        return files.flat_map(records)
+    return files.shuffle(len(scan.files), seed=seed).interleave(
+        records, cycle_length=READ_TOGETHER, num_parallel_calls=READ_TOGETHER)
 
 
 def _compression(file):
@@ -75,6 +95,7 @@ class Scan:
 
     path: str
     files: list  # of str
+    starts: list = dataclasses.field(default_factory=list)  # number of each file's first record
     records: int = 0
     unreadable: dict = dataclasses.field(default_factory=dict)  # record number -> reason
     characters: dict = dataclasses.field(default_factory=dict)  # character -> Seen
@@ -109,7 +130,7 @@ def scan(path):
     Raises: UserError if there is no file, or one is no dataset or broken, or they hold nothing that can be read.
     """
     found = Scan(path, files_of(path))
-    for label, size in tqdm(_labels_and_sizes(found.files), desc="scan", unit=" records", disable=None):
+    for label, size in tqdm(_labels_and_sizes(found), desc="scan", unit=" records", disable=None):
         number, found.records = found.records, found.records + 1
         if size is None:
             found.unreadable[number] = "the image cannot be decoded"
@@ -140,8 +161,11 @@ def _count(table, key, number, label):
         table[key] = Seen(1, number, label)
 
 
-def _labels_and_sizes(files):
-    """Yields (label bytes, [height, width] or None if the image cannot be decoded) of each record, in order."""
+def _labels_and_sizes(scan):
+    """Yields (label bytes, [height, width] or None if the image cannot be decoded) of each record, in order.
+
+    Sets `scan.starts` on the way.
+    """
 
     def look(serialized):
         record = parse_example(serialized)
@@ -150,8 +174,9 @@ def _labels_and_sizes(files):
     def label_only(serialized):
         return parse_example(serialized)["label"]
 
-    for file in files:
-        serialized = read_files([file])
+    for file in scan.files:
+        scan.starts.append(scan.records)
+        serialized = read_file(file)
         sizes = iter(serialized.map(look, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
         for number in itertools.count():
             try:

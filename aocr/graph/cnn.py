@@ -17,12 +17,12 @@ class Features(NamedTuple):
     moments: list  # Moments of each batch norm layer in this batch
 
 
-def width_mask(widths, width):
-    """1 where an image is and 0 in its padding: widths [N], W -> float32 [N, 1, W, 1]."""
-    return tf.sequence_mask(widths, width, tf.float32)[:, tf.newaxis, :, tf.newaxis]
+def width_mask(widths, width, dtype=tf.float32):
+    """1 where an image is and 0 in its padding: widths [N], W -> [N, 1, W, 1]."""
+    return tf.sequence_mask(widths, width, dtype)[:, tf.newaxis, :, tf.newaxis]
 
 
-def sliding_cnn(images, widths, *, is_training):
+def sliding_cnn(images, widths, *, is_training, dtype=tf.float32):
     """The convolutions. What an image gives does not depend on the padding to its right.
 
     The padding is 0 after every layer, as SAME convolution has it beyond the edge of an image that is alone, and
@@ -32,6 +32,7 @@ def sliding_cnn(images, widths, *, is_training):
       images: float32 [N, 32, W, C], 0 beyond each image's width.
       widths: int32 [N], 1 <= width <= W.
       is_training: bool; batch norm by this batch's moments.
+      dtype: tf.DType of the convolutions and what flows between them; variables and batch norm are float32.
 
     Returns: Features, S = ceil(W / 4).
     """
@@ -41,20 +42,21 @@ def sliding_cnn(images, widths, *, is_training):
         with tf.variable_scope(name):
             x = conv(x, filters, size)
             if normalise:
-                x, of_batch = batch_norm(x, mask, is_training)
+                x, of_batch = batch_norm(tf.cast(x, tf.float32), tf.cast(mask, tf.float32), is_training)
+                x = tf.cast(x, dtype)
                 moments.append(of_batch)
             return tf.nn.relu(x) * mask
 
     with tf.variable_scope("cnn"):
-        mask = width_mask(widths, tf.shape(images)[2])
-        x = convolve(images, "conv1", 64, 3, mask)
+        mask = width_mask(widths, tf.shape(images)[2], dtype)
+        x = convolve(tf.cast(images, dtype), "conv1", 64, 3, mask)
         x = _pool(x, 2)  # [N, 16, W/2, 64]
         widths = (widths + 1) // 2
-        mask = width_mask(widths, tf.shape(x)[2])
+        mask = width_mask(widths, tf.shape(x)[2], dtype)
         x = convolve(x, "conv2", 128, 3, mask)
         x = _pool(x, 2)  # [N, 8, S, 128]
         widths = (widths + 1) // 2
-        mask = width_mask(widths, tf.shape(x)[2])
+        mask = width_mask(widths, tf.shape(x)[2], dtype)
         x = convolve(x, "conv3", 256, 3, mask, normalise=True)
         x = convolve(x, "conv4", 256, 3, mask)
         x = _pool(x, 1)  # [N, 4, S, 256]
@@ -63,7 +65,8 @@ def sliding_cnn(images, widths, *, is_training):
         x = _pool(x, 1)  # [N, 2, S, 512]
         x = convolve(x, "conv7", FEATURES, 2, mask, normalise=True)
         x = _pool(x, 1)  # [N, 1, S, 512]
-        return Features(tf.squeeze(x, 1, name="features"), tf.identity(widths, "lengths"), moments)
+        values = tf.identity(tf.cast(tf.squeeze(x, 1), tf.float32), "features")
+        return Features(values, tf.identity(widths, "lengths"), moments)
 
 
 def _pool(x, across):

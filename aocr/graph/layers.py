@@ -34,7 +34,8 @@ class Linear:
 
 def conv(x, filters, size, name="kernel"):
     """2-D convolution, SAME, stride 1, no bias: [N, H, W, C] -> [N, H, W, filters]."""
-    return tf.nn.conv2d(x, variable(name, [size, size, x.shape[3], filters]), strides=1, padding="SAME")
+    kernel = tf.cast(variable(name, [size, size, x.shape[3], filters]), x.dtype)
+    return tf.nn.conv2d(x, kernel, strides=1, padding="SAME")
 
 
 class Moments(NamedTuple):
