@@ -110,3 +110,18 @@ def test_batch_norm_moments_are_those_of_the_images_alone(bench):
     assert len(norms) == 7 + 2 * 3
     assert min(norms) > 1e-3
     np.testing.assert_allclose(wide_norms, norms, rtol=1e-2)
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_bfloat16_is_float32_with_fewer_digits(bench, is_training):
+    widths = [5, 23, 11]
+    weights, values = [], []
+    for dtype in (tf.float32, tf.bfloat16):
+        network = bench(lambda images, widths, dtype=dtype: sliding_cnn(
+            images, widths, is_training=is_training, dtype=dtype).values, feed_of([2]))
+        weights.append({name: value.dtype for name, value in network.initial.items()})
+        values.append(network.run(**feed_of(widths)))
+    assert weights[0] == weights[1] and set(weights[1].values()) == {np.dtype(np.float32)}
+    assert values[0].dtype == values[1].dtype == np.float32
+    error = np.abs(values[1] - values[0]).max() / values[0].max()
+    assert 1e-5 < error < 0.05, "no error at all would be float32 under another name"

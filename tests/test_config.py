@@ -31,11 +31,13 @@ def test_model_defaults():
 def test_train_defaults():
     assert dataclasses.asdict(TrainConfig()) == dict(
         batch_size=65, num_epoch=1000, max_steps=None, steps_per_checkpoint=100, log_step=10, resume=True, seed=0,
-        initial_learning_rate=1.0, schedule="constant", max_gradient_norm=5.0, gradient_clipping=True)
+        initial_learning_rate=1.0, schedule="constant", precision="float32", cache=False, max_gradient_norm=5.0,
+        gradient_clipping=True)
 
 
 def test_other_defaults():
-    assert dataclasses.asdict(TestConfig()) == dict(batch_size=64, distance=True, visualize=False, output_dir="out")
+    assert dataclasses.asdict(TestConfig()) == dict(batch_size=64, distance=True, precision="float32", visualize=False,
+                                                    output_dir="out")
     assert dataclasses.asdict(PredictConfig()) == dict(batch_size=16)
     assert dataclasses.asdict(ExportConfig()) == dict(format="savedmodel", force=False, model_version=None)
     assert dataclasses.asdict(DatasetConfig()) == dict(log_step=500, force_uppercase=True, save_filename=False)

@@ -1,6 +1,7 @@
 """Training runs: they resume, end as asked, save when they must, and stop at what is wrong."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -10,9 +11,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from aocr.cli import main
+from aocr.commands import runtime
 from aocr.config import ModelConfig, TrainConfig
-from aocr.data.records import to_example
-from aocr.training import RecentBatches, scheduled_rate
+from aocr.data.records import Scan, to_example
+from aocr.training import RecentBatches, prepared_bytes, scheduled_rate
 
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
@@ -236,3 +238,36 @@ def test_recent_batches_hold_what_is_asked_for():
 def test_defaults_are_the_original_s():
     assert (ModelConfig.max_width, ModelConfig.max_height, ModelConfig.max_prediction) == (160, 60, 8)
     assert (TrainConfig.batch_size, TrainConfig.num_epoch, TrainConfig.steps_per_checkpoint) == (65, 1000, 100)
+
+
+def test_a_run_in_bfloat16_with_its_images_in_memory(dataset, tmp_path, capsys):
+    """Both are of the run, not of the model: training goes on without them, and testing in either format."""
+    flags = ["--cache", "--precision", "bfloat16", "--max-steps", "3"]
+    assert train(dataset, tmp_path, *flags) == 0
+    assert "keeping the prepared images in memory: " in capsys.readouterr().err
+    assert train(dataset, tmp_path, "--max-steps", "1") == 0
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        assert main(["test", dataset, "--model-dir", str(tmp_path), "--log-path", "", "--precision", precision]) == 0
+        losses += re.findall(r"loss ([0-9.]+)", capsys.readouterr().err)
+    half = len(losses) // 2
+    assert losses[:half] != losses[half:]
+    assert [float(loss) for loss in losses[:half]] == pytest.approx([float(loss) for loss in losses[half:]], rel=0.05)
+
+
+def test_the_memory_that_a_cache_takes():
+    scan = Scan("data", ["data"], widths={10: 3, 40: 2, 400: 1})
+    config = ModelConfig(max_width=100, max_height=32, color=True)
+    assert prepared_bytes(scan, config) == (10 * 3 + 40 * 2 + 100) * 32 * 3 * 4
+
+
+@pytest.mark.parametrize("features, warned", [("fpu avx2 avx512f", True), ("fpu avx512f avx512_bf16", False),
+                                              ("amx_bf16", False), (None, False)])
+def test_a_processor_without_bfloat16_is_told_of(features, warned, tmp_path, monkeypatch, caplog):
+    if features:
+        (tmp_path / "cpuinfo").write_text(f"flags : {features}\n")
+    monkeypatch.setattr(runtime, "PROCESSOR", str(tmp_path / "cpuinfo"))
+    runtime.warn_of_slow_precision("float32", -1)
+    assert not caplog.records
+    runtime.warn_of_slow_precision("bfloat16", -1)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * warned

@@ -9,7 +9,7 @@ from aocr.data.records import numbered_records, parse_example
 
 SHUFFLE_RECORDS = 4096  # encoded images that wait in the shuffle buffer, at the most
 WINDOW_BYTES = 128 << 20  # of decoded images that are sorted by width together, at the most
-WINDOW_BATCHES = 32  # the same, in batches
+WINDOW_BATCHES = 40  # the same, in batches
 
 
 class Batch(NamedTuple):

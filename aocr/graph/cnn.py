@@ -38,37 +38,34 @@ def sliding_cnn(images, widths, *, is_training, dtype=tf.float32):
     """
     moments = []
 
-    def convolve(x, name, filters, size, mask, normalise=False):
+    def convolve(x, name, filters, size, mask, *, normalise=False, pool=None):
+        """Convolution, batch norm, mask, max pooling that halves the height and divides the width by `pool`, relu.
+
+        Relu comes last, where there is less of it: it commutes with the maximum, and with a mask of 0 and 1.
+        """
         with tf.variable_scope(name):
             x = conv(x, filters, size)
             if normalise:
                 x, of_batch = batch_norm(tf.cast(x, tf.float32), tf.cast(mask, tf.float32), is_training)
                 x = tf.cast(x, dtype)
                 moments.append(of_batch)
-            return tf.nn.relu(x) * mask
+            x *= mask
+            if pool:
+                x = tf.nn.max_pool2d(x, ksize=[2, pool], strides=[2, pool], padding="SAME")
+            return tf.nn.relu(x)
 
     with tf.variable_scope("cnn"):
         mask = width_mask(widths, tf.shape(images)[2], dtype)
-        x = convolve(tf.cast(images, dtype), "conv1", 64, 3, mask)
-        x = _pool(x, 2)  # [N, 16, W/2, 64]
+        x = convolve(tf.cast(images, dtype), "conv1", 64, 3, mask, pool=2)  # [N, 16, W/2, 64]
         widths = (widths + 1) // 2
         mask = width_mask(widths, tf.shape(x)[2], dtype)
-        x = convolve(x, "conv2", 128, 3, mask)
-        x = _pool(x, 2)  # [N, 8, S, 128]
+        x = convolve(x, "conv2", 128, 3, mask, pool=2)  # [N, 8, S, 128]
         widths = (widths + 1) // 2
         mask = width_mask(widths, tf.shape(x)[2], dtype)
         x = convolve(x, "conv3", 256, 3, mask, normalise=True)
-        x = convolve(x, "conv4", 256, 3, mask)
-        x = _pool(x, 1)  # [N, 4, S, 256]
+        x = convolve(x, "conv4", 256, 3, mask, pool=1)  # [N, 4, S, 256]
         x = convolve(x, "conv5", 512, 3, mask, normalise=True)
-        x = convolve(x, "conv6", 512, 3, mask)
-        x = _pool(x, 1)  # [N, 2, S, 512]
-        x = convolve(x, "conv7", FEATURES, 2, mask, normalise=True)
-        x = _pool(x, 1)  # [N, 1, S, 512]
+        x = convolve(x, "conv6", 512, 3, mask, pool=1)  # [N, 2, S, 512]
+        x = convolve(x, "conv7", FEATURES, 2, mask, normalise=True, pool=1)  # [N, 1, S, 512]
         values = tf.identity(tf.cast(tf.squeeze(x, 1), tf.float32), "features")
         return Features(values, tf.identity(widths, "lengths"), moments)
-
-
-def _pool(x, across):
-    """Max pooling that halves the height, and divides the width by `across`."""
-    return tf.nn.max_pool2d(x, ksize=[2, across], strides=[2, across], padding="SAME")
