@@ -11,11 +11,9 @@ import math
 import statistics
 import time
 
-import numpy as np
-
 from aocr.charset import charset_for
 from aocr.commands.runtime import quiet_tensorflow
-from aocr.config import IMAGE_HEIGHT, ModelConfig, TrainConfig
+from aocr.config import ModelConfig, TrainConfig
 
 ROUNDS, STEPS = 5, 2
 MATRIX = 3072
@@ -51,24 +49,13 @@ def main():
     args = parser.parse_args()
     quiet_tensorflow(in_batches=True)
     import tensorflow.compat.v1 as tf
+    from noise import noise_batches
 
-    from aocr.data.pipeline import Batch
     from aocr.model import Model
 
     config, charset = ModelConfig(), charset_for(())
     steps = config.max_prediction + 1
-    random = np.random.default_rng(0)
-    sizes = [args.batch, steps]
-    batch = Batch(
-        pixels=random.uniform(-1, 1, [args.batch, IMAGE_HEIGHT, args.width, 1]).astype(np.float32),
-        widths=np.full(args.batch, args.width, np.int32), inputs=random.integers(3, len(charset), sizes, np.int32),
-        targets=random.integers(3, len(charset), sizes, np.int32), weights=np.ones(sizes, np.float32),
-        numbers=np.arange(args.batch), labels=[b""] * args.batch, comments=[b""] * args.batch,
-        encoded=[b""] * args.batch)
-
-    def batches(**_):
-        return tf.data.Dataset.from_tensors(Batch(*map(tf.constant, batch))).repeat()
-
+    batches = noise_batches(args.batch, args.width, steps, len(charset))
     with Model(config, charset, batches=batches, training=TrainConfig()) as trained, \
             Model(config, charset, batches=batches) as reading, tf.Graph().as_default(), tf.Session() as session:
         side = tf.random.uniform([MATRIX, MATRIX])

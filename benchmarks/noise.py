@@ -1,0 +1,20 @@
+"""Batches of noise in memory, for programs that measure the graph alone."""
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from aocr.config import IMAGE_HEIGHT
+from aocr.data.pipeline import Batch
+
+
+def noise_batches(count, width, steps, vocabulary):
+    """The `batches` argument of Model: without end, one batch of `count` images of a width, labels of steps - 1."""
+    random = np.random.default_rng(0)
+    sizes = [count, steps]
+    batch = Batch(
+        pixels=random.uniform(-1, 1, [count, IMAGE_HEIGHT, width, 1]).astype(np.float32),
+        widths=np.full(count, width, np.int32), inputs=random.integers(3, vocabulary, sizes, np.int32),
+        targets=random.integers(3, vocabulary, sizes, np.int32), weights=np.ones(sizes, np.float32),
+        numbers=np.arange(count), labels=[b""] * count, comments=[b""] * count, encoded=[b""] * count,
+        epoch=np.int64(0))
+    return lambda **_: tf.data.Dataset.from_tensors(Batch(*map(tf.constant, batch))).repeat()
