@@ -151,9 +151,30 @@ class ExportConfig(Options):
 class DatasetConfig(Options):
     """How annotations become a dataset."""
 
-    log_step: int = option(500, "log every N-th record", least=1)
+    input_format: str = option("auto", "what the inputs are; auto: by extension (.tsv, .csv, .jsonl, .tfrecords), by "
+                                       "what a directory holds (folder: NAME.png with NAME.gt.txt or NAME.txt; names: "
+                                       "the label in the name), else lines",
+                               choices=("auto", "lines", "tsv", "csv", "jsonl", "folder", "names", "tfrecord"))
+    label_pattern: str = option(r"(.*?)(?:_[0-9]+)?", "regular expression of a file's whole name without extension; "
+                                                      "its first group is the label (format names)")
+    image_root: str = option(None, "directory of the images whose relative paths lead nowhere from the working "
+                                   "directory and from the annotation file")
     force_uppercase: bool = option(True, "keep the case of the labels", flags=("--no-force-uppercase",), negated=True)
+    normalize: str = option("NFC", "Unicode form of the labels", choices=("none", "NFC", "NFKC"))
+    background: str = option("white", "what transparent images are laid on: a colour's name or #RRGGBB")
+    max_pixels: int = option(50_000_000, "pixels of the largest image that is decoded", least=1, most=1_000_000_000)
+    strict: bool = option(False, "any problem of a row ends the command with exit code 1 and without output")
+    rejects: str = option(None, "file to write the rejected rows to, as they came")
     save_filename: bool = option(False, "store each image's path in the dataset (feature `comment`)")
+    shards: int = option(1, "files to write: OUTPUT's name with -00000-of-0000N before its extension", least=1,
+                         most=99999)
+    compression: str = option("none", "of the files", choices=("none", "gzip"))
+    split: str = option(None, "shares of two or three datasets, such as 0.9/0.1: OUTPUT's name with -train, "
+                              "(-validation,) -test before its extension")
+    split_by: str = option("image", "what decides where a row goes: its image's content, or its label, so that equal "
+                                    "labels stay together", choices=("image", "label"))
+    workers: int = option(None, "processes that check the rows (default: one a core)", least=1)
+    log_step: int = option(500, "log every N-th record", least=1)
 
 
 @dataclasses.dataclass(frozen=True)

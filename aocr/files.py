@@ -1,13 +1,19 @@
-"""Files that are either whole or not there, on any path that tf.io.gfile knows."""
+"""Files on any path: local ones by Python itself, `scheme://` ones by tf.io.gfile, imported only when needed."""
 
 import contextlib
+import os
 
-import tensorflow.compat.v1 as tf
+
+def is_remote(path):
+    """Whether a path is one for tf.io.gfile."""
+    return "://" in path
 
 
 @contextlib.contextmanager
 def whole_file(path):
     """Gives a path beside `path` to write to; it becomes `path` when the block ends well, and is removed otherwise."""
+    import tensorflow.compat.v1 as tf
+
     part = path + ".part"
     try:
         yield part
@@ -20,11 +26,32 @@ def whole_file(path):
 
 def write_text(path, content):
     """Writes a text file in UTF-8, complete at once."""
+    import tensorflow.compat.v1 as tf
+
     with whole_file(path) as part, tf.io.gfile.GFile(part, "w") as file:
         file.write(content)
 
 
 def read_bytes(path):
-    """A file's content. Raises tf.errors.OpError."""
-    with tf.io.gfile.GFile(path, "rb") as file:
-        return file.read()
+    """A file's content. Raises OSError, FileNotFoundError among it."""
+    if not is_remote(path):
+        with open(path, "rb") as file:
+            return file.read()
+    import tensorflow.compat.v1 as tf
+
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+    except tf.errors.NotFoundError as error:
+        raise FileNotFoundError(error.message) from None
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None
+
+
+def exists(path):
+    """Whether there is such a file or directory."""
+    if not is_remote(path):
+        return os.path.exists(path)
+    import tensorflow.compat.v1 as tf
+
+    return tf.io.gfile.exists(path)

@@ -53,14 +53,16 @@ def _read(model, paths):
 def _or_error(function, *args):
     try:
         return function(*args)
-    except tf.errors.OpError as error:
+    except (OSError, tf.errors.OpError) as error:
         return error
 
 
 def _cause(error):
     """One line about a file that could not be read."""
-    if isinstance(error, tf.errors.NotFoundError):
+    if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
     if isinstance(error, tf.errors.InvalidArgumentError):
         return "not an image that can be decoded (PNG, JPEG, GIF, BMP and WebP can)"
     return error.message.strip().splitlines()[0]

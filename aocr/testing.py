@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from aocr.checkpoint import find_model
-from aocr.data import pipeline, records
+from aocr.data import pipeline, scanning
 from aocr.evaluation.metrics import Totals, accuracy
 from aocr.evaluation.visualize import write_sample
 
@@ -30,7 +30,7 @@ def test(dataset, model_dir, given, full_ascii, config, session_config):
     Raises: UserError if there is no such model or dataset, or a flag contradicts the model.
     """
     trained = find_model(model_dir, given, full_ascii)
-    found = records.scan(dataset)
+    found = scanning.scan(dataset)
     batches = functools.partial(pipeline.batches, found, batch_size=config.batch_size,
                                 image_bytes=trained.config.image_bytes)
     with trained.open(batches=batches, precision=config.precision, session_config=session_config) as model:

@@ -16,7 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from aocr import checkpoint, legacy
 from aocr.checkpoint import Description
 from aocr.config import IMAGE_HEIGHT
-from aocr.data import fit, pipeline, records
+from aocr.data import fit, pipeline, scanning
 from aocr.errors import UserError
 from aocr.model import Model
 
@@ -81,7 +81,7 @@ class RecentBatches:
 def prepare_run(dataset, model_dir, given, full_ascii, resume):
     """Looks at the data and the model directory, and settles what is trained.
 
-    Returns: (records.Scan, Description, checkpoint to go on from or None). UserError if something does not fit.
+    Returns: (scanning.Scan, Description, checkpoint to go on from or None). UserError if something does not fit.
     """
     newest = checkpoint.latest_checkpoint(model_dir) if resume else None
     stored = checkpoint.read_description(model_dir) if newest else None
@@ -91,7 +91,7 @@ def prepare_run(dataset, model_dir, given, full_ascii, resume):
                         "or start afresh with --no-resume")
     if stored:
         checkpoint.check_flags(stored, given, full_ascii, model_dir)
-    scan = records.scan(dataset)
+    scan = scanning.scan(dataset)
     if stored:
         description = stored
         remedy = f"The model in {model_dir} is fixed: mend the labels, or train a new one in another --model-dir"
@@ -110,7 +110,7 @@ def prepare_run(dataset, model_dir, given, full_ascii, resume):
 
 
 def prepared_bytes(scan, config):
-    """Memory that all prepared images of a dataset take: scan a records.Scan, config a ModelConfig."""
+    """Memory that all prepared images of a dataset take: scan a scanning.Scan, config a ModelConfig."""
     columns = sum(min(width, config.canvas_width) * count for width, count in scan.widths.items())
     return columns * config.image_bytes // config.canvas_width
 

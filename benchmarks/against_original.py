@@ -104,10 +104,10 @@ def train_ours(args):
 
     quiet_tensorflow(in_batches=True)
     from aocr.config import TrainConfig
-    from aocr.data import fit, pipeline, records
+    from aocr.data import fit, pipeline, scanning
     from aocr.model import Model
 
-    scan = records.scan(args.ours)
+    scan = scanning.scan(args.ours)
     config, _ = fit.fit_config(scan, {"max_width": 400, "max_height": 32} if args.size == "400x32" else {})
     charset, _ = fit.fit_charset(scan, full_ascii=False)
     batches = functools.partial(pipeline.batches, scan, batch_size=args.batch, image_bytes=config.image_bytes)

@@ -34,10 +34,10 @@ def main():
 
 def build(config, training):
     """Builds a model; (nodes of its graph with those of its functions, seconds)."""
-    from aocr.data import pipeline, records
+    from aocr.data import pipeline, scanning
     from aocr.model import Model
 
-    batches = functools.partial(pipeline.batches, records.Scan("", [os.devnull], [0]), batch_size=65,
+    batches = functools.partial(pipeline.batches, scanning.Scan("", [os.devnull], [0]), batch_size=65,
                                 image_bytes=config.image_bytes)
     started = time.perf_counter()
     with Model(config, charset_for(()), batches=training and batches, training=training) as model:

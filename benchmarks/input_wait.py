@@ -27,10 +27,10 @@ def main():
     quiet_tensorflow(in_batches=True)
     import tensorflow.compat.v1 as tf
 
-    from aocr.data import fit, pipeline, records
+    from aocr.data import fit, pipeline, scanning
     from aocr.model import Model
 
-    scan = records.scan(args.dataset)
+    scan = scanning.scan(args.dataset)
     config, _ = fit.fit_config(scan, {})
     charset, _ = fit.fit_charset(scan, full_ascii=False)
     training = TrainConfig()

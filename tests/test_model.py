@@ -13,7 +13,7 @@ from aocr import model as model_module
 from aocr.charset import ALPHANUMERIC, Charset
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data import pipeline
-from aocr.data.records import Scan
+from aocr.data.scanning import Scan
 from aocr.model import Model
 
 SMALL = dict(attn_num_hidden=11, target_embedding_size=5)

@@ -12,7 +12,8 @@ from PIL import Image
 
 from aocr.charset import Charset
 from aocr.data import pipeline
-from aocr.data.records import Scan, to_example
+from aocr.data.records import to_example
+from aocr.data.scanning import Scan
 from aocr.graph import text
 from aocr.graph.preprocess import prepare_image
 

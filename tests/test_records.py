@@ -7,7 +7,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from aocr.data.records import Seen, numbered_records, parse_example, scan, to_example
+from aocr.data.records import numbered_records, parse_example, to_example
+from aocr.data.scanning import Seen, scan
 from aocr.errors import UserError
 
 

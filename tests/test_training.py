@@ -13,7 +13,8 @@ import tensorflow.compat.v1 as tf
 from aocr.cli import main
 from aocr.commands import runtime
 from aocr.config import ModelConfig, TrainConfig
-from aocr.data.records import Scan, to_example
+from aocr.data.records import to_example
+from aocr.data.scanning import Scan
 from aocr.training import RecentBatches, prepared_bytes, scheduled_rate
 
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]

@@ -1,8 +1,12 @@
-"""Make a dataset (a TFRecord file) from annotated images.
+"""Make a dataset (TFRecord files) from annotated images.
 
-Each line of ANNOTATIONS is an image's path, one blank, and its label (which may hold blanks, or be empty), in UTF-8.
-Paths are relative to the working directory. Lines that cannot be used are reported with their number and reason,
-skipped and counted.
+An input is a text file of lines (an image's path, a tab or blank, its label), a .tsv, .csv or .jsonl table, a directory
+of images with their labels in files beside them or in their names, a dataset, a pattern of several, or - for standard
+input. The last path is the output, unless there is one path only.
+
+Relative paths lead from the working directory, else from the annotation file's directory, else from --image-root. Rows
+that cannot be used are reported with their line and reason, skipped and counted. Images that TensorFlow does not read,
+or reads otherwise than they are shown, are stored as PNG. Beside each file, FILE.json tells what it holds.
 """
 
 from aocr.commands.flags import add_options, collect
@@ -10,22 +14,25 @@ from aocr.commands.runtime import quiet_tensorflow
 from aocr.config import DatasetConfig
 
 HELP = "make a dataset from annotated images"
+OUTPUT = "./dataset.tfrecords"
 
 
 def add_arguments(parser):
     """The command's arguments."""
-    parser.add_argument("annotations", metavar="ANNOTATIONS", help="text file: a path and a label a line")
-    parser.add_argument("output", metavar="OUTPUT", nargs="?", default="./dataset.tfrecords",
-                        help="dataset to write (default: %(default)s)")
+    parser.add_argument("paths", metavar="INPUT", nargs="+",
+                        help=f"annotations, and last the OUTPUT to write (default: {OUTPUT})")
     add_options(parser, DatasetConfig)
 
 
 def run(args):
     """Runs the command; returns the exit code."""
     config = collect(args, DatasetConfig)
+    inputs, output = (args.paths[:-1], args.paths[-1]) if len(args.paths) > 1 else (args.paths, OUTPUT)
     quiet_tensorflow()
-    from aocr.data.annotations import make_dataset
+    from aocr.data.build import make_dataset
 
-    counts = make_dataset(args.annotations, args.output, config)
-    print(f"records: {counts.written}\nskipped: {counts.skipped}\ndataset: {args.output}")
+    counts, parts = make_dataset(inputs, output, config)
+    print(f"records: {counts.written}\nskipped: {counts.skipped}")
+    for part in parts:
+        print(f"dataset: {part.pattern}")
     return 0

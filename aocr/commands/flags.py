@@ -69,6 +69,8 @@ def _help(field):
     text = field.metadata["help"].replace("%", "%%")
     if isinstance(field.default, bool):
         return text
+    if "(default: " in text:
+        return text
     return f"{text} (default: {'none' if field.default is None else field.default})"
 
 

@@ -31,7 +31,7 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
     """The batches of one pass over a dataset, or of several; the last one of each may be smaller.
 
     Args:
-      scan: records.Scan of the dataset; what it found unreadable is left out.
+      scan: scanning.Scan of the dataset; what it found unreadable is left out.
       batch_size: int.
       image_bytes: int, memory that the largest prepared image takes.
       prepare: function of encoded bytes (string []) -> (pixels [H, w, C] float32, width, ...).

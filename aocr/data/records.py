@@ -1,23 +1,19 @@
 """Datasets: TFRecords of `tf.train.Example` with the features `image`, `label` and, by choice, `comment`."""
 
-import collections
-import dataclasses
-import itertools
 import logging
+import re
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from tqdm import tqdm
 
-from aocr.config import scaled_width
-from aocr.decoding import decode_image
 from aocr.errors import UserError
 
 log = logging.getLogger(__name__)
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
 READ_TOGETHER = 8  # files of a dataset, when it is shuffled
-ERRORS_IN_FILE = (tf.errors.DataLossError, tf.errors.OutOfRangeError)
+SIDECAR_EXTENSION = ".json"
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 
 
 def to_example(image, label, comment=None):
@@ -41,14 +37,33 @@ def parse_example(serialized):
 def files_of(path):
     """The files of a dataset: the path itself or, if it holds `*`, `?` or `[`, all that match, sorted.
 
-    UserError if there is none.
+    Sidecars are passed over. UserError if there is no file, or shards are missing.
     """
     pattern = any(character in path for character in "*?[") and not tf.io.gfile.exists(path)
     files = sorted(tf.io.gfile.glob(path)) if pattern else [path]
-    files = [file for file in files if tf.io.gfile.exists(file) and not tf.io.gfile.isdir(file)]
+    files = [file for file in files if tf.io.gfile.exists(file) and not tf.io.gfile.isdir(file)
+             and not (pattern and file.endswith(SIDECAR_EXTENSION))]
     if not files:
         raise UserError(f"{path}: no such dataset; make one with `aocr dataset`")
+    if pattern:
+        _check_shards(path, files)
     return files
+
+
+def _check_shards(path, files):
+    """Warns if the names of the files say that there are others; UserError if they are of two datasets."""
+    shards = {}
+    for file in files:
+        if match := SHARD.search(file):
+            whole = file[:match.start()], file[match.end():], int(match.group(2))
+            shards.setdefault(whole, set()).add(int(match.group(1)))
+    for (head, tail, count), numbers in shards.items():
+        if numbers != set(range(count)):
+            log.warning("%s: only %d of the %d files %s-*-of-%05d%s", path, len(numbers), count, head, count, tail)
+    if len(shards) > 1 and len({whole[:2] for whole in shards}) < len(shards):
+        raise UserError(f"{path}: files of an earlier dataset are among them "
+                        f"({', '.join(f'{len(numbers)} of -of-{whole[2]:05d}' for whole, numbers in shards.items())}); "
+                        "remove those, or name the ones that you mean")
 
 
 def read_file(file):
@@ -80,116 +95,12 @@ def _compression(file):
         return "GZIP" if stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC else ""
 
 
-@dataclasses.dataclass
-class Seen:
-    """How often something was seen in a dataset, and where first."""
-
-    count: int
-    record: int  # number of the first record, from 0
-    label: str  # that record's label
-
-
-@dataclasses.dataclass
-class Scan:
-    """What a look through a whole dataset finds; as large as its variety, not as its length."""
-
-    path: str
-    files: list  # of str
-    starts: list = dataclasses.field(default_factory=list)  # number of each file's first record
-    records: int = 0
-    unreadable: dict = dataclasses.field(default_factory=dict)  # record number -> reason
-    characters: dict = dataclasses.field(default_factory=dict)  # character -> Seen
-    lengths: dict = dataclasses.field(default_factory=dict)  # label length -> Seen
-    widths: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # at height 32 -> images
-
-    @property
-    def usable(self):
-        """Number of records whose image and label can be read."""
-        return self.records - len(self.unreadable)
-
-    @property
-    def longest_label(self):
-        """Characters of the longest label; 0 without labels."""
-        return max(self.lengths, default=0)
-
-    @property
-    def widest_image(self):
-        """Pixels at height 32 of the widest image; 0 without images."""
-        return max(self.widths, default=0)
-
-    def wider_than(self, canvas_width):
-        """Number of images that a canvas squeezes."""
-        return sum(count for width, count in self.widths.items() if width > canvas_width)
-
-
-def scan(path):
-    """Reads a dataset once: every label, and every image as training decodes it. What is unreadable is logged.
-
-    Args: path: the dataset, as for `files_of`.
-    Returns: Scan.
-    Raises: UserError if there is no file, or one is no dataset or broken, or they hold nothing that can be read.
-    """
-    found = Scan(path, files_of(path))
-    for label, size in tqdm(_labels_and_sizes(found), desc="scan", unit=" records", disable=None):
-        number, found.records = found.records, found.records + 1
-        if size is None:
-            found.unreadable[number] = "the image cannot be decoded"
-            continue
-        try:
-            label = label.decode()
-        except UnicodeDecodeError as error:
-            found.unreadable[number] = f"the label is not UTF-8: byte 0x{label[error.start]:02x} at {error.start}"
-            continue
-        found.widths[max(1, scaled_width(int(size[1]), int(size[0])))] += 1
-        _count(found.lengths, len(label), number, label)
-        for character in set(label):
-            _count(found.characters, character, number, label)
-    if not found.records:
-        raise UserError(f"{path}: the dataset is empty; make one with `aocr dataset`")
-    for number, reason in found.unreadable.items():
-        log.warning("%s: record %d is left out: %s", path, number, reason)
-    log.info("%s: %d records, %d used, %d left out", path, found.records, found.usable, len(found.unreadable))
-    if not found.usable:
-        raise UserError(f"{path}: none of the {found.records} records can be used; see the lines above")
-    return found
-
-
-def _count(table, key, number, label):
-    if key in table:
-        table[key].count += 1
-    else:
-        table[key] = Seen(1, number, label)
-
-
-def _labels_and_sizes(scan):
-    """Yields (label bytes, [height, width] or None if the image cannot be decoded) of each record, in order.
-
-    Sets `scan.starts` on the way.
-    """
-
-    def look(serialized):
-        record = parse_example(serialized)
-        return record["label"], tf.shape(decode_image(record["image"]))[:2]
-
-    def label_only(serialized):
-        return parse_example(serialized)["label"]
-
-    for file in scan.files:
-        scan.starts.append(scan.records)
-        serialized = read_file(file)
-        sizes = iter(serialized.map(look, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
-        for number in itertools.count():
-            try:
-                label, size = next(sizes)
-                yield label.numpy(), size.numpy()
-            except StopIteration:
-                break
-            except tf.errors.InvalidArgumentError:
-                try:  # is it the image, or the record?
-                    yield next(iter(serialized.skip(number).take(1).map(label_only))).numpy(), None
-                except tf.errors.InvalidArgumentError:
-                    raise UserError(f"{file}: record {number} has no features `image` and `label`, each of one bytes "
-                                    "value; make the dataset with `aocr dataset`") from None
-            except ERRORS_IN_FILE as error:
-                raise UserError(f"{file}: broken after {number} records ({error.message}); it is no TFRecord file, or "
-                                "an incomplete one: make it again with `aocr dataset`") from None
+def broken_file(file, number, error):
+    """The UserError for a tf.errors.OpError that came instead of record `number`."""
+    if isinstance(error, tf.errors.InvalidArgumentError):
+        return UserError(f"{file}: record {number} has no features `image` and `label`, each of one bytes value; make "
+                         "the dataset with `aocr dataset`")
+    if isinstance(error, (tf.errors.DataLossError, tf.errors.OutOfRangeError)):
+        return UserError(f"{file}: broken after {number} records ({error.message}); it is no TFRecord file, or an "
+                         "incomplete one: make it again with `aocr dataset`")
+    return UserError(f"{file}: cannot be read: {error.message}")

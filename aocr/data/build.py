@@ -1,0 +1,255 @@
+"""From rows to datasets: workers check, one writer writes; what appears is complete."""
+
+import collections
+import contextlib
+import dataclasses
+import glob
+import hashlib
+import itertools
+import logging
+import os
+import re
+import sys
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+from PIL import ImageColor
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from aocr.data.checks import Checked
+from aocr.data.duplicates import Duplicates
+from aocr.data.records import read_file, to_example
+from aocr.data.rows import STDIN, format_of, read_rows
+from aocr.data.scanning import Scan, write_sidecar
+from aocr.data.workers import checked_rows
+from aocr.errors import UserError, usage_error
+from aocr.files import is_remote, whole_file
+
+log = logging.getLogger(__name__)
+
+SPLIT_NAMES = {1: ("",), 2: ("-train", "-test"), 3: ("-train", "-validation", "-test")}
+DUPLICATE = "an image twice, with other labels"
+
+
+@dataclasses.dataclass
+class Counts:
+    """What became of the rows."""
+
+    written: int = 0
+    rejected: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # kind -> rows
+    noted: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # kind -> rows kept
+    rewritten: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # kind of file -> images
+
+    @property
+    def skipped(self):
+        """Rows that could not be used."""
+        return sum(self.rejected.values())
+
+    def told(self):
+        """For people: ", 3 missing image, 1 not UTF-8", in falling order."""
+        return "".join(f", {count} {kind}" for kind, count in (self.rejected + self.noted).most_common())
+
+
+class Part(NamedTuple):
+    """One of the datasets that a build writes: its share of the rows, and the paths of its files."""
+
+    share: float
+    files: list
+    pattern: str  # that matches the files
+
+
+def make_dataset(inputs, output, config, stdin=None):
+    """Writes one dataset, or those of a split, from annotated images; nothing appears before all is complete.
+
+    Args:
+      inputs: list of paths, patterns, or `-` for `stdin` (binary stream; default: standard input).
+      output: path. config: DatasetConfig.
+
+    Returns: (Counts, list of Part). UserError if an input cannot be read or an output not be written, if no row can be
+      used, or with `strict` if there is any problem.
+    """
+    sources = [(path, format_of(path, config.input_format)) for path in expand(inputs)]
+    label_pattern = _label_pattern(config)
+    try:
+        ImageColor.getrgb(config.background)
+    except ValueError:
+        raise usage_error(f"--background is {config.background}; give a colour's name or #RRGGBB") from None
+    parts = parts_of(output, config)
+    rows = itertools.chain.from_iterable(
+        read_rows(path, kind, label_pattern, stdin or sys.stdin.buffer) for path, kind in sources)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
+            files = [file for part in parts for file in part.files]
+            for file in files:
+                _check_replaceable(file)
+            temporary = [stack.enter_context(whole_file(file)) for file in files]
+            writers = [stack.enter_context(tf.io.TFRecordWriter(path, _compression(config))) for path in temporary]
+            rejects = stack.enter_context(_rejects_file(config))
+            build = _Build(config, parts, writers, rejects, stack.enter_context(Duplicates()))
+            with tqdm(desc="dataset", unit=" rows", disable=None) as bar:
+                for checked in checked_rows(rows, config):
+                    build.add(checked)
+                    bar.update()
+            build.find_duplicates()
+            counts = build.counts
+            if not counts.written:
+                raise UserError(f"{', '.join(inputs)}: no row can be used ({counts.skipped} skipped{counts.told()}); "
+                                "nothing is written")
+            if config.strict and counts.told():
+                raise UserError(f"--strict: {sum((counts.rejected + counts.noted).values())} problems"
+                                f"{counts.told()}; nothing is written")
+        for scan, file in zip(build.scans, files):
+            write_sidecar(scan, file)
+    except tf.errors.OpError as error:
+        raise UserError(f"{output}: cannot be written: {error.message}") from None
+    log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.told())
+    if counts.rewritten:
+        log.info("rewritten as PNG, so that everybody decodes them alike: %s",
+                 ", ".join(f"{count} {kind}" for kind, count in counts.rewritten.most_common()))
+    return counts, parts
+
+
+def expand(inputs):
+    """Paths of inputs, patterns resolved. UserError for one that leads to nothing."""
+    found = []
+    for path in inputs:
+        pattern = path != STDIN and any(character in path for character in "*?[") and not tf.io.gfile.exists(path)
+        matches = [path]
+        if pattern:
+            matches = sorted(tf.io.gfile.glob(path) if is_remote(path) else glob.glob(path, recursive=True))
+        if not matches or (path != STDIN and not pattern and not tf.io.gfile.exists(path)):
+            raise UserError(f"{path}: cannot be read: no such file or directory")
+        found += matches
+    return found
+
+
+def parts_of(output, config):
+    """The datasets that a build writes: list of Part. UserError for shares that are none."""
+    try:
+        shares = [float(share) for share in config.split.split("/")] if config.split else [1.0]
+    except ValueError:
+        shares = []
+    if len(shares) not in SPLIT_NAMES or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+        raise usage_error(f"--split is {config.split}; give two or three shares that add up to 1, such as 0.9/0.1")
+    stem, extension = _split_extension(output)
+    parts = []
+    for share, name in zip(shares, SPLIT_NAMES[len(shares)]):
+        if config.shards == 1:
+            parts.append(Part(share, [f"{stem}{name}{extension}"], f"{stem}{name}{extension}"))
+        else:
+            names = [f"{stem}{name}-{k}-of-{config.shards:05d}{extension}"
+                     for k in ["*", *(f"{k:05d}" for k in range(config.shards))]]
+            parts.append(Part(share, names[1:], names[0]))
+    return parts
+
+
+def _split_extension(path):
+    stem, extension = os.path.splitext(path)
+    if extension == ".gz":
+        stem, more = os.path.splitext(stem)
+        return stem, more + extension
+    return stem, extension
+
+
+def _compression(config):
+    return "GZIP" if config.compression == "gzip" else ""
+
+
+def _label_pattern(config):
+    try:
+        pattern = re.compile(config.label_pattern)
+    except re.error as error:
+        raise usage_error(f"--label-pattern {config.label_pattern}: {error}") from None
+    if pattern.groups < 1:
+        raise usage_error(f"--label-pattern {config.label_pattern}: has no group; put the label in parentheses")
+    return pattern
+
+
+def _check_replaceable(file):
+    """UserError if a file that is there is no dataset: somebody may have named the outputs in the place of an input."""
+    if not tf.io.gfile.exists(file) or tf.io.gfile.isdir(file):
+        return
+    try:
+        for _ in read_file(file).take(1):
+            pass
+    except tf.errors.OpError:
+        raise UserError(f"{file}: there is a file that is no dataset; remove it, or name another output (the last "
+                        "path is the output, the others are inputs)") from None
+
+
+@contextlib.contextmanager
+def _rejects_file(config):
+    if not config.rejects:
+        yield None
+        return
+    with tf.io.gfile.GFile(config.rejects, "wb") as file:
+        try:
+            file.write(b"")  # opens it
+        except tf.errors.OpError as error:
+            raise UserError(f"--rejects {config.rejects}: cannot be written: {error.message}") from None
+        yield file
+
+
+class _Build:
+    """Takes checked rows in their order: writes, counts, reports."""
+
+    def __init__(self, config, parts, writers, rejects, duplicates):
+        self._config, self._parts, self._rejects, self._duplicates = config, parts, rejects, duplicates
+        self._writers = [writers[k * config.shards:(k + 1) * config.shards] for k in range(len(parts))]
+        self._scans = [[Scan(file, [file]) for file in part.files] for part in parts]
+        self._sources = {}
+        self.counts = Counts()
+
+    @property
+    def scans(self):
+        """What each file holds: list of Scan, one a file, in the order of the parts."""
+        return [scan for scans in self._scans for scan in scans]
+
+    def add(self, checked):
+        """Adds a Checked or Rejected row."""
+        if not isinstance(checked, Checked):
+            self._reject(checked)
+            return
+        row, counts = checked.row, self.counts
+        for kind, text in checked.notes:
+            counts.noted[kind] += 1
+            log.warning("%s:%d: %s: %s", row.source, row.number, kind, text)
+        if checked.rewritten:
+            counts.rewritten[checked.kind] += 1
+        content = hashlib.sha256(checked.image).digest()
+        label = hashlib.sha256(checked.label.encode()).digest()
+        source = self._sources.setdefault(row.source, len(self._sources))
+        self._duplicates.add(content, label, source, row.number)
+        part = self._part(label if self._config.split_by == "label" else content)
+        shard = sum(scan.records for scan in self._scans[part]) % self._config.shards
+        comment = (row.path or row.comment) if self._config.save_filename else None
+        self._writers[part][shard].write(to_example(checked.image, checked.label, comment).SerializeToString())
+        self._scans[part][shard].count(checked.label, *checked.size)
+        counts.written += 1
+        if counts.written % self._config.log_step == 0:
+            log.info("%d records written", counts.written)
+
+    def _reject(self, row):
+        self.counts.rejected[row.kind] += 1
+        log.warning("%s:%d: skipped, %s: %s", row.source, row.number, row.kind, row.reason)
+        if self._rejects and row.raw is not None:
+            self._rejects.write(row.raw + b"\n")
+
+    def _part(self, digest):
+        """The part that a row with this digest belongs to, whatever the order of the rows."""
+        place, end = int.from_bytes(digest[-7:], "big") / 256 ** 7, 0.0
+        for number, part in enumerate(self._parts[:-1]):
+            end += part.share
+            if place < end:
+                return number
+        return len(self._parts) - 1
+
+    def find_duplicates(self):
+        """Reports images that are there twice with other labels."""
+        names = list(self._sources)
+        for (source, number), (first_source, first_number) in self._duplicates.conflicts():
+            self.counts.noted[DUPLICATE] += 1
+            log.warning("%s:%d: %s: as %s:%d; one of them is wrong", names[source], number, DUPLICATE,
+                        names[first_source], first_number)

@@ -1,0 +1,37 @@
+"""Finds images that come twice with different labels, in memory that does not grow with the rows."""
+
+import contextlib
+import tempfile
+
+import numpy as np
+
+PARTITIONS = 64  # files that the rows are spread over, by their images' hashes
+ENTRY = np.dtype([("image", "<u8"), ("label", "<u8"), ("source", "<u4"), ("number", "<u8")])
+
+
+class Duplicates:
+    """Remembers rows on disk, 28 bytes each. A context, at the end of which they are forgotten."""
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            self._files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(PARTITIONS)]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+    def add(self, image, label, source, number):
+        """Adds a row: digests of its image and its label (bytes, 9 or more); ints that say where it comes from."""
+        entry = np.array((int.from_bytes(image[:8], "big"), int.from_bytes(label[:8], "big"), source, number), ENTRY)
+        self._files[image[8] % PARTITIONS].write(entry.tobytes())
+
+    def conflicts(self):
+        """Yields ((source, number), (source, number)): a row, and the first one with its image but another label."""
+        for file in self._files:
+            file.seek(0)
+            rows = np.frombuffer(file.read(), ENTRY)
+            rows = rows[np.argsort(rows["image"], kind="stable")]
+            first = np.searchsorted(rows["image"], rows["image"])  # the place of the first row with each one's image
+            for k in np.flatnonzero(rows["label"] != rows["label"][first]):
+                yield tuple((int(row["source"]), int(row["number"])) for row in (rows[k], rows[first[k]]))

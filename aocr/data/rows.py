@@ -1,0 +1,292 @@
+"""Annotated images in every form that people have them: files of lines, tables, folders, datasets -> rows.
+
+Nothing here opens an image or imports TensorFlow, but for remote paths and datasets.
+"""
+
+import csv
+import json
+import os
+import re
+from typing import NamedTuple
+
+from aocr.errors import UserError
+from aocr.files import is_remote
+
+FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "folder", "names", "tfrecord")
+BY_EXTENSION = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".tfrecord": "tfrecord",
+                ".tfrecords": "tfrecord"}
+PATH_NAMES, LABEL_NAMES = ("image", "path", "file", "filename", "file_name"), ("label", "text")
+IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+LABEL_EXTENSIONS = (".gt.txt", ".txt")
+JSON_FORM = 'a line is one object such as {"image": PATH, "label": TEXT}'
+STDIN = "-"
+BOM = b"\xef\xbb\xbf"
+
+
+class Row(NamedTuple):
+    """One annotated image; either its path or its bytes are known."""
+
+    source: str  # the file or folder that names it
+    number: int  # of its line (from 1), file in a folder (from 1) or record (from 0)
+    raw: bytes  # as it stands there, to be written to --rejects; None for records
+    label: str
+    path: str = None
+    image: bytes = None
+    comment: str = None
+
+
+class Rejected(NamedTuple):
+    """A row that cannot be used."""
+
+    source: str
+    number: int
+    raw: bytes
+    kind: str  # a few words, by which rows are counted
+    reason: str  # with value and remedy
+
+
+class BadRow(ValueError):
+    """Raised where a row turns out to be of no use: `BadRow(kind, reason)` as in Rejected."""
+
+
+def format_of(source, input_format):
+    """The format of an input: one of FORMATS but `auto`. UserError if a folder is read as a file or the other way."""
+    folder = source != STDIN and _is_folder(source)
+    if input_format == "auto":
+        if folder:
+            return "folder" if any(path.endswith(".txt") for path in _files_below(source)) else "names"
+        extension = os.path.splitext(source.lower().removesuffix(".gz"))[1]
+        return BY_EXTENSION.get(extension, "lines")
+    if folder != (input_format in ("folder", "names")):
+        raise UserError(f"{source}: {'a directory' if folder else 'no directory'}, which --input-format {input_format} "
+                        "does not read; name another input or format")
+    return input_format
+
+
+def read_rows(source, input_format, label_pattern, stdin):
+    """The rows of one input, in order: an iterator of Row and Rejected.
+
+    Args:
+      source: path, or `-` for `stdin`.
+      input_format: one of FORMATS but `auto`.
+      label_pattern: compiled regular expression that a file's name without extension matches, for `names`; its first
+        group is the label.
+      stdin: binary stream.
+
+    Raises: UserError if the input cannot be read, or its header names no path or label.
+    """
+    if input_format == "tfrecord":
+        return _records(source)
+    if input_format in ("folder", "names"):
+        return _folder(source) if input_format == "folder" else _names(source, label_pattern)
+    if input_format == "csv":
+        return _table(source, _csv_fields(_lines(source, stdin)), "a comma")
+    if input_format == "tsv":
+        return _table(source, _tsv_fields(_lines(source, stdin)), "a tab")
+    parse = parse_line if input_format == "lines" else parse_json
+    return _each_line(source, _lines(source, stdin), parse)
+
+
+def parse_line(line):
+    """A line -> (path, label): split at the first tab or, without one, at the first blank. Raises BadRow."""
+    parts = line.split("\t", 1) if "\t" in line else re.split(r"\s", line, maxsplit=1)
+    if len(parts) < 2 or not parts[0]:
+        raise BadRow("no label field", f"{line!r}; a line is an image's path, a tab or blank, and the label")
+    return parts
+
+
+def parse_json(line):
+    """A JSON object -> (path, label). Raises BadRow."""
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise BadRow("bad JSON", f"{error}; {JSON_FORM}") from None
+    if not isinstance(values, dict):
+        raise BadRow("bad JSON", f"{line[:60]!r} is no object; {JSON_FORM}")
+    found = []
+    for names, meaning in ((PATH_NAMES, "path"), (LABEL_NAMES, "label")):
+        value = next((values[name] for name in names if name in values), None)
+        if not isinstance(value, str):
+            raise BadRow(f"no {meaning} field", f"none of the keys {', '.join(names)} holds a text")
+        found.append(value)
+    return found
+
+
+def decode(line):
+    """UTF-8 bytes -> str. Raises BadRow."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRow("not UTF-8", f"byte 0x{line[error.start]:02x} at {error.start}; save the file as UTF-8") from None
+
+
+def _each_line(source, lines, parse):
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                path, label = parse(decode(line))
+                yield Row(source, number, line, label, path)
+            except BadRow as error:
+                yield Rejected(source, number, line, *error.args)
+
+
+def _lines(source, stdin):
+    """The lines of a text file as bytes, without their ends and the file's byte order mark."""
+    try:
+        for number, line in enumerate(stdin if source == STDIN else _open(source)):
+            line = line.rstrip(b"\r\n")
+            yield line if number else line.removeprefix(BOM)
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read: {error.strerror or error}") from None
+
+
+def _open(path):
+    if not is_remote(path):
+        with open(path, "rb") as file:
+            yield from file
+        return
+    import tensorflow.compat.v1 as tf
+
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            yield from file
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None
+
+
+def _tsv_fields(lines):
+    """(line number, raw line, fields or BadRow) of a tab separated table; nothing is quoted."""
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield number, line, decode(line).split("\t")
+            except BadRow as error:
+                yield number, line, error
+
+
+def _csv_fields(lines):
+    """The same of a comma separated table, where quotes may hold commas, quotes and ends of lines."""
+    taken = []
+
+    def decoded():
+        for line in lines:
+            taken.append(line)
+            # What is not UTF-8 passes through, so that the reader keeps its place; `decode` finds it afterwards.
+            yield line.decode("utf-8", "surrogateescape") + "\n"
+
+    table, before = csv.reader(decoded(), strict=True), 0
+    while True:
+        fields = None
+        try:
+            fields = next(table)
+            for field in fields:
+                decode(field.encode("utf-8", "surrogateescape"))
+        except StopIteration:
+            return
+        except csv.Error as error:
+            fields = BadRow("bad CSV", f"{error}; quote a field that holds a comma, a quote or an end of line, and "
+                                       "double the quotes in it")
+        except BadRow as error:
+            fields = error
+        raw, first = b"\n".join(taken), before + 1
+        before += len(taken)
+        taken.clear()
+        if raw.strip():
+            yield first, raw, fields
+
+
+def _table(source, rows, separator):
+    """Rows from tables; a first row that names a path's and a label's column is a header."""
+    columns, least = (0, 1), None
+    for number, raw, fields in rows:
+        if isinstance(fields, BadRow):
+            yield Rejected(source, number, raw, *fields.args)
+            continue
+        if least is None:
+            least, header = 2, [field.strip().lower() for field in fields]
+            named = [next((header.index(name) for name in names if name in header), None)
+                     for names in (PATH_NAMES, LABEL_NAMES)]
+            if None not in named:
+                columns, least = named, max(named) + 1
+                continue
+        if len(fields) < least or not fields[columns[0]]:
+            yield Rejected(source, number, raw, "no label field",
+                           f"{len(fields)} fields; a row is an image's path, {separator}, and the label")
+        else:
+            yield Row(source, number, raw, fields[columns[1]], fields[columns[0]])
+
+
+def _folder(folder):
+    """Images with their labels beside them: NAME.png and NAME.gt.txt or NAME.txt."""
+    for number, path in enumerate(_images_below(folder), 1):
+        stem = os.path.splitext(path)[0]
+        raw = path.encode("utf-8", "surrogateescape")
+        try:
+            for extension in LABEL_EXTENSIONS:
+                try:
+                    content = b"\n".join(_lines(stem + extension, None))
+                except UserError:
+                    continue
+                content = content.rstrip(b"\n")
+                yield Row(folder, number, raw + b"\t" + content, decode(content), path)
+                break
+            else:
+                raise BadRow("no label file", f"{path}: neither {' nor '.join(LABEL_EXTENSIONS)} beside it")
+        except BadRow as error:
+            yield Rejected(folder, number, raw, error.args[0], f"{path}: {error.args[1]}")
+
+
+def _names(folder, label_pattern):
+    """Images whose labels are in their names."""
+    for number, path in enumerate(_images_below(folder), 1):
+        raw, stem = path.encode("utf-8", "surrogateescape"), os.path.splitext(os.path.basename(path))[0]
+        if match := label_pattern.fullmatch(stem):
+            yield Row(folder, number, raw + b"\t" + match.group(1).encode(), match.group(1), path)
+        else:
+            yield Rejected(folder, number, raw, "no label in the name",
+                           f"{path}: {stem!r} does not match --label-pattern {label_pattern.pattern}")
+
+
+def _images_below(folder):
+    return (path for path in _files_below(folder) if path.lower().endswith(IMAGE_EXTENSIONS))
+
+
+def _files_below(folder):
+    """Paths of all files below a folder, folder by folder, sorted in each."""
+    if is_remote(folder):
+        import tensorflow.compat.v1 as tf
+
+        walk = tf.io.gfile.walk(folder)
+    else:
+        walk = os.walk(folder)
+    for place, folders, files in walk:
+        folders.sort()
+        for name in sorted(files):
+            yield os.path.join(place, name)
+
+
+def _is_folder(path):
+    if not is_remote(path):
+        return os.path.isdir(path)
+    import tensorflow.compat.v1 as tf
+
+    return tf.io.gfile.isdir(path)
+
+
+def _records(source):
+    """The records of a dataset."""
+    import tensorflow.compat.v1 as tf
+
+    from aocr.data.records import broken_file, parse_example, read_file
+
+    number = 0
+    try:
+        for record in read_file(source).map(parse_example):
+            try:
+                yield Row(source, number, None, decode(record["label"].numpy()), image=record["image"].numpy(),
+                          comment=record["comment"].numpy().decode("utf-8", "replace") or None)
+            except BadRow as error:
+                yield Rejected(source, number, None, *error.args)
+            number += 1
+    except tf.errors.OpError as error:
+        raise broken_file(source, number, error) from None

@@ -1,0 +1,194 @@
+"""What a dataset holds: counted record by record, or read from the sidecars that `aocr dataset` wrote beside it."""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import json
+import logging
+
+import tensorflow.compat.v1 as tf
+from tqdm import tqdm
+
+from aocr.config import scaled_width
+from aocr.data.records import SIDECAR_EXTENSION, broken_file, files_of, parse_example, read_file
+from aocr.decoding import decode_image
+from aocr.errors import UserError
+from aocr.files import write_text
+
+log = logging.getLogger(__name__)
+
+SIDECAR_VERSION = 1
+FINGERPRINT_BYTES = 1 << 20  # at the start and at the end of a file, which its fingerprint is made of
+
+
+@dataclasses.dataclass
+class Seen:
+    """How often something was seen in a dataset, and where first."""
+
+    count: int
+    record: int  # number of the first record, from 0
+    label: str  # that record's label
+
+
+@dataclasses.dataclass
+class Scan:
+    """What a look through a whole dataset finds; as large as its variety, not as its length."""
+
+    path: str
+    files: list  # of str
+    starts: list = dataclasses.field(default_factory=list)  # number of each file's first record
+    records: int = 0
+    unreadable: dict = dataclasses.field(default_factory=dict)  # record number -> reason
+    characters: dict = dataclasses.field(default_factory=dict)  # character -> Seen
+    lengths: dict = dataclasses.field(default_factory=dict)  # label length -> Seen
+    widths: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # at height 32 -> images
+
+    @property
+    def usable(self):
+        """Number of records whose image and label can be read."""
+        return self.records - len(self.unreadable)
+
+    @property
+    def longest_label(self):
+        """Characters of the longest label; 0 without labels."""
+        return max(self.lengths, default=0)
+
+    @property
+    def widest_image(self):
+        """Pixels at height 32 of the widest image; 0 without images."""
+        return max(self.widths, default=0)
+
+    def wider_than(self, canvas_width):
+        """Number of images that a canvas squeezes."""
+        return sum(count for width, count in self.widths.items() if width > canvas_width)
+
+    def count(self, label, width, height):
+        """Adds the next record: its label (str) and its image's size in pixels."""
+        number, self.records = self.records, self.records + 1
+        self.widths[max(1, scaled_width(width, height))] += 1
+        for table, keys in ((self.lengths, [len(label)]), (self.characters, set(label))):
+            for key in keys:
+                _add(table, key, Seen(1, number, label))
+
+    def append(self, part):
+        """Adds the Scan of a file that follows."""
+        self.starts.append(self.records)
+        self.unreadable.update((self.records + number, reason) for number, reason in part.unreadable.items())
+        self.widths.update(part.widths)
+        for table, others in ((self.lengths, part.lengths), (self.characters, part.characters)):
+            for key, seen in others.items():
+                _add(table, key, dataclasses.replace(seen, record=self.records + seen.record))
+        self.records += part.records
+
+
+def _add(table, key, seen):
+    if key in table:
+        table[key].count += seen.count
+    else:
+        table[key] = seen
+
+
+def scan(path):
+    """Looks through a dataset: every label, and every image as training decodes it. What is unreadable is logged.
+
+    Args: path: the dataset, as for `records.files_of`.
+    Returns: Scan.
+    Raises: UserError if there is no file, or one is no dataset or broken, or they hold nothing that can be read.
+    """
+    found = Scan(path, files_of(path))
+    for file in found.files:
+        found.append(read_sidecar(file) or _scan_file(file))
+    if not found.records:
+        raise UserError(f"{path}: the dataset is empty; make one with `aocr dataset`")
+    for number, reason in found.unreadable.items():
+        log.warning("%s: record %d is left out: %s", path, number, reason)
+    log.info("%s: %d records, %d used, %d left out", path, found.records, found.usable, len(found.unreadable))
+    if not found.usable:
+        raise UserError(f"{path}: none of the {found.records} records can be used; see the lines above")
+    return found
+
+
+def _scan_file(file):
+    found = Scan(file, [file])
+    for label, size in tqdm(_labels_and_sizes(file), desc="scan", unit=" records", disable=None):
+        reason = None
+        try:
+            label = label.decode()
+        except UnicodeDecodeError as error:
+            reason = f"the label is not UTF-8: byte 0x{label[error.start]:02x} at {error.start}"
+        if size is None:
+            reason = "the image cannot be decoded"
+        if reason:
+            found.unreadable[found.records] = reason
+            found.records += 1
+        else:
+            found.count(label, int(size[1]), int(size[0]))
+    return found
+
+
+def _labels_and_sizes(file):
+    """Yields (label bytes, [height, width] or None if the image cannot be decoded) of each record, in order."""
+
+    def look(serialized):
+        record = parse_example(serialized)
+        return record["label"], tf.shape(decode_image(record["image"]))[:2]
+
+    def label_only(serialized):
+        return parse_example(serialized)["label"]
+
+    serialized = read_file(file)
+    sizes = iter(serialized.map(look, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
+    for number in itertools.count():
+        try:
+            label, size = next(sizes)
+            yield label.numpy(), size.numpy()
+        except StopIteration:
+            break
+        except tf.errors.InvalidArgumentError:
+            try:  # is it the image, or the record?
+                yield next(iter(serialized.skip(number).take(1).map(label_only))).numpy(), None
+            except tf.errors.InvalidArgumentError as error:
+                raise broken_file(file, number, error) from None
+        except tf.errors.OpError as error:
+            raise broken_file(file, number, error) from None
+
+
+def fingerprint(file):
+    """What tells a file from another: its length in bytes and a hash of its start and end."""
+    length = tf.io.gfile.stat(file).length
+    with tf.io.gfile.GFile(file, "rb") as stream:
+        digest = hashlib.sha256(stream.read(FINGERPRINT_BYTES))
+        stream.seek(max(0, length - FINGERPRINT_BYTES))
+        digest.update(stream.read(FINGERPRINT_BYTES))
+    return f"{length}-{digest.hexdigest()}"
+
+
+def write_sidecar(found, file):
+    """Writes what was counted while a file was written (a Scan of it alone) beside it."""
+    tables = {name: {key: dataclasses.astuple(seen) for key, seen in getattr(found, name).items()}
+              for name in ("lengths", "characters")}
+    values = dict(version=SIDECAR_VERSION, fingerprint=fingerprint(file), records=found.records, widths=found.widths,
+                  **tables)
+    write_text(file + SIDECAR_EXTENSION, json.dumps(values, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def read_sidecar(file):
+    """The Scan of a file as its sidecar tells it; None if there is none, or if it is that of another file."""
+    path = file + SIDECAR_EXTENSION
+    if not tf.io.gfile.exists(path):
+        return None
+    try:
+        with tf.io.gfile.GFile(path, "rb") as stream:
+            values = json.loads(stream.read())
+        if values["version"] != SIDECAR_VERSION or values["fingerprint"] != fingerprint(file):
+            log.info("%s tells of another dataset than %s; looking through that", path, file)
+            return None
+        lengths, characters = ({key: Seen(*seen) for key, seen in values[name].items()}
+                               for name in ("lengths", "characters"))
+        return Scan(file, [file], records=values["records"], characters=characters,
+                    lengths={int(length): seen for length, seen in lengths.items()},
+                    widths=collections.Counter({int(width): n for width, n in values["widths"].items()}))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s: broken (%r); looking through %s", path, error, file)
+        return None

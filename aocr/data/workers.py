@@ -1,0 +1,86 @@
+"""Checks rows on all cores, in their order and in bounded memory."""
+
+import collections
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+
+import tensorflow.compat.v1 as tf
+
+from aocr.data.checks import Checked, check_chunk, start_worker
+from aocr.data.rows import Rejected
+from aocr.decoding import decode_image
+
+CHUNK_ROWS = 64  # that a worker is handed at once
+CHUNKS_A_WORKER = 4  # that wait, at the most
+
+
+def checked_rows(rows, config):
+    """Checks rows: yields Checked and Rejected, in the order of the rows.
+
+    Args: rows: iterator of Row and Rejected. config: DatasetConfig.
+    """
+    chunks = iter(lambda: list(itertools.islice(rows, CHUNK_ROWS)), [])
+    workers = config.workers or os.cpu_count() or 1
+    with TensorFlowDecoder() as decoder:
+        if workers == 1:
+            checked = (check_chunk(chunk, config) for chunk in chunks)
+        else:
+            checked = _check_in_workers(chunks, config, workers)
+        for chunk in checked:
+            yield from decoder.reject_undecodable(chunk)
+
+
+def _check_in_workers(chunks, config, workers):
+    # Not by fork, which TensorFlow's threads do not survive. What workers run is in a module without TensorFlow.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=start_worker) as pool:
+        waiting = collections.deque()
+        try:
+            for chunk in chunks:
+                waiting.append(pool.submit(check_chunk, chunk, config))
+                if len(waiting) >= CHUNKS_A_WORKER * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class TensorFlowDecoder:
+    """The decoder of training and serving, which has the last word on an image."""
+
+    def __enter__(self):
+        graph = tf.Graph()
+        with graph.as_default():
+            self._encoded = tf.placeholder(tf.string, [None])
+            self._sizes = tf.map_fn(
+                lambda encoded: tf.shape(decode_image(encoded))[:2], self._encoded,
+                fn_output_signature=tf.TensorSpec([2], tf.int32), parallel_iterations=os.cpu_count())
+        self._session = tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0}))
+        return self
+
+    def __exit__(self, *_):
+        self._session.close()
+
+    def reject_undecodable(self, chunk):
+        """Replaces what cannot be decoded: list of Checked and Rejected -> the same."""
+        images = [checked.image for checked in chunk if isinstance(checked, Checked)]
+        try:
+            self._session.run(self._sizes, {self._encoded: images})
+            return chunk
+        except tf.errors.InvalidArgumentError:
+            return [self._reject_undecodable(checked) for checked in chunk]
+
+    def _reject_undecodable(self, checked):
+        if isinstance(checked, Rejected):
+            return checked
+        try:
+            self._session.run(self._sizes, {self._encoded: [checked.image]})
+            return checked
+        except tf.errors.InvalidArgumentError as error:
+            row = checked.row
+            cause = error.message.split("\n")[0].split("[[")[0].strip()
+            return Rejected(row.source, row.number, row.raw, "unreadable image",
+                            f"{row.path or 'record'}: {cause}; save the image anew")
