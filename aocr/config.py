@@ -178,6 +178,16 @@ class DatasetConfig(Options):
 
 
 @dataclasses.dataclass(frozen=True)
+class InspectConfig(Options):
+    """What is told of a dataset."""
+
+    json: bool = option(False, "print one JSON object instead of a text")
+    sheet: str = option(None, "PNG file to draw samples to, with their labels")
+    count: int = option(60, "samples on the sheet, chosen by chance", least=1, most=1000)
+    seed: int = option(0, "seed of their choice", least=0)
+
+
+@dataclasses.dataclass(frozen=True)
 class CommonConfig(Options):
     """What every command can be told."""
 

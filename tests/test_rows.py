@@ -4,6 +4,7 @@ import io
 import json
 import re
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -125,3 +126,22 @@ def test_a_format_that_is_not_the_inputs(tmp_path):
         format_of(str(tmp_path), "csv")
     with pytest.raises(UserError, match="no directory, which --input-format names"):
         format_of(str(tmp_path / "none"), "names")
+
+
+@pytest.mark.parametrize("input_format", ["lines", "tsv", "csv", "jsonl"])
+def test_any_bytes_are_rows_or_rejected(input_format):
+    """A bounded fuzz run: bytes from what means something to one of the parsers, in any order."""
+    random = np.random.default_rng(5)
+    pieces = [b"path", b"label", b"a.png", b"\t", b",", b'"', b'""', b"\n", b"\r", b" ", b"{", b"}", b'"image":', b"[",
+              b"\xff", b"\x00", b"\xef\xbb\xbf", "\u2028".encode(), b"\\u", b"1e999",
+              b'\n{"image": "a", "label": "b"}\n']
+    seen = set()
+    for _ in range(2000):
+        content = b"".join(pieces[k] for k in random.integers(0, len(pieces), random.integers(1, 25)))
+        rows = list(read_rows("-", input_format, NAMES, io.BytesIO(content)))
+        numbers = [row.number for row in rows]
+        assert numbers == sorted(set(numbers)) and all(0 < number <= content.count(b"\n") + 1 for number in numbers)
+        for row in rows:
+            assert row.path if isinstance(row, Row) else row.reason
+        seen |= {type(row) for row in rows}
+    assert seen == {Row, Rejected}

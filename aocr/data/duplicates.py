@@ -26,12 +26,19 @@ class Duplicates:
         entry = np.array((int.from_bytes(image[:8], "big"), int.from_bytes(label[:8], "big"), source, number), ENTRY)
         self._files[image[8] % PARTITIONS].write(entry.tobytes())
 
-    def conflicts(self):
-        """Yields ((source, number), (source, number)): a row, and the first one with its image but another label."""
+    def copies(self):
+        """How many rows have an image that an earlier one has."""
+        return sum(len(rows) - len(np.unique(rows["image"])) for rows in self._partitions())
+
+    def _partitions(self):
         for file in self._files:
             file.seek(0)
             rows = np.frombuffer(file.read(), ENTRY)
-            rows = rows[np.argsort(rows["image"], kind="stable")]
+            yield rows[np.argsort(rows["image"], kind="stable")]
+
+    def conflicts(self):
+        """Yields ((source, number), (source, number)): a row, and the first one with its image but another label."""
+        for rows in self._partitions():
             first = np.searchsorted(rows["image"], rows["image"])  # the place of the first row with each one's image
             for k in np.flatnonzero(rows["label"] != rows["label"][first]):
                 yield tuple((int(row["source"]), int(row["number"])) for row in (rows[k], rows[first[k]]))

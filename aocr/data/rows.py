@@ -99,7 +99,7 @@ def parse_json(line):
     """A JSON object -> (path, label). Raises BadRow."""
     try:
         values = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRow("bad JSON", f"{error}; {JSON_FORM}") from None
     if not isinstance(values, dict):
         raise BadRow("bad JSON", f"{line[:60]!r} is no object; {JSON_FORM}")

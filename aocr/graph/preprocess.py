@@ -38,7 +38,7 @@ def prepare_image(encoded, *, canvas_width, channels):
     """
     with tf.name_scope("prepare_image"):
         pixels = tf.cast(decode_image(encoded), tf.float32)  # [h, w, 1 to 4]
-        pixels = _to_channels(_on_white(pixels), channels)  # [h, w, C]
+        pixels = _to_channels(lay_on_white(pixels), channels)  # [h, w, C]
         height, width = tf.unstack(tf.shape(pixels)[:2])
         natural = tf.maximum(scaled_width(width, height), 1)
         width = tf.minimum(natural, canvas_width)
@@ -79,7 +79,7 @@ def at_least_one(images):
                           tf.pad(images.widths, [[0, blank]], constant_values=1))
 
 
-def _on_white(pixels):
+def lay_on_white(pixels):
     """[h, w, 1..4], grey or RGB with or without alpha -> [h, w, 1 or 3], laid on white."""
     with_alpha = 1 - tf.shape(pixels)[2] % 2
     colors = tf.shape(pixels)[2] - with_alpha

@@ -1,0 +1,147 @@
+"""What is in a dataset, for people and, as JSON, for programs."""
+
+import collections
+import hashlib
+import io
+import json
+import logging
+import math
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from PIL import Image
+from tqdm import tqdm
+
+from aocr.charset import ALPHANUMERIC, FULL_ASCII
+from aocr.data import fit, scanning
+from aocr.data.duplicates import Duplicates
+from aocr.data.records import numbered_records, parse_example
+from aocr.errors import UserError
+from aocr.evaluation.contact_sheet import draw_contact_sheet
+from aocr.files import whole_file
+
+log = logging.getLogger(__name__)
+
+RARE = 10  # labels that a character is in, to be called rare if there are fewer
+WIDTH_STEP = 32  # pixels, of the histogram of widths
+BAR = 40  # characters, of the longest bar of a histogram
+
+
+def inspect(dataset, config):
+    """Prints what is in a dataset, and draws a sheet of it if asked to.
+
+    Args: dataset: path. config: InspectConfig. UserError if the dataset cannot be read or the sheet not be written.
+    """
+    scan = scanning.scan(dataset)
+    images, samples = _look_at_images(scan, config)
+    facts = _facts(scan, images)
+    print(json.dumps(facts, ensure_ascii=False, indent=2) if config.json else _text(facts))
+    if config.sheet:
+        try:
+            with whole_file(config.sheet) as part, tf.io.gfile.GFile(part, "wb") as file:
+                draw_contact_sheet(samples).save(file, "PNG")
+        except tf.errors.OpError as error:
+            raise UserError(f"{config.sheet}: cannot be written: {error.message}") from None
+        log.info("%s: %d samples", config.sheet, len(samples))
+
+
+def _look_at_images(scan, config):
+    """One pass over the records: what their files are, duplicates, and samples for a sheet, (number, label, file)."""
+    kinds, heights, copies = collections.Counter(), collections.Counter(), 0
+    usable = [number for number in range(scan.records) if number not in scan.unreadable] if config.sheet else []
+    random = np.random.default_rng(config.seed)
+    chosen = set(random.choice(usable, min(config.count, len(usable)), replace=False)) if usable else ()
+    samples, conflicts = [], 0
+    records = numbered_records(scan).map(lambda number, serialized: (number, parse_example(serialized)))
+    with Duplicates() as duplicates:
+        for number, record in tqdm(records, desc="inspect", total=scan.records, unit=" records", disable=None):
+            number, encoded, label = int(number), record["image"].numpy(), record["label"].numpy()
+            if number in scan.unreadable:
+                continue
+            kind, height = _kind(encoded)
+            kinds[kind] += 1
+            heights[height] += 1
+            duplicates.add(hashlib.sha256(encoded).digest(), hashlib.sha256(label).digest(), 0, number)
+            if number in chosen:
+                samples.append((number, label.decode(), encoded))
+        copies, conflicts = duplicates.copies(), [(a, b) for (_, a), (_, b) in duplicates.conflicts()]
+    for number, first in conflicts:
+        log.warning("%s: records %d and %d are one image with two labels", scan.path, first, number)
+    return dict(kinds=kinds, heights=heights, copies=copies, conflicts=len(conflicts)), samples
+
+
+def _kind(encoded):
+    """("PNG RGB", height in pixels) of an image file."""
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            return f"{image.format} {image.mode}", image.height
+    except Exception:  # Pillow raises errors of any kind; TensorFlow has decoded it
+        return "unknown to Pillow", 0
+
+
+def _facts(scan, images):
+    """Everything that is told, as plain values."""
+    config, _ = fit.fit_config(scan, {})
+    characters = {character: seen.count for character, seen in scan.characters.items()}
+    widths = collections.Counter()
+    for width, count in scan.widths.items():
+        widths[(width - 1) // WIDTH_STEP * WIDTH_STEP + 1] += count
+    outside = set(characters) - set(ALPHANUMERIC)
+    flags = ["--max-width", str(config.max_width), "--max-height", str(config.max_height),
+             "--max-prediction", str(config.max_prediction)]
+    if outside and outside <= set(FULL_ASCII):
+        flags.append("--full-ascii")
+    return dict(
+        dataset=scan.path, files=len(scan.files), records=scan.records, used=scan.usable,
+        unreadable={str(number): reason for number, reason in sorted(scan.unreadable.items())},
+        label_lengths=_sorted(scan.lengths, lambda seen: seen.count), empty_labels=scan.lengths[0].count
+        if 0 in scan.lengths else 0,
+        characters=dict(sorted(characters.items(), key=lambda item: (-item[1], item[0]))),
+        rare_characters={character: dict(labels=seen.count, record=seen.record, label=seen.label)
+                         for character, seen in sorted(scan.characters.items()) if seen.count < RARE},
+        widths_at_height_32=_sorted(widths), widest=scan.widest_image, heights=_summary(images["heights"]),
+        images=dict(images["kinds"].most_common()), copies=images["copies"],
+        copies_with_other_labels=images["conflicts"], flags=" ".join(flags))
+
+
+def _sorted(table, value=int):
+    return {str(key): value(table[key]) for key in sorted(table)}
+
+
+def _summary(counter):
+    """Least, median and greatest key."""
+    keys = sorted(counter.elements())
+    return dict(least=keys[0], median=keys[len(keys) // 2], greatest=keys[-1])
+
+
+def _text(facts):
+    """The facts as lines for people."""
+    heights = facts["heights"]
+    lines = [f"dataset: {facts['dataset']}", f"files: {facts['files']}", f"records: {facts['records']}",
+             f"used: {facts['used']}", f"unreadable: {len(facts['unreadable'])}",
+             f"images: {', '.join(f'{count} {kind}' for kind, count in facts['images'].items())}",
+             f"heights: {heights['least']} to {heights['greatest']} pixels, median {heights['median']}",
+             f"images that come twice: {facts['copies']}, {facts['copies_with_other_labels']} with other labels",
+             f"empty labels: {facts['empty_labels']}", "", "label length: labels",
+             *_bars(facts["label_lengths"], lambda length: length), "", "width at height 32: images",
+             *_bars(facts["widths_at_height_32"], lambda width: f"{width} to {int(width) + WIDTH_STEP - 1}"),
+             "", f"characters, and the labels that hold them ({len(facts['characters'])}):",
+             "  " + "  ".join(f"{_visible(character)} {count}" for character, count in facts["characters"].items())]
+    if facts["rare_characters"]:
+        lines += ["", f"rare characters, in fewer than {RARE} labels:"]
+        lines += [f"  {_visible(character)} (U+{ord(character):04X}): {seen['labels']}, first in {seen['label']!r} "
+                  f"(record {seen['record']})" for character, seen in facts["rare_characters"].items()]
+    lines += ["", "flags that lose nothing, which `aocr train` finds by itself:", f"  {facts['flags']}"]
+    return "\n".join(lines)
+
+
+def _visible(character):
+    return character if character.isprintable() and not character.isspace() else repr(character)
+
+
+def _bars(histogram, name):
+    """One line a key, with a bar."""
+    names = {key: name(key) for key in histogram}
+    room, most = max(map(len, names.values())), max(histogram.values())
+    return [f"  {names[key]:>{room}}  {count:>8}  {'#' * math.ceil(BAR * count / most)}"
+            for key, count in histogram.items()]

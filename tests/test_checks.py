@@ -1,0 +1,215 @@
+"""Images of every kind and in every state: read as they are shown, or rejected with a reason, never fatal."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from PIL import Image
+
+from aocr.config import DatasetConfig
+from aocr.data.checks import Checked, check, clean_label, standard_image
+from aocr.data.rows import BadRow, Rejected, Row
+from aocr.data.workers import checked_rows
+from aocr.decoding import decode_image
+from aocr.graph.preprocess import lay_on_white
+
+CONFIG = DatasetConfig(workers=1)
+WIDTH, HEIGHT = 13, 7
+
+
+def picture(mode="RGB"):
+    """An image whose pixels all differ, dark and light, transparent in places."""
+    random = np.random.RandomState(7)
+    image = Image.fromarray(random.randint(0, 256, (HEIGHT, WIDTH, 3), np.uint8), "RGB").resize((39, 21), Image.BICUBIC)
+    if mode in ("RGBA", "LA"):
+        alpha = Image.fromarray(np.tile(np.linspace(0, 255, 39).astype(np.uint8), (21, 1)))
+        image.putalpha(alpha)
+    return image.convert(mode)
+
+
+def saved(image, format, **options):
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def sixteen_bits():
+    values = np.linspace(0, 65535, 39 * 21).reshape(21, 39).astype(np.uint16)
+    return Image.fromarray(values)
+
+
+def with_orientation(image, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return dict(exif=exif)
+
+
+def cmyk():
+    return picture().convert("CMYK")
+
+
+# name -> (file, what it shows: RGB or grey image)
+READABLE = {
+    "png grey": (saved(picture("L"), "PNG"), picture("L")),
+    "png rgb": (saved(picture(), "PNG"), picture()),
+    "png 1 bit": (saved(picture("1"), "PNG"), picture("1")),
+    "png palette": (saved(picture("P"), "PNG"), picture("P")),
+    "png palette of 4": (saved(picture().quantize(4), "PNG", bits=2), picture().quantize(4)),
+    "png rgba": (saved(picture("RGBA"), "PNG"), picture("RGBA")),
+    "png grey and alpha": (saved(picture("LA"), "PNG"), picture("LA")),
+    "png one transparent colour": (saved(picture("L"), "PNG", transparency=picture("L").getpixel((5, 5))), None),
+    "png palette, transparent": (saved(picture("P"), "PNG", transparency=picture("P").getpixel((5, 5))), None),
+    "png 16 bit": (saved(sixteen_bits(), "PNG"), Image.fromarray((np.asarray(sixteen_bits()) >> 8).astype(np.uint8))),
+    "png rotated": (saved(picture(), "PNG", **with_orientation(picture(), 6)), picture().transpose(Image.ROTATE_270)),
+    "jpeg": (saved(picture(), "JPEG", quality=95), None),
+    "jpeg grey": (saved(picture("L"), "JPEG", quality=95), None),
+    "jpeg progressive": (saved(picture(), "JPEG", quality=95, progressive=True), None),
+    "jpeg cmyk": (saved(cmyk(), "JPEG", quality=95), None),
+    "gif": (saved(picture("P"), "GIF"), picture("P")),
+    "gif transparent": (saved(picture("P"), "GIF", transparency=picture("P").getpixel((5, 5))), None),
+    "gif animated": (saved(picture("P"), "GIF", save_all=True, append_images=[picture("P").rotate(90)]), picture("P")),
+    "bmp": (saved(picture(), "BMP"), picture()),
+    "bmp grey": (saved(picture("L"), "BMP"), picture("L")),
+    "bmp palette": (saved(picture("P"), "BMP"), picture("P")),
+    "bmp 1 bit": (saved(picture("1"), "BMP"), picture("1")),
+    "bmp 32 bit": (saved(picture("RGBA"), "BMP"), None),
+    "webp": (saved(picture(), "WEBP", lossless=True), picture()),
+    "webp rgba": (saved(picture("RGBA"), "WEBP", lossless=True, exact=True), picture("RGBA")),
+    "tiff": (saved(picture(), "TIFF"), picture()),
+    "tiff cmyk": (saved(cmyk(), "TIFF"), cmyk()),
+    "tiff 1 bit": (saved(picture("1"), "TIFF", compression="group4"), picture("1")),
+    "tiff 16 bit": (saved(sixteen_bits(), "TIFF"),
+                    Image.fromarray((np.asarray(sixteen_bits()) >> 8).astype(np.uint8))),
+    "ppm": (saved(picture(), "PPM"), picture()),
+    "tga": (saved(picture(), "TGA"), picture()),
+}
+READABLE.update({f"jpeg orientation {k}": (saved(picture(), "JPEG", quality=95, **with_orientation(picture(), k)), None)
+                 for k in range(2, 9)})
+ANIMATED_WEBP = saved(picture(), "WEBP", save_all=True, append_images=[picture().rotate(180)], lossless=True)
+
+
+def shown(file):
+    """What Pillow shows of an image file: uint8 [h, w, 3], upright, on white."""
+    from PIL import ImageOps
+
+    with Image.open(io.BytesIO(file)) as image:
+        return on_white(ImageOps.exif_transpose(image))
+
+
+def on_white(image):
+    image = image.convert("RGBA")
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
+
+
+def as_the_network_sees_it(file):
+    pixels = lay_on_white(tf.cast(decode_image(file), tf.float32)).numpy()
+    return np.broadcast_to(np.round(pixels), (*pixels.shape[:2], 3))
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_what_is_stored_shows_what_the_file_shows(name):
+    file, expected = READABLE[name]
+    stored, size, kind = standard_image(file, CONFIG)
+    expected = shown(file) if expected is None else on_white(expected)
+    got = as_the_network_sees_it(stored)
+    assert size == (got.shape[1], got.shape[0])
+    assert got.shape == expected.shape
+    error = np.abs(got - expected)
+    most = 16 if stored is file and name.startswith("jpeg") else 1  # TensorFlow decodes JPEG by a coarser transform
+    assert error.max() <= most and error.mean() < 3
+    assert standard_image(stored, CONFIG)[0] == stored, "what is stored is stored again as it is"
+
+
+def test_what_needs_no_change_is_kept_byte_for_byte():
+    for name in ("png grey", "png rgb", "png rgba", "png palette", "png 16 bit", "jpeg", "jpeg progressive", "webp"):
+        file, _ = READABLE[name]
+        assert standard_image(file, CONFIG)[0] is file, name
+
+
+def test_a_background_of_choice():
+    red = DatasetConfig(background="#ff0000")
+    for name in ("png rgba", "webp rgba"):
+        stored, _, _ = standard_image(READABLE[name][0], red)
+        assert as_the_network_sees_it(stored)[3, 0].tolist() == [255, 0, 0], name  # alpha is 0 at the left
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_of(width, height):
+    """A small file that announces an image of any size."""
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("width, height", [(50_000, 50_000), (2 ** 31 - 1, 2 ** 31 - 1), (7072, 7072)])
+def test_a_huge_header_is_refused_before_decoding(width, height):
+    with pytest.raises(BadRow) as caught:
+        standard_image(png_of(width, height), CONFIG)
+    assert caught.value.args[0] in ("too many pixels", "unreadable image")
+    assert "50000000" in caught.value.args[1] or width == 2 ** 31 - 1
+    assert standard_image(saved(Image.new("L", (90, 100)), "PNG"), DatasetConfig(max_pixels=9000))[1] == (90, 100)
+    with pytest.raises(BadRow, match="90 x 101; the limit is --max-pixels 9000"):
+        standard_image(saved(Image.new("L", (90, 101)), "PNG"), DatasetConfig(max_pixels=9000))
+
+
+@pytest.mark.parametrize("file, told", [
+    (b"", "empty file"), (b"text", "cannot identify"), (ANIMATED_WEBP, "animated WebP"),
+    (saved(Image.new("F", (3, 3)), "TIFF"), "floating point"),
+])
+def test_what_cannot_be_read_is_rejected_with_a_reason(file, told, tmp_path):
+    (tmp_path / "a.png").write_bytes(file)
+    rejected = check(Row("list", 7, b"raw", "X", str(tmp_path / "a.png")), CONFIG)
+    assert isinstance(rejected, Rejected) and rejected[:4] == ("list", 7, b"raw", "unreadable image")
+    assert told in rejected.reason and str(tmp_path / "a.png") in rejected.reason
+
+
+def broken_files():
+    """Some 300 files: every readable one cut, with damaged bytes, with bytes of zero; and noise."""
+    random = np.random.RandomState(3)
+    for name, (file, _) in READABLE.items():
+        for share in (0.1, 0.5, 0.98):
+            yield f"{name}, cut", file[:int(len(file) * share)]
+        for _ in range(3):
+            damaged = bytearray(file)
+            for place in random.randint(0, len(file), 4):
+                damaged[place] ^= 1 << random.randint(8)
+            yield f"{name}, damaged", bytes(damaged)
+        yield f"{name}, zeros at the end", file[:len(file) // 2] + bytes(len(file) // 2)
+        yield f"{name}, wrong start", b"\0" * 8 + file[8:]
+    for length in (1, 11, 100, 5000):
+        yield "noise", random.bytes(length)
+    yield "zeros", bytes(1000)
+
+
+def test_300_broken_files_are_read_or_rejected_and_none_is_fatal():
+    rows = [Row("list", number, b"", name, image=file) for number, (name, file) in enumerate(broken_files())]
+    assert len(rows) >= 300
+    results = list(checked_rows(iter(rows), CONFIG))
+    assert [(result.row if isinstance(result, Checked) else result).number for result in results] == [
+        row.number for row in rows]
+    rejected = [result for result in results if isinstance(result, Rejected)]
+    assert len(rejected) > 150
+    assert all(result.reason and "\n" not in result.reason for result in rejected)
+    for result in results:
+        if isinstance(result, Checked):
+            assert decode_image(result.image).shape[:2] == result.size[::-1]
+
+
+@pytest.mark.parametrize("label, clean, notes", [
+    ("abc", "ABC", ()), ("stra\xdfe", "STRASSE", ()), (" a\xa0", "A", ("blank around the label",)),
+    ("e\u0301", "\xc9", ()), ("a\u200db", "A\u200dB", ()), ("\u05e9\u05dc", "\u05e9\u05dc", ()), ("", "", ()),
+])
+def test_labels(label, clean, notes):
+    got, noted = clean_label(label, CONFIG)
+    assert got == clean and tuple(kind for kind, _ in noted) == notes
+
+
+@pytest.mark.parametrize("label", ["a\tb", "a\nb", "\x00", "a\u2028b", "\ud800"])
+def test_labels_that_are_no_text(label):
+    with pytest.raises(BadRow, match="control character"):
+        clean_label(label, CONFIG)
