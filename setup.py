@@ -30,6 +30,8 @@ setup(
         "tqdm",  # progress bars on long work, which also keep out of the log's way
     ],
     extras_require={
+        # `aocr dataset --runner`: datasets of millions of images on many machines. Its records need a CRC library.
+        "beam": ["apache-beam>=2.77,<3", "google-crc32c>=1.5"],
         "test": TEST,
         "dev": [*TEST, "build", "ruff==0.17.6"],  # another version of ruff would find other things
     },

@@ -82,15 +82,16 @@ def forget_checkpoints(model_dir):
         tf.io.gfile.remove(state)
 
 
-def check_flags(description, given, full_ascii, model_dir):
+def check_flags(description, given, charset, model_dir):
     """Raises UserError, naming both values, if a given model flag contradicts the stored model."""
     for field in dataclasses.fields(ModelConfig):
         stored = getattr(description.config, field.name)
         if field.name in given and given[field.name] != stored:
             raise usage_error(f"{flags_of(field)[0]} is {given[field.name]}, but the model in {model_dir} has "
                               f"{stored}; leave the flag out")
-    if full_ascii and description.charset != Charset(FULL_ASCII):
-        raise usage_error(f"--full-ascii asks for {len(FULL_ASCII)} characters, but the model in {model_dir} has "
+    if charset and description.charset != charset:
+        flag = "--full-ascii" if charset == Charset(FULL_ASCII) else "--charset"
+        raise usage_error(f"{flag} asks for {charset.summary()}; but the model in {model_dir} has "
                           f"{description.charset.summary()}; leave the flag out")
 
 
@@ -118,13 +119,13 @@ class Trained(NamedTuple):
         return model
 
 
-def find_model(model_dir, given, full_ascii):
+def find_model(model_dir, given, charset=None):
     """The trained model in a directory.
 
     Args:
       model_dir: path.
-      given: dict of ModelConfig fields that the user set; full_ascii: bool. They must not contradict the description;
-        for a directory that the original wrote, which has none, they are all that is known.
+      given: dict of ModelConfig fields, charset: Charset or None, that the user set. They must not contradict the
+        description; for a directory that the original wrote, which has none, they are all that is known.
 
     Returns: Trained. UserError if there is none.
     """
@@ -133,8 +134,8 @@ def find_model(model_dir, given, full_ascii):
         raise UserError(f"{model_dir}: no checkpoint there; train one with `aocr train` or name another --model-dir")
     description = read_description(model_dir)
     if description:
-        check_flags(description, given, full_ascii, model_dir)
+        check_flags(description, given, charset, model_dir)
         return Trained(Model, description.config, description.charset, checkpoint)
     if legacy.is_original(checkpoint):
-        return Trained(legacy.OriginalModel, *legacy.settings(checkpoint, given, full_ascii), checkpoint)
+        return Trained(legacy.OriginalModel, *legacy.settings(checkpoint, given, charset), checkpoint)
     raise UserError(f"{model_dir}: no {DESCRIPTION_NAME} beside the checkpoint; restore it from a copy")

@@ -43,7 +43,11 @@ def build_parser():
 
 def main(argv=None):
     """Runs the program with these arguments (default: the process's own). Returns the exit code."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args, others = parser.parse_known_args(argv)
+    if others and not getattr(args, "runner", None):
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    args.others = others
     try:
         with _logging(vars(args)):
             return _run(args)

@@ -174,6 +174,8 @@ class DatasetConfig(Options):
     split_by: str = option("image", "what decides where a row goes: its image's content, or its label, so that equal "
                                     "labels stay together", choices=("image", "label"))
     workers: int = option(None, "processes that check the rows (default: one a core)", least=1)
+    runner: str = option(None, "build on Apache Beam by this runner (DirectRunner, DataflowRunner, FlinkRunner, "
+                               "SparkRunner); flags that aocr does not know are Beam's")
     log_step: int = option(500, "log every N-th record", least=1)
 
 

@@ -10,7 +10,7 @@ import dataclasses
 
 import tensorflow.compat.v1 as tf
 
-from aocr.charset import FULL_ASCII, Charset, charset_for
+from aocr.charset import charset_for
 from aocr.config import IMAGE_HEIGHT, ModelConfig, flags_of
 from aocr.errors import usage_error
 from aocr.graph import layers
@@ -40,15 +40,15 @@ def is_original(checkpoint):
     return EMBEDDING in _shapes(checkpoint)
 
 
-def settings(checkpoint, given, full_ascii):
+def settings(checkpoint, given, charset):
     """The model's options from the flags that it was trained with, as far as the checkpoint can confirm them.
 
-    Args: checkpoint: path without suffix; given: dict of ModelConfig fields; full_ascii: bool.
+    Args: checkpoint: path without suffix; given: dict of ModelConfig fields; charset: Charset or None.
     Returns: (ModelConfig, Charset). UserError naming both values if a flag contradicts the checkpoint.
     """
     shapes = _shapes(checkpoint)
     config = ModelConfig(**given)
-    charset = Charset(FULL_ASCII) if full_ascii else charset_for(())
+    charset = charset or charset_for(())
     hidden = shapes[f"{DECODER}/attention_decoder/weights"][1]
     actual = dict(
         color=shapes["conv_conv1/W"][2] == 3,
@@ -64,7 +64,7 @@ def settings(checkpoint, given, full_ascii):
                               "that it was trained with")
     if shapes[EMBEDDING][0] != len(charset):
         raise usage_error(f"{checkpoint}: trained with {shapes[EMBEDDING][0]} ids, not {len(charset)}; "
-                          f"{'leave out' if full_ascii else 'give'} --full-ascii")
+                          f"its alphabet was the default one, or --full-ascii")
     return config, charset
 
 

@@ -20,16 +20,17 @@ from aocr.evaluation.visualize import write_sample
 log = logging.getLogger(__name__)
 
 
-def test(dataset, model_dir, given, full_ascii, config, session_config):
+def test(dataset, model_dir, given, charset, config, session_config):
     """Tests a model: lines a sample to the log, the figures to standard output, pictures below config.output_dir.
 
     Args:
-      dataset, model_dir: paths. given: dict of the ModelConfig fields that the user set. full_ascii: bool.
+      dataset, model_dir: paths. given: dict of the ModelConfig fields that the user set. charset: Charset that the
+        user asked for, or None.
       config: TestConfig. session_config: tf.ConfigProto.
 
     Raises: UserError if there is no such model or dataset, or a flag contradicts the model.
     """
-    trained = find_model(model_dir, given, full_ascii)
+    trained = find_model(model_dir, given, charset)
     found = scanning.scan(dataset)
     batches = functools.partial(pipeline.batches, found, batch_size=config.batch_size,
                                 image_bytes=trained.config.image_bytes)

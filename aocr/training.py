@@ -78,7 +78,7 @@ class RecentBatches:
         return chosen
 
 
-def prepare_run(dataset, model_dir, given, full_ascii, resume):
+def prepare_run(dataset, model_dir, given, charset, resume):
     """Looks at the data and the model directory, and settles what is trained.
 
     Returns: (scanning.Scan, Description, checkpoint to go on from or None). UserError if something does not fit.
@@ -90,18 +90,18 @@ def prepare_run(dataset, model_dir, given, full_ascii, resume):
         raise UserError(f"{model_dir}: training cannot go on from a checkpoint that {kind}; name another --model-dir, "
                         "or start afresh with --no-resume")
     if stored:
-        checkpoint.check_flags(stored, given, full_ascii, model_dir)
+        checkpoint.check_flags(stored, given, charset, model_dir)
     scan = scanning.scan(dataset)
     if stored:
         description = stored
         remedy = f"The model in {model_dir} is fixed: mend the labels, or train a new one in another --model-dir"
     else:
         config, widened = fit.fit_config(scan, given)
-        charset, added = fit.fit_charset(scan, full_ascii)
+        charset, added = fit.fit_charset(scan, charset)
         if widened or added:
             log.info("fitted to the data: %s", "; ".join(widened + added))
         description = Description(config, charset)
-        remedy = "Mend the labels, or leave out --full-ascii and --max-prediction to fit them to the data"
+        remedy = "Mend the labels, or leave out --full-ascii, --charset and --max-prediction to fit them to the data"
     fit.check_labels(scan, description.config, description.charset, remedy)
     squeezed = scan.wider_than(description.config.canvas_width)
     log.info("canvas %d x %d: %d images are squeezed to it; alphabet of %s", description.config.canvas_width,
@@ -123,17 +123,18 @@ def scheduled_rate(config, done, steps):
     return config.initial_learning_rate * 0.5 * (1.0 + math.cos(math.pi * falling))
 
 
-def train(dataset, model_dir, given, full_ascii, config, session_config):
+def train(dataset, model_dir, given, charset, config, session_config):
     """Trains a model until the epochs or steps are done, or a signal asks to end.
 
     Args:
-      dataset, model_dir: paths. given: dict of the ModelConfig fields that the user set. full_ascii: bool.
+      dataset, model_dir: paths. given: dict of the ModelConfig fields that the user set. charset: Charset that the
+        user asked for, or None.
       config: TrainConfig. session_config: tf.ConfigProto.
 
     Returns: the exit code, 0 or 128 + the signal's number. UserError as `prepare_run`, if the loss is no number, or
       if a checkpoint cannot be written.
     """
-    scan, description, newest = prepare_run(dataset, model_dir, given, full_ascii, config.resume)
+    scan, description, newest = prepare_run(dataset, model_dir, given, charset, config.resume)
     tf.io.gfile.makedirs(model_dir)
     batches = functools.partial(pipeline.batches, scan, batch_size=config.batch_size,
                                 image_bytes=description.config.image_bytes, cache=config.cache)

@@ -109,7 +109,7 @@ def train_ours(args):
 
     scan = scanning.scan(args.ours)
     config, _ = fit.fit_config(scan, {"max_width": 400, "max_height": 32} if args.size == "400x32" else {})
-    charset, _ = fit.fit_charset(scan, full_ascii=False)
+    charset, _ = fit.fit_charset(scan)
     batches = functools.partial(pipeline.batches, scan, batch_size=args.batch, image_bytes=config.image_bytes)
     with Model(config, charset, batches=batches, training=TrainConfig(), precision=args.precision) as model:
         model.initialize()

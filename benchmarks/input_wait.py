@@ -32,7 +32,7 @@ def main():
 
     scan = scanning.scan(args.dataset)
     config, _ = fit.fit_config(scan, {})
-    charset, _ = fit.fit_charset(scan, full_ascii=False)
+    charset, _ = fit.fit_charset(scan)
     training = TrainConfig()
     batches = functools.partial(pipeline.batches, scan, batch_size=training.batch_size,
                                 image_bytes=config.image_bytes)

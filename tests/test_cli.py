@@ -151,3 +151,25 @@ def test_work_in_batches_asks_for_onednn_unless_the_user_chose(monkeypatch):
     assert ONEDNN not in os.environ
     quiet_tensorflow(in_batches=True)
     assert os.environ[ONEDNN] == "1"
+
+
+@pytest.mark.parametrize("text, told", [
+    ("abca", "the charset repeats 'a'"), ("", "at least one character"), ("latin1.txt", "latin1.txt: cannot be read"),
+])
+def test_a_charset_that_is_none(text, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin1.txt").write_bytes(b"caf\xe9")
+    assert main(["predict", "x.png", "--charset", text, "--log-path", ""]) in (1, 2)
+    assert told in capsys.readouterr().err
+
+
+def test_one_alphabet_only(capsys):
+    assert main(["predict", "x.png", "--charset", "ab", "--full-ascii", "--log-path", ""]) == 2
+    assert "both name an alphabet" in capsys.readouterr().err
+
+
+def test_flags_that_nobody_knows(capsys):
+    """Beam's own flags pass, but only to it."""
+    with pytest.raises(SystemExit) as caught:
+        main(["dataset", "list", "out", "--num_workers=3"])
+    assert caught.value.code == 2 and "unrecognized arguments: --num_workers=3" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 from aocr.charset import ALPHANUMERIC, FULL_ASCII, Charset
 from aocr.config import ModelConfig
 from aocr.data.fit import check_labels, fit_charset, fit_config
-from aocr.data.records import Scan, Seen
+from aocr.data.scanning import Scan, Seen
 from aocr.errors import UserError
 
 
@@ -52,11 +52,11 @@ def test_the_longest_label_fits():
 
 
 def test_the_alphabet_is_widened_by_what_the_labels_need():
-    assert fit_charset(a_scan(characters="A7"), False) == (Charset(ALPHANUMERIC), [])
-    charset, told = fit_charset(a_scan(characters="aЖ A"), False)
+    assert fit_charset(a_scan(characters="A7")) == (Charset(ALPHANUMERIC), [])
+    charset, told = fit_charset(a_scan(characters="aЖ A"))
     assert charset == Charset(" " + ALPHANUMERIC + "aЖ")
     assert told == ["3 characters beyond 0-9 and A-Z ( aЖ)"]
-    assert fit_charset(a_scan(characters="aЖ"), True) == (Charset(FULL_ASCII), [])
+    assert fit_charset(a_scan(characters="aЖ"), Charset(FULL_ASCII)) == (Charset(FULL_ASCII), [])
 
 
 def test_breaches_are_listed_with_label_record_and_remedy():

@@ -1,5 +1,6 @@
 """Training runs: they resume, end as asked, save when they must, and stop at what is wrong."""
 
+import json
 import os
 import re
 import resource
@@ -272,3 +273,14 @@ def test_a_processor_without_bfloat16_is_told_of(features, warned, tmp_path, mon
     assert not caplog.records
     runtime.warn_of_slow_precision("bfloat16", -1)
     assert [record.levelname for record in caplog.records] == ["WARNING"] * warned
+
+
+def test_an_alphabet_of_choice(dataset, tmp_path, capsys):
+    """Given as a text or a file, it is stored with the model; labels beyond it are an error."""
+    (tmp_path / "letters.txt").write_text("ZYXWVUTSRQPONMLKJIHGFEDCBA\n9876543210\n", encoding="utf-8-sig")
+    assert train(dataset, tmp_path / "model", "--max-steps", "1", "--charset", str(tmp_path / "letters.txt")) == 0
+    assert json.loads((tmp_path / "model" / "model.json").read_text())["charset"][:2] in ("ZY", ["Z", "Y"])
+    assert train(dataset, tmp_path / "model", "--max-steps", "1", "--charset", "ABC") == 2
+    assert "--charset asks for 3 characters: ABC; but the model in" in capsys.readouterr().err
+    assert train(dataset, tmp_path / "other", "--max-steps", "1", "--charset", "ABC") == 1
+    assert "is not in the alphabet of 3" in capsys.readouterr().err

@@ -9,9 +9,12 @@ that cannot be used are reported with their line and reason, skipped and counted
 or reads otherwise than they are shown, are stored as PNG. Beside each file, FILE.json tells what it holds.
 """
 
+import functools
+
 from aocr.commands.flags import add_options, collect
 from aocr.commands.runtime import quiet_tensorflow
 from aocr.config import DatasetConfig
+from aocr.errors import UserError
 
 HELP = "make a dataset from annotated images"
 OUTPUT = "./dataset.tfrecords"
@@ -24,13 +27,24 @@ def add_arguments(parser):
     add_options(parser, DatasetConfig)
 
 
+def _beam():
+    """The module that builds on Apache Beam. UserError if that is not installed."""
+    try:
+        from aocr.data import beam
+    except ImportError as error:
+        raise UserError(f"--runner needs Apache Beam ({error}); pip install 'aocr[beam]'") from None
+    return beam
+
+
 def run(args):
     """Runs the command; returns the exit code."""
     config = collect(args, DatasetConfig)
     inputs, output = (args.paths[:-1], args.paths[-1]) if len(args.paths) > 1 else (args.paths, OUTPUT)
     quiet_tensorflow()
-    from aocr.data.build import make_dataset
-
+    if config.runner:
+        make_dataset = functools.partial(_beam().make_dataset, beam_arguments=args.others)
+    else:
+        from aocr.data.build import make_dataset
     counts, parts = make_dataset(inputs, output, config)
     print(f"records: {counts.written}\nskipped: {counts.skipped}")
     for part in parts:

@@ -23,14 +23,14 @@ def add_arguments(parser):
 
 def run(args):
     """Runs the command; returns the exit code."""
-    place, given, full_ascii = model_arguments(args)
+    place, given, charset = model_arguments(args)
     config = collect(args, ExportConfig)
     quiet_tensorflow()
     from aocr import export
     from aocr.checkpoint import find_model
 
     target = export.target_of(args.directory, config)
-    trained = find_model(place.model_dir, given, full_ascii)
+    trained = find_model(place.model_dir, given, charset)
     with trained.open(session_config=session_config(place.gpu_id)) as model:
         export.export(model, target, config)
     print(f"exported: {target}")

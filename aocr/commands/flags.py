@@ -14,6 +14,7 @@ ORIGINAL_EVERYWHERE = {
     TrainConfig: ("initial_learning_rate", "max_gradient_norm", "gradient_clipping"),
     TestConfig: ("distance", "output_dir"),
 }
+CHARSET_HELP = "read and write exactly these characters, or those in the UTF-8 file of this name"
 FULL_ASCII_HELP = "read and write the ASCII characters 32 to 126 (default: 0-9 and A-Z, and what else the labels hold)"
 
 
@@ -32,6 +33,7 @@ def add_model_options(parser, *own):
     """
     add_options(parser, ModelConfig, "model (stored with it; only the first training needs these)")
     parser.add_argument("--full-ascii", action="store_true", default=argparse.SUPPRESS, help=FULL_ASCII_HELP)
+    parser.add_argument("--charset", metavar="TEXT", default=argparse.SUPPRESS, help=CHARSET_HELP)
     parser.set_defaults(without_effect=[])
     for options, names in ORIGINAL_EVERYWHERE.items():
         if options not in own:

@@ -22,12 +22,12 @@ def add_arguments(parser):
 
 def run(args):
     """Runs the command; returns the exit code."""
-    place, given, full_ascii = model_arguments(args)
+    place, given, charset = model_arguments(args)
     config = collect(args, PredictConfig)
     quiet_tensorflow()
     from aocr.checkpoint import find_model
     from aocr.prediction import predict_files
 
-    trained = find_model(place.model_dir, given, full_ascii)
+    trained = find_model(place.model_dir, given, charset)
     with trained.open(session_config=session_config(place.gpu_id)) as model:
         return 0 if predict_files(model, args.files, config.batch_size) else 1

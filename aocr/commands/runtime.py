@@ -6,9 +6,11 @@ import os
 import sys
 import tempfile
 
+from aocr.charset import FULL_ASCII, Charset
 from aocr.commands.flags import collect, given, warn_without_effect
 from aocr.config import ModelConfig, PlaceConfig
 from aocr.errors import UserError, usage_error
+from aocr.files import exists, read_bytes
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
@@ -90,10 +92,30 @@ def warn_of_slow_precision(precision, gpu_id):
 
 
 def model_arguments(args):
-    """(PlaceConfig, dict of the ModelConfig fields that were given, bool --full-ascii), each checked."""
+    """(PlaceConfig, dict of the ModelConfig fields that were given, Charset or None), each checked."""
     place = collect(args, PlaceConfig)
     if not place.model_dir:
         raise UserError("--model-dir is empty; name a directory", exit_code=2)
     collect(args, ModelConfig)
     warn_without_effect(args)
-    return place, given(args, ModelConfig), getattr(args, "full_ascii", False)
+    return place, given(args, ModelConfig), _given_charset(args)
+
+
+def _given_charset(args):
+    """The Charset that `--full-ascii` or `--charset` asks for; None without them."""
+    characters = getattr(args, "charset", None)
+    if getattr(args, "full_ascii", False):
+        if characters is not None:
+            raise usage_error("--full-ascii and --charset both name an alphabet; give one of them")
+        return Charset(FULL_ASCII)
+    if characters is None:
+        return None
+    if exists(characters):
+        try:
+            characters = "".join(read_bytes(characters).decode("utf-8-sig").splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--charset {characters}: cannot be read: {error}; name a file in UTF-8") from None
+    try:
+        return Charset(characters)
+    except ValueError as error:
+        raise usage_error(f"--charset: {error}") from None

@@ -21,11 +21,11 @@ def add_arguments(parser):
 
 def run(args):
     """Runs the command; returns the exit code."""
-    place, given, full_ascii = model_arguments(args)
+    place, given, charset = model_arguments(args)
     config = collect(args, TestConfig)
     quiet_tensorflow(in_batches=True)
     from aocr.testing import test
 
     warn_of_slow_precision(config.precision, place.gpu_id)
-    test(args.dataset, place.model_dir, given, full_ascii, config, session_config(place.gpu_id))
+    test(args.dataset, place.model_dir, given, charset, config, session_config(place.gpu_id))
     return 0

@@ -23,10 +23,10 @@ def add_arguments(parser):
 
 def run(args):
     """Runs the command; returns the exit code."""
-    place, given, full_ascii = model_arguments(args)
+    place, given, charset = model_arguments(args)
     config = collect(args, TrainConfig)
     quiet_tensorflow(in_batches=True)
     from aocr.training import train
 
     warn_of_slow_precision(config.precision, place.gpu_id)
-    return train(args.dataset, place.model_dir, given, full_ascii, config, session_config(place.gpu_id))
+    return train(args.dataset, place.model_dir, given, charset, config, session_config(place.gpu_id))

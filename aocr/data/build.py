@@ -69,21 +69,13 @@ def make_dataset(inputs, output, config, stdin=None):
     Returns: (Counts, list of Part). UserError if an input cannot be read or an output not be written, if no row can be
       used, or with `strict` if there is any problem.
     """
-    sources = [(path, format_of(path, config.input_format)) for path in expand(inputs)]
-    label_pattern = _label_pattern(config)
-    try:
-        ImageColor.getrgb(config.background)
-    except ValueError:
-        raise usage_error(f"--background is {config.background}; give a colour's name or #RRGGBB") from None
-    parts = parts_of(output, config)
+    sources, label_pattern, parts = prepare(inputs, output, config)
     rows = itertools.chain.from_iterable(
         read_rows(path, kind, label_pattern, stdin or sys.stdin.buffer) for path, kind in sources)
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
             files = [file for part in parts for file in part.files]
-            for file in files:
-                _check_replaceable(file)
             temporary = [stack.enter_context(whole_file(file)) for file in files]
             writers = [stack.enter_context(tf.io.TFRecordWriter(path, _compression(config))) for path in temporary]
             rejects = stack.enter_context(_rejects_file(config))
@@ -109,6 +101,23 @@ def make_dataset(inputs, output, config, stdin=None):
         log.info("rewritten as PNG, so that everybody decodes them alike: %s",
                  ", ".join(f"{count} {kind}" for kind, count in counts.rewritten.most_common()))
     return counts, parts
+
+
+def prepare(inputs, output, config):
+    """Looks at what a build was told, before anything is read.
+
+    Returns: (list of (path, format), compiled label pattern, list of Part). UserError if something does not fit.
+    """
+    sources = [(path, format_of(path, config.input_format)) for path in expand(inputs)]
+    try:
+        ImageColor.getrgb(config.background)
+    except ValueError:
+        raise usage_error(f"--background is {config.background}; give a colour's name or #RRGGBB") from None
+    parts = parts_of(output, config)
+    for part in parts:
+        for file in part.files:
+            _check_replaceable(file)
+    return sources, _label_pattern(config), parts
 
 
 def expand(inputs):
@@ -179,6 +188,30 @@ def _check_replaceable(file):
                         "path is the output, the others are inputs)") from None
 
 
+def digests(checked):
+    """SHA-256 of a row's image and of its label, as they are stored."""
+    return hashlib.sha256(checked.image).digest(), hashlib.sha256(checked.label.encode()).digest()
+
+
+def part_number(checked, parts, config):
+    """Which of the parts a row belongs to, whatever the order of the rows."""
+    image, label = digests(checked)
+    digest = label if config.split_by == "label" else image
+    place, end = int.from_bytes(digest[-7:], "big") / 256 ** 7, 0.0
+    for number, part in enumerate(parts[:-1]):
+        end += part.share
+        if place < end:
+            return number
+    return len(parts) - 1
+
+
+def serialize(checked, config):
+    """The record of a row: bytes of a tf.train.Example."""
+    comment = (checked.row.path or checked.row.comment) if config.save_filename else None
+    # Map entries in one order, so that equal records are equal bytes.
+    return to_example(checked.image, checked.label, comment).SerializeToString(deterministic=True)
+
+
 @contextlib.contextmanager
 def _rejects_file(config):
     if not config.rejects:
@@ -218,14 +251,11 @@ class _Build:
             log.warning("%s:%d: %s: %s", row.source, row.number, kind, text)
         if checked.rewritten:
             counts.rewritten[checked.kind] += 1
-        content = hashlib.sha256(checked.image).digest()
-        label = hashlib.sha256(checked.label.encode()).digest()
         source = self._sources.setdefault(row.source, len(self._sources))
-        self._duplicates.add(content, label, source, row.number)
-        part = self._part(label if self._config.split_by == "label" else content)
+        self._duplicates.add(*digests(checked), source, row.number)
+        part = part_number(checked, self._parts, self._config)
         shard = sum(scan.records for scan in self._scans[part]) % self._config.shards
-        comment = (row.path or row.comment) if self._config.save_filename else None
-        self._writers[part][shard].write(to_example(checked.image, checked.label, comment).SerializeToString())
+        self._writers[part][shard].write(serialize(checked, self._config))
         self._scans[part][shard].count(checked.label, *checked.size)
         counts.written += 1
         if counts.written % self._config.log_step == 0:
@@ -236,15 +266,6 @@ class _Build:
         log.warning("%s:%d: skipped, %s: %s", row.source, row.number, row.kind, row.reason)
         if self._rejects and row.raw is not None:
             self._rejects.write(row.raw + b"\n")
-
-    def _part(self, digest):
-        """The part that a row with this digest belongs to, whatever the order of the rows."""
-        place, end = int.from_bytes(digest[-7:], "big") / 256 ** 7, 0.0
-        for number, part in enumerate(self._parts[:-1]):
-            end += part.share
-            if place < end:
-                return number
-        return len(self._parts) - 1
 
     def find_duplicates(self):
         """Reports images that are there twice with other labels."""

@@ -1,6 +1,6 @@
 """Model options that the user leaves open are fitted to the data; those that are given are limits."""
 
-from aocr.charset import FULL_ASCII, Charset, charset_for
+from aocr.charset import charset_for
 from aocr.config import IMAGE_HEIGHT, WIDEST_CANVAS, ModelConfig
 from aocr.errors import UserError
 
@@ -26,10 +26,10 @@ def fit_config(scan, given):
     return ModelConfig(**fitted), told
 
 
-def fit_charset(scan, full_ascii):
-    """The charset of a new model: (Charset, list of str: what was widened and why)."""
-    if full_ascii:
-        return Charset(FULL_ASCII), []
+def fit_charset(scan, given=None):
+    """The charset of a new model, unless one is given: (Charset, list of str: what was widened and why)."""
+    if given:
+        return given, []
     charset = charset_for(scan.characters)
     default = charset_for(())
     if charset == default:

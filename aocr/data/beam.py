@@ -1,0 +1,129 @@
+"""The build of a dataset as an Apache Beam pipeline: the same rows, checks and records, in no order."""
+
+import logging
+
+import apache_beam as beam
+import tensorflow.compat.v1 as tf
+from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from aocr.data.build import DUPLICATE, Counts, digests, part_number, prepare, serialize
+from aocr.data.checks import Checked, check
+from aocr.data.rows import STDIN, Rejected, read_rows
+from aocr.data.workers import TensorFlowDecoder
+from aocr.errors import UserError, usage_error
+
+log = logging.getLogger(__name__)
+
+COUNTERS = "aocr"  # namespace of the pipeline's counters
+REJECTED = "rejected"  # tag of the rows that cannot be used
+
+
+def make_dataset(inputs, output, config, beam_arguments):
+    """Writes datasets as `build.make_dataset`, on Beam; no sidecars.
+
+    Args: as there; beam_arguments: list of str, the runner's own flags.
+    Returns: (Counts, list of Part). UserError as there; with `strict`, or if no row can be used, what was written is
+      removed.
+    """
+    if STDIN in inputs:
+        raise usage_error("--runner reads no standard input; name a file")
+    sources, label_pattern, parts = prepare(inputs, output, config)
+    pipeline = beam.Pipeline(runner=config.runner, options=PipelineOptions(beam_arguments))
+    rows = (pipeline | beam.Create(sources)
+            | "read" >> beam.FlatMap(lambda source: read_rows(*source, label_pattern, None))
+            | beam.Reshuffle())  # else one worker would check all rows of a file
+    checked = rows | beam.ParDo(Check(config)).with_outputs(REJECTED, main="checked")
+    (checked.checked | beam.Map(_by_image) | beam.GroupByKey() | beam.FlatMap(_conflicts))
+    split = checked.checked | beam.Partition(lambda row, _: part_number(row, parts, config), len(parts))
+    for number, (part, rows_of_part) in enumerate(zip(parts, split)):
+        (rows_of_part | f"serialize {number}" >> beam.Map(serialize, config)
+         | f"write {number}" >> _writer(part, config))
+    if config.rejects:
+        (checked[REJECTED] | beam.Filter(lambda row: row.raw is not None)
+         | "raw" >> beam.Map(lambda row: row.raw)
+         | beam.io.WriteToText(config.rejects, shard_name_template="", coder=beam.coders.BytesCoder()))
+    result = pipeline.run()
+    result.wait_until_finish()
+    counts = _counts(result)
+    if not counts.written or (config.strict and counts.told()):
+        for file in (file for part in parts for file in part.files if tf.io.gfile.exists(file)):
+            tf.io.gfile.remove(file)
+        problem = "--strict: there are problems" if counts.written else "no row can be used"
+        raise UserError(f"{', '.join(inputs)}: {problem} ({counts.skipped} skipped{counts.told()}); nothing is written")
+    log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.told())
+    return counts, parts
+
+
+class Check(beam.DoFn):
+    """Row or Rejected -> Checked, or Rejected under its tag; counted and logged."""
+
+    def __init__(self, config):
+        super().__init__()
+        self._config = config
+
+    def setup(self):
+        """Starts the decoder, once a worker."""
+        self._decoder = TensorFlowDecoder().__enter__()
+
+    def teardown(self):
+        """Ends it."""
+        self._decoder.__exit__()
+
+    def process(self, row):
+        """One row."""
+        checked, = self._decoder.reject_undecodable([check(row, self._config)])
+        if isinstance(checked, Rejected):
+            _count("rejected", checked.kind)
+            log.warning("%s:%d: skipped, %s: %s", *checked[:2], *checked[3:])
+            yield beam.pvalue.TaggedOutput(REJECTED, checked)
+            return
+        for kind, text in checked.notes:
+            _count("noted", kind)
+            log.warning("%s:%d: %s: %s", *checked.row[:2], kind, text)
+        if checked.rewritten:
+            _count("rewritten", checked.kind)
+        _count("written", "")
+        yield checked
+
+
+def _by_image(checked: Checked):
+    image, label = digests(checked)
+    return image, (label, *checked.row[:2])
+
+
+def _conflicts(group):
+    """Reports the rows with one image whose labels differ from that of the first by place."""
+    _, rows = group
+    (first, *place), *others = sorted(rows, key=lambda row: row[1:])
+    for label, source, number in others:
+        if label != first:
+            _count("noted", DUPLICATE)
+            log.warning("%s:%d: %s: as %s:%d; one of them is wrong", source, number, DUPLICATE, *place)
+    return ()
+
+
+def _count(what, kind):
+    Metrics.counter(COUNTERS, f"{what}:{kind}").inc()
+
+
+def _writer(part, config):
+    compression = beam.io.filesystem.CompressionTypes.GZIP if config.compression == "gzip" else (
+        beam.io.filesystem.CompressionTypes.UNCOMPRESSED)
+    if config.shards == 1:
+        return beam.io.WriteToTFRecord(part.pattern, num_shards=1, shard_name_template="", compression_type=compression)
+    stem, extension = part.pattern.split(f"-*-of-{config.shards:05d}")
+    return beam.io.WriteToTFRecord(stem, extension, num_shards=config.shards, compression_type=compression)
+
+
+def _counts(result):
+    """The pipeline's counters as Counts."""
+    counts = Counts()
+    for counter in result.metrics().query()["counters"]:
+        if counter.key.metric.namespace == COUNTERS:
+            what, _, kind = counter.key.metric.name.partition(":")
+            if what == "written":
+                counts.written = counter.result
+            else:
+                getattr(counts, what)[kind] += counter.result
+    return counts
