@@ -113,7 +113,8 @@ def _writer(part, config):
     if config.shards == 1:
         return beam.io.WriteToTFRecord(part.pattern, num_shards=1, shard_name_template="", compression_type=compression)
     stem, extension = part.pattern.split(f"-*-of-{config.shards:05d}")
-    return beam.io.WriteToTFRecord(stem, extension, num_shards=config.shards, compression_type=compression)
+    return beam.io.WriteToTFRecord(stem, file_name_suffix=extension, num_shards=config.shards,
+                                  compression_type=compression)
 
 
 def _counts(result):
