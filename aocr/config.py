@@ -8,6 +8,7 @@ import math
 
 IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
 WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived from data
+NO_AUGMENTATION = "none"
 
 
 def scaled_width(width, height):
@@ -30,6 +31,12 @@ def precision_option():
     return option("float32", "number format of the convolutions: bfloat16 is faster on GPUs from 2020 on and on "
                              "processors with AVX512_BF16 or AMX, slower on others; weights stay float32",
                   choices=("float32", "bfloat16"))
+
+
+def augment_option(default):
+    """`--augment`; what the names stand for is in aocr/augmentation.py."""
+    return option(default, "what is done to training images: none; variants as of scan, scene, captcha or plate; or "
+                           "the path of a JSON file with a recipe")
 
 
 def flags_of(field):
@@ -110,6 +117,7 @@ class TrainConfig(Options):
     schedule: str = option("constant", "learning rate over this run: constant, or cosine (constant for a third of the "
                                        "run, then down to 0)", choices=("constant", "cosine"))
     precision: str = precision_option()
+    augment: str = augment_option(NO_AUGMENTATION)
     cache: bool = option(False, "keep the prepared images in memory from the first epoch on (a float32 for each pixel "
                                 "and channel, at height 32)")
     max_gradient_norm: float = option(5.0, "global norm that gradients are clipped to", above=0.0)
@@ -154,6 +162,18 @@ class DatasetConfig(Options):
     log_step: int = option(500, "log every N-th record", least=1)
     force_uppercase: bool = option(True, "keep the case of the labels", flags=("--no-force-uppercase",), negated=True)
     save_filename: bool = option(False, "store each image's path in the dataset (feature `comment`)")
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig(Options):
+    """What a sheet of augmented images shows."""
+
+    augment: str = augment_option("scene")
+    count: int = option(8, "samples, one a row, chosen by chance", least=1, most=1000)
+    variants: int = option(6, "variants of each: those of the first so many passes of a training with this seed",
+                           least=1, most=1000)
+    seed: int = option(0, "seed of the choice and of the variants", least=0, most=2**31 - 1)
+    color: bool = option(False, "images in three channels instead of grey")
 
 
 @dataclasses.dataclass(frozen=True)
