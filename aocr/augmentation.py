@@ -23,7 +23,8 @@ class Recipe(Options):
     elastic: float = option(0.0, "pixels that places inside of the image move, either way",
                             flags=("elastic",), least=0, most=2)
     blur: float = option(0.0, "standard deviation of a Gaussian, in pixels", flags=("blur",), least=0, most=2)
-    noise: float = option(0.0, "standard deviation of Gaussian noise, in levels", flags=("noise",), least=0, most=40)
+    noise: float = option(0.0, "standard deviation of Gaussian noise, in levels; less in images of little contrast",
+                         flags=("noise",), least=0, most=40)
     contrast: float = option(0.0, "differences from the mean are scaled by 1 - this to 1 + this",
                              flags=("contrast",), least=0, most=0.7)
     brightness: float = option(0.0, "levels up or down; less where it would drive the image into black or white",

@@ -12,6 +12,7 @@ from aocr.config import IMAGE_HEIGHT
 DARKEST, LIGHTEST = -1.0, 127.0 / 128.0  # levels 0 and 255
 LEVELS = 128.0  # in a unit of pixel value
 MOST_SHIFT = 0.15  # of the height or the width, that rotation and shear move a corner
+MOST_NOISE = 0.5  # of the image's own standard deviation
 WAVE = 6.4  # pixels between two nodes of the elastic grid, at the least; IMAGE_HEIGHT holds five
 CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
 
@@ -141,8 +142,8 @@ def elastic_shift(width, most, seed):
     """A smooth random shift of each pixel, on a coarse grid whose border stays (Simard et al., ICDAR 2003, smooth
     theirs with a Gaussian).
 
-    Since nodes are WAVE pixels apart and move less than a third of that, nothing folds; since the border stays,
-    nothing leaves.
+    Since nodes are WAVE pixels apart and move less than a third of that, nothing folds; since the border stays (but for
+    the cubic's overshoot, some tenth of `most`), nothing leaves.
 
     Args: width: int32 []; most: float, pixels; seed: int64 [2].
     Returns: float32 [H, w, 2] in [-1.2 most, 1.2 most], about; 0 where the image is narrower than three nodes.
@@ -215,10 +216,15 @@ def blurred(pixels, sigma, most):
 
 
 def noisy(pixels, most, seed):
-    """Gaussian noise, its standard deviation uniform in [0, most): [H, w, C] -> [H, w, C], not clipped."""
+    """Gaussian noise: [H, w, C] -> [H, w, C], not clipped.
+
+    Its standard deviation is uniform in [0, most), but MOST_NOISE of the image's own at the most: faint words would
+    drown otherwise.
+    """
     with tf.name_scope("noisy"):
         deviation_seed, noise_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         deviation = tf.random.stateless_uniform([], deviation_seed, 0.0, most)
+        deviation = tf.minimum(deviation, MOST_NOISE * tf.math.reduce_std(pixels))
         return pixels + deviation * tf.random.stateless_normal(tf.shape(pixels), noise_seed)
 
 
