@@ -112,7 +112,8 @@ class TrainConfig(Options):
     log_step: int = option(10, "steps between two log lines and TensorBoard points", least=1)
     resume: bool = option(True, "start afresh, even if the model directory holds a checkpoint",
                           flags=("--no-resume",), negated=True)
-    seed: int = option(0, "seed of the initial weights, the order of the samples and the dropout", least=0)
+    seed: int = option(0, "seed of the initial weights, the order of the samples, the dropout and the "
+                       "augmentation", least=0)
     initial_learning_rate: float = option(1.0, "learning rate of AdaDelta", least=0.0)
     schedule: str = option("constant", "learning rate over this run: constant, or cosine (constant for a third of the "
                                        "run, then down to 0)", choices=("constant", "cosine"))
