@@ -1,6 +1,5 @@
 """From a dataset to batches, inside a graph: decode in parallel, sort by width, pad, prefetch."""
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +27,7 @@ class Batch(NamedTuple):
     epoch: tf.Tensor  # [] int64: of a shuffled pass, the number that its order follows from; else 0
 
 
-def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None, cache=False,
-            augment=None):
+def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None, cache=False, augment=None):
     """The batches of one pass over a dataset, or of several; the last one of each may be smaller.
 
     Args:
@@ -67,7 +65,6 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
             records = records.filter(plain(lambda number, _: tf.reduce_all(tf.not_equal(number, left_out))))
         return records
 
-    @plain
     def varied(epoch, columns, inputs, targets, number, *texts):
         """A sample with a variant of its image, which is turned to [H, w, C] for it."""
         columns = tf.transpose(augment(tf.transpose(columns, [1, 0, 2]), epoch, number), [1, 0, 2])
@@ -85,7 +82,7 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
         else:
             samples = prepared(usable_records())
         if augment:
-            samples = samples.map(functools.partial(varied, epoch), num_parallel_calls=tf.data.AUTOTUNE)
+            samples = samples.map(plain(lambda *parts: varied(epoch, *parts)), num_parallel_calls=tf.data.AUTOTUNE)
         return samples.ragged_batch(window).map(plain(lambda *parts: (epoch, *parts)))
 
     @plain
