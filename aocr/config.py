@@ -8,6 +8,7 @@ import math
 
 IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
 WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived from data
+NO_AUGMENTATION = "none"
 
 
 def scaled_width(width, height):
@@ -30,6 +31,12 @@ def precision_option():
     return option("float32", "number format of the convolutions: bfloat16 is faster on GPUs from 2020 on and on "
                              "processors with AVX512_BF16 or AMX, slower on others; weights stay float32",
                   choices=("float32", "bfloat16"))
+
+
+def augment_option(default):
+    """`--augment`; what the names stand for is in aocr/augmentation.py."""
+    return option(default, "what is done to training images: none; variants as of scan, scene, captcha or plate; or "
+                           "the path of a JSON file with a recipe")
 
 
 def flags_of(field):
@@ -105,11 +112,13 @@ class TrainConfig(Options):
     log_step: int = option(10, "steps between two log lines and TensorBoard points", least=1)
     resume: bool = option(True, "start afresh, even if the model directory holds a checkpoint",
                           flags=("--no-resume",), negated=True)
-    seed: int = option(0, "seed of the initial weights, the order of the samples and the dropout", least=0)
+    seed: int = option(0, "seed of the initial weights, the order of the samples, the dropout and the "
+                       "augmentation", least=0)
     initial_learning_rate: float = option(1.0, "learning rate of AdaDelta", least=0.0)
     schedule: str = option("constant", "learning rate over this run: constant, or cosine (constant for a third of the "
                                        "run, then down to 0)", choices=("constant", "cosine"))
     precision: str = precision_option()
+    augment: str = augment_option(NO_AUGMENTATION)
     cache: bool = option(False, "keep the prepared images in memory from the first epoch on (a float32 for each pixel "
                                 "and channel, at height 32)")
     max_gradient_norm: float = option(5.0, "global norm that gradients are clipped to", above=0.0)
@@ -187,6 +196,18 @@ class InspectConfig(Options):
     sheet: str = option(None, "PNG file to draw samples to, with their labels")
     count: int = option(60, "samples on the sheet, chosen by chance", least=1, most=1000)
     seed: int = option(0, "seed of their choice", least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig(Options):
+    """What a sheet of augmented images shows."""
+
+    augment: str = augment_option("scene")
+    count: int = option(8, "samples, one a row, chosen by chance", least=1, most=1000)
+    variants: int = option(6, "variants of each: those of the first so many passes of a training with this seed",
+                           least=1, most=1000)
+    seed: int = option(0, "seed of the choice and of the variants", least=0, most=2**31 - 1)
+    color: bool = option(False, "images in three channels instead of grey")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from aocr.config import scaled_width
 from aocr.graph import losses, text
+from aocr.graph.augment import augment, variant_seed
 from aocr.graph.cnn import sliding_cnn
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import bidirectional_encoder
@@ -54,18 +55,19 @@ class Model:
     (`read`); with `training` too it learns from it (`train`).
     """
 
-    def __init__(self, config, charset, *, batches=None, training=None, precision="float32",
-                 session_config=None):
+    def __init__(self, config, charset, *, batches=None, training=None, recipe=None,
+                 precision="float32", session_config=None):
         """
         Args:
           config: ModelConfig. charset: Charset.
-          batches: function of `prepare`, `to_sequences` and `epochs` -> tf.data.Dataset of data.pipeline.Batch:
-            data.pipeline.batches with its other arguments bound.
+          batches: function of `prepare`, `to_sequences`, `epochs` and `augment` -> tf.data.Dataset of
+            data.pipeline.Batch: data.pipeline.batches with its other arguments bound.
           training: TrainConfig, or None for inference.
+          recipe: augmentation.Recipe of the training images, None for none.
           precision: str, number format of the convolutions.
           session_config: tf.ConfigProto.
         """
-        self.config, self.charset, self.training = config, charset, training
+        self.config, self.charset, self.training, self._recipe = config, charset, training, recipe
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.set_random_seed(training.seed if training else 0)
@@ -108,7 +110,8 @@ class Model:
             with tf.name_scope("batches"):
                 self._epochs = tf.placeholder(tf.int64, [2], "epochs")
                 dataset = batches(prepare=self.prepare_image, to_sequences=self._to_sequences,
-                                  epochs=tf.unstack(self._epochs) if self.training else None)
+                                  epochs=tf.unstack(self._epochs) if self.training else None,
+                                  augment=self._augment if self._recipe else None)
                 self._iterator = tf.data.make_initializable_iterator(dataset)
                 self.batch = self._iterator.get_next()
             self.images = PreparedImages(self.batch.pixels, self.batch.widths)
@@ -120,6 +123,9 @@ class Model:
 
     def _to_sequences(self, label):
         return text.teaching_sequences(text.text_to_ids(label, self.charset))
+
+    def _augment(self, pixels, epoch, number):
+        return augment(pixels, self._recipe, variant_seed(self.training.seed, epoch, number))
 
     def _add_network(self, dtype):
         """Sets `decoder` and, for training, `moments`. Needs `images`; `dtype` is the convolutions'."""

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from aocr import checkpoint, legacy
+from aocr.augmentation import find_recipe
 from aocr.checkpoint import Description
 from aocr.config import IMAGE_HEIGHT
 from aocr.data import fit, pipeline, scanning
@@ -131,16 +132,19 @@ def train(dataset, model_dir, given, charset, config, session_config):
         user asked for, or None.
       config: TrainConfig. session_config: tf.ConfigProto.
 
-    Returns: the exit code, 0 or 128 + the signal's number. UserError as `prepare_run`, if the loss is no number, or
-      if a checkpoint cannot be written.
+    Returns: the exit code, 0 or 128 + the signal's number. UserError as `prepare_run`, if there is no such
+      augmentation, if the loss is no number, or if a checkpoint cannot be written.
     """
+    recipe = find_recipe(config.augment)
     scan, description, newest = prepare_run(dataset, model_dir, given, charset, config.resume)
     tf.io.gfile.makedirs(model_dir)
     batches = functools.partial(pipeline.batches, scan, batch_size=config.batch_size,
                                 image_bytes=description.config.image_bytes, cache=config.cache)
     if config.cache:
         log.info("keeping the prepared images in memory: %.0f MB", prepared_bytes(scan, description.config) / 1e6)
-    with Model(description.config, description.charset, batches=batches, training=config,
+    if recipe:
+        log.info("augmentation %s: %s", config.augment, recipe)
+    with Model(description.config, description.charset, batches=batches, training=config, recipe=recipe,
                precision=config.precision, session_config=session_config) as model:
         if newest:
             checkpoint.restore(model, newest)

@@ -31,8 +31,8 @@ def test_model_defaults():
 def test_train_defaults():
     assert dataclasses.asdict(TrainConfig()) == dict(
         batch_size=65, num_epoch=1000, max_steps=None, steps_per_checkpoint=100, log_step=10, resume=True, seed=0,
-        initial_learning_rate=1.0, schedule="constant", precision="float32", cache=False, max_gradient_norm=5.0,
-        gradient_clipping=True)
+        initial_learning_rate=1.0, schedule="constant", precision="float32", augment="none", cache=False,
+        max_gradient_norm=5.0, gradient_clipping=True)
 
 
 def test_other_defaults():

@@ -34,7 +34,8 @@ def dataset(tmp_path):
     return path
 
 
-def read(path, batch_size, skip=(), epochs=None, image_bytes=4 * 32 * 40, cache=False):
+def read(path, batch_size, skip=(), epochs=None, image_bytes=4 * 32 * 40, cache=False,
+         augment=None):
     """All batches of one pass, or those of a range of shuffled ones."""
     scan = Scan(path, [path] if isinstance(path, str) else path, unreadable=dict.fromkeys(skip, "for a test"))
     scan.starts = [7 * k for k in range(len(scan.files))]
@@ -43,7 +44,8 @@ def read(path, batch_size, skip=(), epochs=None, image_bytes=4 * 32 * 40, cache=
             scan, batch_size=batch_size, image_bytes=image_bytes,
             prepare=functools.partial(prepare_image, canvas_width=40, channels=1),
             to_sequences=lambda label: text.teaching_sequences(text.text_to_ids(label, CHARSET)),
-            epochs=epochs and [tf.constant(end, tf.int64) for end in epochs], cache=cache)
+            epochs=epochs and [tf.constant(end, tf.int64) for end in epochs], cache=cache,
+            augment=augment)
         iterator = tf.data.make_initializable_iterator(batches)
         fetched = iterator.get_next()
         got = []
@@ -132,6 +134,19 @@ def test_a_cache_reads_the_dataset_once(dataset):
                 later = session.run(fetched)
     np.testing.assert_array_equal(later.pixels, first.pixels)
     assert (int(first.epoch), int(later.epoch)) == (0, 8)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_images_are_augmented_by_epoch_and_record(dataset, cache):
+    """After the cache: each pass has its own variants."""
+    def stamped(pixels, epoch, number):
+        assert pixels.shape.as_list() == [32, None, 1]
+        return tf.ones_like(pixels) * tf.cast(100 * epoch + number, tf.float32)
+
+    for batch in read(dataset, 3, epochs=[4, 6], cache=cache, augment=stamped):
+        for pixels, width, number in zip(batch.pixels, batch.widths, batch.numbers):
+            assert width == WIDTHS[number]
+            assert (pixels[:, :width] == 100 * batch.epoch + number).all() and not pixels[:, width:].any()
 
 
 def test_skipped_records_are_left_out_and_numbers_stay(dataset):

@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     epoch: tf.Tensor  # [] int64: of a shuffled pass, the number that its order follows from; else 0
 
 
-def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None, cache=False):
+def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None, cache=False, augment=None):
     """The batches of one pass over a dataset, or of several; the last one of each may be smaller.
 
     Args:
@@ -40,6 +40,8 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
         it. None: one pass, windows in the dataset's order, and in a window (at most WINDOW_BATCHES batches) samples
         by width.
       cache: bool, whether prepared images stay in memory from the first pass on.
+      augment: function of a prepared image ([H, w, C] float32), the pass's number and the record's (int64 []) -> an
+        image of the same shape: another one in each pass, cached or not. None: images as they are.
 
     Returns: tf.data.Dataset of Batch.
     """
@@ -63,6 +65,11 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
             records = records.filter(plain(lambda number, _: tf.reduce_all(tf.not_equal(number, left_out))))
         return records
 
+    def varied(epoch, columns, inputs, targets, number, *texts):
+        """A sample with a variant of its image, which is turned to [H, w, C] for it."""
+        columns = tf.transpose(augment(tf.transpose(columns, [1, 0, 2]), epoch, number), [1, 0, 2])
+        return columns, inputs, targets, number, *texts
+
     kept = prepared(usable_records()).cache() if cache else None
 
     @plain
@@ -74,6 +81,8 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
             samples = prepared(usable_records(epoch).shuffle(SHUFFLE_RECORDS, seed=epoch))
         else:
             samples = prepared(usable_records())
+        if augment:
+            samples = samples.map(plain(lambda *parts: varied(epoch, *parts)), num_parallel_calls=tf.data.AUTOTUNE)
         return samples.ragged_batch(window).map(plain(lambda *parts: (epoch, *parts)))
 
     @plain

@@ -1,0 +1,70 @@
+"""The sheet that shows what augmentation does to a dataset."""
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from aocr.augmentation import Recipe, find_recipe
+from aocr.config import IMAGE_HEIGHT
+from aocr.data import fit, records, scanning
+from aocr.errors import UserError
+from aocr.files import whole_file
+from aocr.graph.augment import augment, variant_seed
+from aocr.graph.preprocess import prepare_image
+
+SCALE = 2  # of the images, to look at
+GAP = 4  # pixels of the sheet between two images
+GROUND = 96  # level of what is no image
+
+
+def make_sheet(dataset, output, config):
+    """Draws samples of a dataset, each with its variants to its right, into a PNG file; complete at once.
+
+    Args: dataset, output: paths; config: AugmentConfig.
+    Returns: the number of samples. UserError if there is no such augmentation or dataset, or if the sheet cannot be
+      written.
+    """
+    recipe = find_recipe(config.augment) or Recipe()
+    scan = scanning.scan(dataset)
+    rows = [image.numpy() for image in _rows(scan, recipe, config)]
+    encoded = tf.io.encode_png(draw_sheet(rows)).numpy()
+    try:
+        with whole_file(output) as part, tf.io.gfile.GFile(part, "wb") as file:
+            file.write(encoded)
+    except tf.errors.OpError as error:
+        raise UserError(f"{output}: cannot be written: {error.message}") from None
+    return len(rows)
+
+
+def _rows(scan, recipe, config):
+    """The chosen samples: tf.data.Dataset of float32 [1 + variants, H, w, C], the image first."""
+    model, _ = fit.fit_config(scan, dict(color=config.color))
+    usable = np.setdiff1d(np.arange(scan.records), list(scan.unreadable))
+    count = min(config.count, scan.usable)
+    chosen = tf.constant(np.random.default_rng(config.seed).choice(usable, count, replace=False), tf.int64)
+
+    def row(number, serialized):
+        encoded = records.parse_example(serialized)["image"]
+        pixels = prepare_image(encoded, canvas_width=model.canvas_width, channels=model.channels).pixels
+        # A run numbers its passes from its seed on.
+        passes = config.seed + tf.range(config.variants, dtype=tf.int64)
+        variants = tf.map_fn(lambda epoch: augment(pixels, recipe, variant_seed(config.seed, epoch, number)), passes,
+                             fn_output_signature=tf.float32)  # [variants, H, w, C]
+        return tf.concat([pixels[tf.newaxis], variants], 0)
+
+    plain = tf.autograph.experimental.do_not_convert
+    wanted = plain(lambda number, _: tf.reduce_any(tf.equal(number, chosen)))
+    return records.numbered_records(scan).filter(wanted).take(count).map(plain(row))
+
+
+def draw_sheet(rows):
+    """Rows of images side by side: list of float32 [count, H, w, C], alike but for w -> uint8 [height, width, C]."""
+    count, _, _, channels = rows[0].shape
+    height, width = (GAP + SCALE * size for size in (IMAGE_HEIGHT, max(row.shape[2] for row in rows)))
+    sheet = np.full((GAP + len(rows) * height, GAP + count * width, channels), GROUND, np.uint8)
+    for r, row in enumerate(rows):
+        levels = np.clip(row * 128.0 + 128.5, 0, 255).astype(np.uint8)
+        levels = levels.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
+        for c, image in enumerate(levels):
+            top, left = GAP + r * height, GAP + c * width
+            sheet[top:top + image.shape[0], left:left + image.shape[1]] = image
+    return sheet
