@@ -2,6 +2,11 @@
 
 import glob
 import os
+import resource
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -253,3 +258,29 @@ def test_labels_are_normalised(image):
     for form, label in [("NFC", "\xe9\ufb01"), ("NFKC", "\xe9fi"), ("none", "e\u0301\ufb01")]:
         assert make("list", form, "--normalize", form) == 0
         assert labels_of(form) == [label]
+
+
+def test_a_killed_build_leaves_nothing_that_looks_whole(images):
+    with open("many.tsv", "w") as file:
+        file.writelines(f"{path}\t{label}\n" for path, label in images * 100)
+    command = [sys.executable, "-m", "aocr", "dataset", "many.tsv", "out", "--workers", "1", "--log-path", ""]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not (os.path.exists("out.part") and os.path.getsize("out.part") > 20_000):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not os.path.exists("out") and not os.path.exists("out.json")
+    assert make("list.tsv", "out", "--workers", "1") == 0
+    assert len(labels_of("out")) == 200 and not os.path.exists("out.part")
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(images):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    command = [sys.executable, "-m", "aocr", "dataset", "list.tsv", "out", "--workers", "1", "--log-path", ""]
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
+    assert done.returncode == 1 and "out: cannot be written" in done.stderr and "Traceback" not in done.stderr
+    assert not glob.glob("out*")
