@@ -149,6 +149,12 @@ def test_images_are_augmented_by_epoch_and_record(dataset, cache):
             assert (pixels[:, :width] == 100 * batch.epoch + number).all() and not pixels[:, width:].any()
 
 
+def test_only_a_pass_in_order_keeps_the_files(dataset):
+    in_order, shuffled = read(dataset, 7)[0], read(dataset, 7, epochs=[0, 1])[0]
+    assert all(encoded.startswith(b"\x89PNG") for encoded in in_order.encoded)
+    assert shuffled.encoded.tolist() == [b""] * 7
+
+
 def test_skipped_records_are_left_out_and_numbers_stay(dataset):
     numbers = np.concatenate([batch.numbers for batch in read(dataset, 2, skip={1, 4})])
     assert sorted(numbers) == [0, 2, 3, 5, 6]

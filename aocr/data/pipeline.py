@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     numbers: tf.Tensor  # [N] int64: the record's number in the dataset, from 0
     labels: tf.Tensor  # [N] string, UTF-8
     comments: tf.Tensor  # [N] string, UTF-8
-    encoded: tf.Tensor  # [N] string, the image files
+    encoded: tf.Tensor  # [N] string, the image files; "" in shuffled passes, which need no memory for them
     epoch: tf.Tensor  # [] int64: of a shuffled pass, the number that its order follows from; else 0
 
 
@@ -53,7 +53,8 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
     def sample(number, serialized):
         record = parse_example(serialized)
         columns = tf.transpose(prepare(record["image"])[0], [1, 0, 2])  # [w, H, C]: the ragged axis first
-        return (columns, *to_sequences(record["label"]), number, record["label"], record["comment"], record["image"])
+        encoded = "" if shuffled else record["image"]
+        return (columns, *to_sequences(record["label"]), number, record["label"], record["comment"], encoded)
 
     def prepared(records):
         return records.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
