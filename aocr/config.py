@@ -19,7 +19,8 @@ def option(default, help, flags=None, least=None, most=None, above=None, choices
     """A dataclass field that is also a command line option.
 
     `flags`: its names (default: the field's name with dashes). `negated`: a switch that turns a True default off.
-    `choices`, `least`, `most`, `above`: limits, checked when the class is made.
+    `choices`, `least`, `most`, `above`: limits, checked when the class is made. A field of type tuple is an option
+    that may be repeated.
     """
     metadata = dict(help=help, flags=flags, least=least, most=most, above=above, choices=choices, negated=negated)
     return dataclasses.field(default=default, metadata=metadata)
@@ -154,6 +155,32 @@ class DatasetConfig(Options):
     log_step: int = option(500, "log every N-th record", least=1)
     force_uppercase: bool = option(True, "keep the case of the labels", flags=("--no-force-uppercase",), negated=True)
     save_filename: bool = option(False, "store each image's path in the dataset (feature `comment`)")
+
+
+@dataclasses.dataclass(frozen=True)
+class SynthConfig(Options):
+    """What words are drawn, and how they look."""
+
+    count: int = option(100, "words to draw", least=1)
+    # More would not fit beside an image's number in the state that the generators start from.
+    seed: int = option(0, "seed of the words and of their looks", least=0, most=2**32 - 1)
+    words: str = option(None, "file of words to choose from, one a line, in UTF-8")
+    pattern: str = option("[0-9A-Z]{3,6}", "pattern of the words: characters, \\ before one that has a meaning, "
+                                           "classes [A-Z_], groups (A|BC), and ?, {n} or {n,m} after what is to be repeated")
+    fonts: tuple = option((), "font (.ttf, .otf), directory or quoted pattern of fonts; may be repeated; without it, "
+                              "Pillow's built-in font is used")
+    min_font_size: int = option(20, "least font size, in pixels", least=6, most=400)
+    max_font_size: int = option(40, "largest font size, in pixels", least=6, most=400)
+    color: bool = option(False, "coloured ink and ground instead of grey")
+    backgrounds: tuple = option((), "image, directory or quoted pattern of images whose pieces are drawn on; may be "
+                                    "repeated; without it, grounds are even")
+    workers: int = option(None, "processes that draw; without it, one for each processor", least=1, most=1000)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.min_font_size > self.max_font_size:
+            raise ValueError(f"--min-font-size is {self.min_font_size}; the most is --max-font-size, "
+                             f"{self.max_font_size}")
 
 
 @dataclasses.dataclass(frozen=True)
