@@ -166,7 +166,7 @@ class SynthConfig(Options):
     seed: int = option(0, "seed of the words and of their looks", least=0, most=2**32 - 1)
     words: str = option(None, "file of words to choose from, one a line, in UTF-8")
     pattern: str = option("[0-9A-Z]{3,6}", "pattern of the words: characters, \\ before one that has a meaning, "
-                                           "classes [A-Z_], groups (A|BC), and ?, {n} or {n,m} after what is to be repeated")
+                                           "classes [A-Z_], groups (A|BC); then ?, {n} or {n,m} for how often")
     fonts: tuple = option((), "font (.ttf, .otf), directory or quoted pattern of fonts; may be repeated; without it, "
                               "Pillow's built-in font is used")
     min_font_size: int = option(20, "least font size, in pixels", least=6, most=400)

@@ -158,11 +158,11 @@ class _Reader:
         """The next character; '' at the end."""
         return self._text[self._at:self._at + 1]
 
-    def _take(self, reason_at_end):
-        """The next character, which is passed."""
+    def _take(self, start, reason_at_end):
+        """The next character, which is passed; of what began at `start`."""
         character = self._next()
         if not character:
-            raise PatternError(self._at, reason_at_end)
+            raise PatternError(start, reason_at_end)
         self._at += 1
         return character
 
@@ -180,7 +180,8 @@ class _Reader:
         return Sequence(tuple(parts))
 
     def _atom(self):
-        start, character = self._at, self._take("")
+        start, character = self._at, self._next()
+        self._at += 1
         if character == "[":
             return self._class(start)
         if character == "(":
@@ -209,7 +210,7 @@ class _Reader:
     def _escaped(self):
         """The character after a backslash."""
         start = self._at - 1
-        character = self._take("`\\` at the end; write `\\\\` for the character itself")
+        character = self._take(start, "`\\` at the end; write `\\\\` for the character itself")
         if character.isalnum():
             raise PatternError(start, f"`\\{character}` has no meaning here; write a class such as [0-9] or [A-Za-z]")
         return character
@@ -220,14 +221,14 @@ class _Reader:
             raise PatternError(self._at, "a class of all characters but some; name those that are wanted, or write "
                                          "`\\^` for the character itself")
         characters = {}  # in their order
-        while (first := self._take(unclosed)) != "]":
+        while (first := self._take(start, unclosed)) != "]":
             at = self._at - 1
             if first == "\\":
                 first = self._escaped()
             last = first
             if self._next() == "-" and self._text[self._at + 1:self._at + 2] not in ("", "]"):
                 self._at += 1
-                last = self._take(unclosed)
+                last = self._take(start, unclosed)
                 if last == "\\":
                     last = self._escaped()
             if last < first:
