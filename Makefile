@@ -36,8 +36,8 @@ demo: $(VENV)/run
 
 .PHONY: demo-run
 demo-run:
-	python -m aocr.data.synth demo/train --count $(DEMO_TRAIN_WORDS) --seed 1
-	python -m aocr.data.synth demo/test --count $(DEMO_TEST_WORDS) --seed 2
+	aocr synth demo/train --count $(DEMO_TRAIN_WORDS) --seed 1 --log-path demo/aocr.log
+	aocr synth demo/test --count $(DEMO_TEST_WORDS) --seed 2 --log-path demo/aocr.log
 	aocr dataset demo/train/annotations.txt demo/train.tfrecords --log-path demo/aocr.log
 	aocr dataset demo/test/annotations.txt demo/test.tfrecords --save-filename --log-path demo/aocr.log
 	aocr train demo/train.tfrecords --model-dir demo/model --batch-size 32 --max-steps $(DEMO_STEPS) \

@@ -6,12 +6,12 @@ import os
 import sys
 
 import aocr
-from aocr.commands import augment, dataset, export, inspect, predict, test, train
+from aocr.commands import augment, dataset, export, inspect, predict, synth, test, train
 from aocr.commands.flags import add_options
 from aocr.config import CommonConfig, PlaceConfig
 from aocr.errors import UserError
 
-COMMANDS = (dataset, inspect, augment, train, test, predict, export)
+COMMANDS = (synth, dataset, inspect, augment, train, test, predict, export)
 
 EXIT_CODES = """\
 exit codes: 0 done; 1 an error in data, files or the environment; 2 an error in the command line;

@@ -20,7 +20,8 @@ def option(default, help, flags=None, least=None, most=None, above=None, choices
     """A dataclass field that is also a command line option.
 
     `flags`: its names (default: the field's name with dashes). `negated`: a switch that turns a True default off.
-    `choices`, `least`, `most`, `above`: limits, checked when the class is made.
+    `choices`, `least`, `most`, `above`: limits, checked when the class is made. A field of type tuple is an option
+    that may be repeated.
     """
     metadata = dict(help=help, flags=flags, least=least, most=most, above=above, choices=choices, negated=negated)
     return dataclasses.field(default=default, metadata=metadata)
@@ -208,6 +209,32 @@ class AugmentConfig(Options):
                            least=1, most=1000)
     seed: int = option(0, "seed of the choice and of the variants", least=0, most=2**31 - 1)
     color: bool = option(False, "images in three channels instead of grey")
+
+
+@dataclasses.dataclass(frozen=True)
+class SynthConfig(Options):
+    """What words are drawn, and how they look."""
+
+    count: int = option(100, "words to draw", least=1)
+    # More would not fit beside an image's number in the state that the generators start from.
+    seed: int = option(0, "seed of the words and of their looks", least=0, most=2**32 - 1)
+    words: str = option(None, "file of words to choose from, one a line, in UTF-8")
+    pattern: str = option("[0-9A-Z]{3,6}", "pattern of the words: characters, \\ before one that has a meaning, "
+                                           "classes [A-Z_], groups (A|BC); then ?, {n} or {n,m} for how often")
+    fonts: tuple = option((), "font (.ttf, .otf), directory or quoted pattern of fonts; may be repeated; without it, "
+                              "Pillow's built-in font is used")
+    min_font_size: int = option(20, "least font size, in pixels", least=6, most=400)
+    max_font_size: int = option(40, "largest font size, in pixels", least=6, most=400)
+    color: bool = option(False, "coloured ink and ground instead of grey")
+    backgrounds: tuple = option((), "image, directory or quoted pattern of images whose pieces are drawn on; may be "
+                                    "repeated; without it, grounds are even")
+    workers: int = option(None, "processes that draw; without it, one for each processor", least=1, most=1000)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.min_font_size > self.max_font_size:
+            raise ValueError(f"--min-font-size is {self.min_font_size}; the most is --max-font-size, "
+                             f"{self.max_font_size}")
 
 
 @dataclasses.dataclass(frozen=True)

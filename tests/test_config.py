@@ -11,6 +11,7 @@ from aocr.config import (
     ModelConfig,
     PlaceConfig,
     PredictConfig,
+    SynthConfig,
     TestConfig,
     TrainConfig,
     flags_of,
@@ -19,7 +20,8 @@ from aocr.config import (
 # pytest would collect a class of this name.
 TestConfig.__test__ = False
 
-ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, DatasetConfig, CommonConfig, PlaceConfig)
+ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, DatasetConfig, SynthConfig, CommonConfig,
+       PlaceConfig)
 
 
 def test_model_defaults():
@@ -41,6 +43,9 @@ def test_other_defaults():
     assert dataclasses.asdict(PredictConfig()) == dict(batch_size=16)
     assert dataclasses.asdict(ExportConfig()) == dict(format="savedmodel", force=False, model_version=None)
     assert dataclasses.asdict(DatasetConfig()) == dict(log_step=500, force_uppercase=True, save_filename=False)
+    assert dataclasses.asdict(SynthConfig()) == dict(
+        count=100, seed=0, words=None, pattern="[0-9A-Z]{3,6}", fonts=(), min_font_size=20, max_font_size=40,
+        color=False, backgrounds=(), workers=None)
     assert dataclasses.asdict(CommonConfig()) == dict(log_path="aocr.log")
     assert dataclasses.asdict(PlaceConfig()) == dict(model_dir="./checkpoints", gpu_id=0)
 
@@ -96,6 +101,12 @@ def test_derived_sizes():
     (PredictConfig, "batch_size", 0, 1, "--batch-size"),
     (ExportConfig, "model_version", 0, 1, "--model-version"),
     (DatasetConfig, "log_step", 0, 1, "--log-step"),
+    (SynthConfig, "count", 0, 1, "--count"),
+    (SynthConfig, "seed", -1, 0, "--seed"),
+    (SynthConfig, "seed", 2**32, 2**32 - 1, "--seed"),
+    (SynthConfig, "min_font_size", 5, 6, "--min-font-size"),
+    (SynthConfig, "max_font_size", 401, 400, "--max-font-size"),
+    (SynthConfig, "workers", 0, 1, "--workers"),
 ])
 def test_a_limit_names_the_flag_and_the_value(kind, field, bad, good, flag):
     with pytest.raises(ValueError) as raised:

@@ -15,7 +15,8 @@ HEAVY = ("tensorflow", "numpy", "PIL", "keras", "tqdm")
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["test", "--help"],
                                        ["predict", "--help"], ["export", "--help"], ["dataset", "--help"],
-                                       ["inspect", "--help"], ["augment", "--help"], ["bogus"]])
+                                       ["inspect", "--help"], ["augment", "--help"], ["synth", "--help"],
+                                       ["bogus"]])
 def test_help_imports_nothing_heavy(arguments):
     code = ("import sys; from aocr.cli import main\n"
             "try:\n    main(sys.argv[1:])\n"

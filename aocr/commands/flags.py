@@ -64,6 +64,8 @@ def _settings(field):
         return dict(dest=field.name, action="store_false" if field.metadata["negated"] else "store_true")
     if choices:
         return dict(dest=field.name, choices=choices)
+    if field.type is tuple:
+        return dict(dest=field.name, action="append", metavar="TEXT")
     return dict(dest=field.name, type=field.type, metavar={int: "N", float: "X", str: "TEXT"}[field.type])
 
 
@@ -73,13 +75,14 @@ def _help(field):
         return text
     if "(default: " in text:
         return text
-    return f"{text} (default: {'none' if field.default is None else field.default})"
+    return f"{text} (default: {'none' if field.default in (None, ()) else field.default})"
 
 
 def given(args, options):
     """The fields of an option class that the command line sets: dict of name -> value."""
     names = {field.name for field in dataclasses.fields(options)}
-    return {name: value for name, value in vars(args).items() if name in names}
+    return {name: tuple(value) if isinstance(value, list) else value
+            for name, value in vars(args).items() if name in names}
 
 
 def collect(args, options):

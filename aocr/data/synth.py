@@ -1,79 +1,214 @@
-"""Draws words to try the program on: `python -m aocr.data.synth OUT --count N --seed S`."""
+"""Directories of drawn words, with the annotation file that `aocr dataset` reads."""
 
-import argparse
-import itertools
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import logging
+import multiprocessing
 import os
+import re
+import signal
+import threading
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-LENGTHS = range(3, 7)  # characters of a word
-FONT_SIZES = range(20, 41)  # pixels
-SPACING = 0.05, 0.25  # least and most room between two characters, in font sizes
-SIDE_MARGINS, HEAD_MARGINS = (0.1, 0.4), (0.25, 0.5)  # the same at the sides, and above and below
-LEAST_CONTRAST = 110  # between ink and ground, of 255
-MOST_NOISE = 12.0  # standard deviation, of 255
-MOST_BLUR = 0.8  # radius, in pixels
+from aocr.data.drawing import Artist, Looks, artist_of
+from aocr.data.materials import FONT_SUFFIXES, IMAGE_SUFFIXES, find_files
+from aocr.data.words import words_of
+from aocr.errors import UserError
+
+ANNOTATIONS = "annotations.txt"
+BATCH = 64  # most images that a process draws before it reports
+WAITING = 2  # batches for each process that are given out ahead
+LONGEST_NAME = 40  # characters of the word that are in the name of its image
+
+log = logging.getLogger(__name__)
 
 
-def draw_word(text, random):
-    """Draws a word: a size, a place, a shade of ink and ground, blur and noise by chance.
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Some words to draw, as one process gets them."""
 
-    Args: text: str, not empty. random: numpy.random.Generator.
-    Returns: PIL image, mode L; no ink is cut off.
+    looks: Looks
+    seed: int
+    first: int  # number of the first one
+    words: tuple  # of str
+    paths: tuple  # of str, of their images
+
+
+def randoms(seed, number):
+    """(of the word, of its looks): the numpy.random.Generators of one image, which depend on nothing else."""
+    return np.random.default_rng([seed, number]).spawn(2)
+
+
+def make_words(directory, config):
+    """Draws words into a directory. The annotation file appears when all images are there.
+
+    Args: directory: path, of a new or an empty one; config: SynthConfig.
+    Returns: str, the path of the annotation file.
+    Raises: UserError if the directory holds something or cannot be written, if what words are made of cannot be read,
+      or if no font has the characters of a word.
     """
-    size = int(random.choice(FONT_SIZES))
-    font = ImageFont.load_default(size=size)
-    spacing = size * random.uniform(*SPACING)
-    starts = list(itertools.accumulate([font.getlength(c) + spacing for c in text], initial=0.0))
-    _, above, _, below = font.getbbox(text)
-    left, right = (size * margin for margin in random.uniform(*SIDE_MARGINS, 2))
-    top, bottom = (size * margin for margin in random.uniform(*HEAD_MARGINS, 2))
-    ink, ground = _shades(random)
-    image = Image.new("L", (round(left + starts[-1] - spacing + right), round(top + below - above + bottom)), ground)
-    draw = ImageDraw.Draw(image)
-    for start, character in zip(starts, text):
-        draw.text((left + start, top - above), character, fill=ink, font=font)
-    image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.0, MOST_BLUR)))
-    pixels = np.asarray(image, np.float32)
-    noise = random.normal(0.0, random.uniform(0.0, MOST_NOISE), pixels.shape)
-    return Image.fromarray(np.clip(pixels + noise + 0.5, 0, 255).astype(np.uint8))
-
-
-def _shades(random):
-    """(ink, ground): dark on light, far enough apart to be read."""
-    ink = int(random.integers(0, 256 - LEAST_CONTRAST))
-    return ink, int(random.integers(ink + LEAST_CONTRAST, 256))
-
-
-def random_words(count, random):
-    """`count` words of ALPHABET, their lengths out of LENGTHS: list of str."""
-    return ["".join(random.choice(list(ALPHABET), int(random.choice(LENGTHS)))) for _ in range(count)]
-
-
-def write_words(directory, count, seed):
-    """Draws `count` words into a directory, with the annotation file that `aocr dataset` reads: its path."""
-    random = np.random.default_rng(seed)
-    os.makedirs(directory, exist_ok=True)
-    annotations = os.path.join(directory, "annotations.txt")
-    with open(annotations, "w", encoding="utf-8") as file:
-        for number, word in enumerate(random_words(count, random)):
-            path = os.path.join(directory, f"{number:04d}-{word}.png")
-            draw_word(word, random).save(path)
-            file.write(f"{path}\t{word}\n")
+    _check_directory(directory)
+    words = words_of(config)
+    looks = Looks(tuple(find_files("--fonts", config.fonts, FONT_SUFFIXES)),
+                  tuple(find_files("--backgrounds", config.backgrounds, IMAGE_SUFFIXES)),
+                  (config.min_font_size, config.max_font_size), config.color)
+    Artist(looks).check(words.alphabet)
+    annotations = os.path.join(directory, ANNOTATIONS)
+    passed_over = collections.Counter()
+    try:
+        os.makedirs(directory, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
+            bar = stack.enter_context(tqdm(desc="synth", total=config.count, unit=" images", disable=None))
+            file = stack.enter_context(_whole_text(annotations))
+            drawn = stack.enter_context(contextlib.closing(_drawn(_batches(directory, words, looks, config), config)))
+            for batch, counts in drawn:
+                file.writelines(f"{path}\t{word}\n" for path, word in zip(batch.paths, batch.words))
+                passed_over += counts
+                bar.update(len(batch.words))
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written: {error.strerror or error}; name another directory, or make "
+                        "room") from None
+    _report(passed_over)
+    log.info("%s: %d words drawn", annotations, config.count)
     return annotations
 
 
-def main(argv=None):
-    """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m aocr.data.synth", description=__doc__)
-    parser.add_argument("directory", metavar="OUT", help="directory for the images and annotations.txt")
-    parser.add_argument("--count", type=int, default=100, metavar="N", help="words to draw (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="(default: %(default)s)")
-    args = parser.parse_args(argv)
-    print(f"annotations: {write_words(args.directory, args.count, args.seed)}")
+def _check_directory(directory):
+    if "://" in directory:
+        raise UserError(f"{directory}: words are drawn into local directories only; name one")
+    if re.search(r"[\s\ud800-\udfff]", directory):
+        raise UserError(f"{directory!r}: a path in an annotation file is UTF-8 without blanks; name another directory")
+    if os.path.lexists(directory) and not os.path.isdir(directory):
+        raise UserError(f"{directory}: a file; name a directory")
+    if os.path.isdir(directory):
+        try:
+            held = os.listdir(directory)
+        except OSError as error:
+            raise UserError(f"{directory}: cannot be read: {error.strerror or error}; name another one") from None
+        if held:
+            raise UserError(f"{directory}: not empty; name another directory, or remove this one")
 
 
-if __name__ == "__main__":
-    main()
+@contextlib.contextmanager
+def _whole_text(path):
+    """A text file to write in UTF-8, which appears as `path` when the block ends well, and is removed otherwise."""
+    part = path + ".part"
+    try:
+        with open(part, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(part)
+        raise
+
+
+def _batches(directory, words, looks, config):
+    """Yields every Batch of a run, in order."""
+    size = min(BATCH, -(-config.count // _workers(config)))
+    digits = max(4, len(str(config.count - 1)))
+    for first in range(0, config.count, size):
+        numbers = range(first, min(first + size, config.count))
+        chosen = tuple(words.draw(randoms(config.seed, number)[0]).strip() for number in numbers)
+        paths = tuple(os.path.join(directory, f"{number:0{digits}d}-{_name(word)}.png")
+                      for number, word in zip(numbers, chosen))
+        yield Batch(looks, config.seed, first, chosen, paths)
+
+
+def _name(word):
+    """A word as a part of a file's name, on any file system."""
+    return re.sub(r"[^0-9A-Za-z-]", "_", word[:LONGEST_NAME])
+
+
+def draw_batch(batch):
+    """Draws the words of a Batch into their files.
+
+    Returns: collections.Counter of (font, a character that it lacks): the words that it was passed over for.
+    Raises: UserError as Artist.draw does; OSError if a file cannot be written.
+    """
+    artist, passed_over = artist_of(batch.looks), collections.Counter()
+    for number, (word, path) in enumerate(zip(batch.words, batch.paths), batch.first):
+        image, fonts = artist.draw(word, randoms(batch.seed, number)[1])
+        passed_over.update(fonts)
+        image.save(path)
+    return passed_over
+
+
+def _drawn(batches, config):
+    """Draws batches, in as many processes as the run has. Yields (Batch, what draw_batch returns), in order."""
+    workers = _workers(config)
+    if workers == 1:
+        for batch in batches:
+            yield batch, draw_batch(batch)
+        return
+    # Fresh processes: a copy of this one would hold locks that its threads were holding.
+    executor = concurrent.futures.ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    waiting = collections.deque()
+    try:
+        for batch in batches:
+            with _interrupts_later():
+                waiting.append((batch, executor.submit(draw_batch, batch)))
+            if len(waiting) > WAITING * workers:
+                yield _result(*waiting.popleft())
+        while waiting:
+            yield _result(*waiting.popleft())
+    except concurrent.futures.process.BrokenProcessPool:
+        raise UserError("a process that drew words was ended from outside; was memory short? Try fewer with "
+                        "--workers") from None
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _result(batch, future):
+    return batch, future.result()
+
+
+def _workers(config):
+    """Number of processes that draw."""
+    if config.workers:
+        return min(config.workers, config.count)
+    # Of a machine that is shared, only some of the processors may be ours.
+    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(ours, -(-config.count // BATCH))
+
+
+def _start_worker():
+    # Ctrl-C goes to all processes of a terminal; the first one tells the others to end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    """If the first process is killed, nobody else tells the others."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _interrupts_later():
+    """Ctrl-C waits for the block's end, and a process that is started in it never gets it, not even while it starts."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _report(passed_over):
+    """One warning for each font that lacked something."""
+    fonts = {}
+    for (path, character), count in sorted(passed_over.items()):
+        fonts.setdefault(path, []).append((character, count))
+    for path, lacks in fonts.items():
+        characters = ", ".join(repr(character) for character, _ in lacks[:10]) + (" ..." if len(lacks) > 10 else "")
+        log.warning("%s: passed over for %d words, it lacks %s", path, sum(count for _, count in lacks), characters)

@@ -1,0 +1,131 @@
+"""Draws a word: a font, a size, a place, a shade or colour of ink and ground, blur and noise by chance."""
+
+import dataclasses
+import functools
+import itertools
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from aocr.data.materials import Backgrounds, Fonts
+
+SPACING = 0.05, 0.25  # least and most room between two characters, in font sizes
+SIDE_MARGINS, HEAD_MARGINS = (0.1, 0.4), (0.25, 0.5)  # the same at the sides, and above and below
+LEAST_CONTRAST = 110  # between ink and ground, of 255
+MOST_NOISE = 12.0  # standard deviation, of 255
+MOST_BLUR = 0.8  # radius, in pixels
+SHRINK = 1.0, 4.0  # least and most size of a piece of a background, in sizes of the word's image
+
+LUMA = np.array([0.299, 0.587, 0.114])  # of red, green, blue in what Pillow takes for grey
+
+
+@dataclasses.dataclass(frozen=True)
+class Looks:
+    """How the words of a run look."""
+
+    fonts: tuple = ()  # paths; empty: the built-in font
+    backgrounds: tuple = ()  # paths; empty: even grounds
+    font_sizes: tuple = (20, 40)  # least and most, in pixels
+    color: bool = False
+
+
+class Artist:
+    """Draws words; keeps fonts and backgrounds open meanwhile."""
+
+    def __init__(self, looks):
+        self._looks = looks
+        self._mode = "RGB" if looks.color else "L"
+        self.fonts = Fonts(looks.fonts)
+        self.backgrounds = Backgrounds(looks.backgrounds, self._mode)
+
+    def check(self, alphabet):
+        """UserError if a font or background is unreadable, or no font has some character of the alphabet."""
+        self.fonts.check(alphabet)
+        self.backgrounds.check()
+
+    def draw(self, text, random):
+        """Draws a word.
+
+        Args: text: str, with a character that is no blank. random: numpy.random.Generator.
+        Returns: (PIL image, mode L or RGB, no ink is cut off; the fonts that were passed over, as Fonts.choose has it).
+        Raises: UserError if no font has all its characters, or what is drawn with cannot be read.
+        """
+        path, passed_over = self.fonts.choose(text, random)
+        least, most = self._looks.font_sizes
+        size = int(random.integers(least, most + 1))
+        ink_mask = _ink_mask(text, self.fonts.at(path, size), size, random)
+        ink, image = self._ink_and_ground(ink_mask.size, random)
+        image.paste(ink, mask=ink_mask)
+        image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.0, MOST_BLUR)))
+        pixels = np.asarray(image, np.float32)
+        noise = random.normal(0.0, random.uniform(0.0, MOST_NOISE), pixels.shape)
+        return _image(pixels + noise), passed_over
+
+    def _ink_and_ground(self, size, random):
+        """(colour of the ink, image to put it on)."""
+        if not self.backgrounds.paths:
+            ink, ground = (self._colored(shade, random) for shade in _shades(random))
+            return ink, Image.new(self._mode, size, ground)
+        ground = np.asarray(self.backgrounds.crop(*size, *SHRINK, random), np.float64)
+        ground, shade = _calmed(ground)
+        # The ink is on the side of the ground that has more room.
+        room = (0, int(shade) - LEAST_CONTRAST) if shade >= 127.5 else (int(shade) + LEAST_CONTRAST + 1, 255)
+        return self._colored(int(random.integers(room[0], room[1] + 1)), random), _image(ground)
+
+    def _colored(self, shade, random):
+        """A colour as light as a shade of grey; that shade itself if we draw in grey."""
+        if not self._looks.color:
+            return shade
+        tint = random.uniform(-1.0, 1.0, 3)
+        tint -= tint @ LUMA
+        room = np.where(tint > 0.0, 255.0 - shade, shade) / np.maximum(np.abs(tint), 1e-9)
+        return tuple(int(value + 0.5) for value in shade + tint * random.uniform(0.0, room.min()))
+
+
+@functools.lru_cache(1)
+def artist_of(looks):
+    """The Artist of these looks; the last one is kept, for a process that draws one batch of words after another."""
+    return Artist(looks)
+
+
+def _ink_mask(text, font, size, random):
+    """Where ink is: PIL image, mode L; 255 is ink only."""
+    spacing = size * random.uniform(*SPACING)
+    starts = list(itertools.accumulate([font.getlength(c) + spacing for c in text], initial=0.0))
+    boxes = [font.getbbox(c) for c in text]
+    # Slanted characters lean over what they measure.
+    over_left = max([0.0, *(-start - box[0] for start, box in zip(starts, boxes))])
+    end = max([starts[-1] - spacing, *(start + box[2] for start, box in zip(starts, boxes))])
+    _, above, _, below = font.getbbox(text)
+    left, right = (size * margin for margin in random.uniform(*SIDE_MARGINS, 2))
+    top, bottom = (size * margin for margin in random.uniform(*HEAD_MARGINS, 2))
+    left += over_left
+    mask = Image.new("L", (round(left + end + right), round(top + below - above + bottom)), 0)
+    draw = ImageDraw.Draw(mask)
+    for start, character in zip(starts, text):
+        draw.text((left + start, top - above), character, fill=255, font=font)
+    return mask
+
+
+def _shades(random):
+    """(ink, ground): dark on light, far enough apart to be read."""
+    ink = int(random.integers(0, 256 - LEAST_CONTRAST))
+    return ink, int(random.integers(ink + LEAST_CONTRAST, 256))
+
+
+def _calmed(pixels):
+    """A background with less contrast if it has so much that a word on it could not be read.
+
+    Args: pixels: float [height, width] or [height, width, 3], 0 to 255.
+    Returns: (pixels, no lighter or darker than their mean by more than half of LEAST_CONTRAST; float, that mean shade).
+    """
+    shades = pixels @ LUMA if pixels.ndim == 3 else pixels
+    shade = shades.mean()
+    scale = min(1.0, LEAST_CONTRAST / 2 / max(np.abs(shades - shade).max(), 1e-9))
+    mean = pixels.mean(axis=(0, 1))
+    return mean + (pixels - mean) * scale, float(shade)
+
+
+def _image(pixels):
+    """float [height, width] or [height, width, 3], rounded and cut to 0 to 255 -> PIL image."""
+    return Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))
