@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 
 from aocr.config import (
+    AugmentConfig,
     CommonConfig,
     DatasetConfig,
     ExportConfig,
+    InspectConfig,
     ModelConfig,
     PlaceConfig,
     PredictConfig,
@@ -20,8 +22,8 @@ from aocr.config import (
 # pytest would collect a class of this name.
 TestConfig.__test__ = False
 
-ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, DatasetConfig, SynthConfig, CommonConfig,
-       PlaceConfig)
+ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, DatasetConfig, InspectConfig, SynthConfig,
+       AugmentConfig, CommonConfig, PlaceConfig)
 
 
 def test_model_defaults():
@@ -42,7 +44,11 @@ def test_other_defaults():
                                                     output_dir="out")
     assert dataclasses.asdict(PredictConfig()) == dict(batch_size=16)
     assert dataclasses.asdict(ExportConfig()) == dict(format="savedmodel", force=False, model_version=None)
-    assert dataclasses.asdict(DatasetConfig()) == dict(log_step=500, force_uppercase=True, save_filename=False)
+    assert dataclasses.asdict(DatasetConfig()) == dict(
+        input_format="auto", label_pattern=r"(.*?)(?:_[0-9]+)?", image_root=None, force_uppercase=True,
+        normalize="NFC", background="white", max_pixels=50_000_000, strict=False, rejects=None, save_filename=False,
+        shards=1, compression="none", split=None, split_by="image", workers=None, runner=None, log_step=500)
+    assert dataclasses.asdict(InspectConfig()) == dict(json=False, sheet=None, count=60, seed=0)
     assert dataclasses.asdict(SynthConfig()) == dict(
         count=100, seed=0, words=None, pattern="[0-9A-Z]{3,6}", fonts=(), min_font_size=20, max_font_size=40,
         color=False, backgrounds=(), workers=None)

@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 import pytest
+from aocr.data.annotations import parse_line
 from PIL import Image, ImageFilter, ImageFont
 
 from aocr.cli import main
-from aocr.data.annotations import parse_line
 from aocr.data.drawing import LEAST_CONTRAST, LUMA, Artist, Looks
 from aocr.data.materials import BUILT_IN, Fonts
 from aocr.data.words import read_words
