@@ -259,6 +259,8 @@ def test_ink_stands_out_from_a_background(color, dark, light):
         ground = shades[:3].mean()  # no ink there
         sides = (np.percentile(shades, 98) - ground, ground - np.percentile(shades, 2))
         assert max(sides) > LEAST_CONTRAST * 0.6
+        # No part of it comes nearer to the ink than half of the contrast; 20 are for the noise.
+        assert np.ptp(np.percentile(shades[:3], [10, 90])) < LEAST_CONTRAST + 20
         if light - dark < LEAST_CONTRAST:
             # The ground is left as it is, and the ink is on its other side.
             assert dark - 5 <= ground <= light + 5

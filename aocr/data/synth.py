@@ -180,7 +180,8 @@ def _workers(config):
 
 
 def _start_worker():
-    # Ctrl-C goes to all processes of a terminal; the first one tells the others to end.
+    # Ctrl-C goes to all processes of a terminal; the first one tells the others to end. Here is where that is not
+    # masked from the start, as `_interrupts_later` does it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
