@@ -11,7 +11,7 @@ import aocr
 from aocr.cli import build_parser, main
 from aocr.commands import flags, predict
 from aocr.commands.runtime import ONEDNN, quiet_tensorflow
-from aocr.config import ModelConfig, TrainConfig
+from aocr.config import ModelConfig, SynthConfig, TrainConfig
 
 
 def test_version(capsys):
@@ -75,6 +75,11 @@ def test_what_is_given_is_told_from_what_is_left_out():
     assert flags.given(args, ModelConfig) == {"max_width": 160}
     config = flags.collect(args, TrainConfig)
     assert config == TrainConfig(resume=False) and config.batch_size == 65
+
+
+def test_an_option_that_may_be_repeated():
+    args = build_parser().parse_args(["synth", "out", "--fonts", "a", "--backgrounds", "b", "--fonts", "c"])
+    assert flags.collect(args, SynthConfig) == SynthConfig(fonts=("a", "c"), backgrounds=("b",))
 
 
 @pytest.mark.parametrize("command", ["train", "test", "predict", "export"])

@@ -109,3 +109,4 @@ def test_what_is_no_pattern_is_told_with_its_place(text, position, told):
 def test_the_longest_and_the_deepest_that_are_taken():
     assert drawn("A{1000}", 1) == {"A" * 1000}
     assert drawn("(" * 50 + "A" + ")" * 50, 1) == {"A"}
+    assert drawn("(A)" * 60, 1) == {"A" * 60}

@@ -10,12 +10,12 @@ import time
 
 import numpy as np
 import pytest
-from aocr.data.annotations import parse_line
 from PIL import Image, ImageFilter, ImageFont
 
 from aocr.cli import main
 from aocr.data.drawing import LEAST_CONTRAST, LUMA, Artist, Looks
 from aocr.data.materials import BUILT_IN, Fonts
+from aocr.data.rows import parse_line
 from aocr.data.words import read_words
 
 
@@ -32,9 +32,9 @@ def synth(*arguments):
 
 def contents(directory):
     """[(label, bytes of the image)] by the annotation file."""
-    with open(os.path.join(directory, "annotations.txt"), "rb") as file:
-        rows = [parse_line(line.rstrip(b"\n")) for line in file]
-    return [(row.label, open(row.path, "rb").read()) for row in rows]
+    with open(os.path.join(directory, "annotations.txt"), encoding="utf-8") as file:
+        rows = [parse_line(line.rstrip("\n")) for line in file]
+    return [(label, open(path, "rb").read()) for path, label in rows]
 
 
 def font_of(name, first, last):
@@ -128,7 +128,7 @@ def test_a_directory_that_holds_something_is_refused(capsys):
     for directory, told in [("words", "words: not empty; name another directory"),
                             ("words/annotations.txt", "words/annotations.txt: a file"),
                             ("words/annotations.txt/below", "words/annotations.txt/below: cannot be written"),
-                            ("two words", "'two words': a path in an annotation file"),
+                            ("two\twords", "'two\\twords': a path in an annotation file"),
                             ("gs://bucket/words", "gs://bucket/words: words are drawn into local")]:
         assert synth(directory, "--count", 1) == 1
         error = capsys.readouterr().err
@@ -259,6 +259,8 @@ def test_ink_stands_out_from_a_background(color, dark, light):
         ground = shades[:3].mean()  # no ink there
         sides = (np.percentile(shades, 98) - ground, ground - np.percentile(shades, 2))
         assert max(sides) > LEAST_CONTRAST * 0.6
+        # No part of it comes nearer to the ink than half of the contrast; 20 are for the noise.
+        assert np.ptp(np.percentile(shades[:3], [10, 90])) < LEAST_CONTRAST + 20
         if light - dark < LEAST_CONTRAST:
             # The ground is left as it is, and the ink is on its other side.
             assert dark - 5 <= ground <= light + 5

@@ -82,8 +82,9 @@ def make_words(directory, config):
 def _check_directory(directory):
     if "://" in directory:
         raise UserError(f"{directory}: words are drawn into local directories only; name one")
-    if re.search(r"[\s\ud800-\udfff]", directory):
-        raise UserError(f"{directory!r}: a path in an annotation file is UTF-8 without blanks; name another directory")
+    if re.search(r"[\t\r\n\ud800-\udfff]", directory):
+        raise UserError(f"{directory!r}: a path in an annotation file is UTF-8 in one line without tabs; name another "
+                        "directory")
     if os.path.lexists(directory) and not os.path.isdir(directory):
         raise UserError(f"{directory}: a file; name a directory")
     if os.path.isdir(directory):
@@ -180,7 +181,8 @@ def _workers(config):
 
 
 def _start_worker():
-    # Ctrl-C goes to all processes of a terminal; the first one tells the others to end.
+    # Ctrl-C goes to all processes of a terminal; the first one tells the others to end. Here is where that is not
+    # masked from the start, as `_interrupts_later` does it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
