@@ -105,7 +105,8 @@ def on_white(image):
 
 
 def as_the_network_sees_it(file):
-    pixels = lay_on_white(tf.cast(decode_image(file), tf.float32)).numpy()
+    pixels = tf.cast(decode_image(file), tf.float32)
+    pixels = (pixels if pixels.shape[2] % 2 else lay_on_white(pixels)).numpy()
     return np.broadcast_to(np.round(pixels), (*pixels.shape[:2], 3))
 
 

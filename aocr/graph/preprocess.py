@@ -38,7 +38,9 @@ def prepare_image(encoded, *, canvas_width, channels):
     """
     with tf.name_scope("prepare_image"):
         pixels = tf.cast(decode_image(encoded), tf.float32)  # [h, w, 1 to 4]
-        pixels = _to_channels(lay_on_white(pixels), channels)  # [h, w, C]
+        has_alpha = tf.equal(tf.shape(pixels)[2] % 2, 0)
+        pixels = tf.cond(has_alpha, lambda: lay_on_white(pixels), lambda: pixels)  # [h, w, 1 or 3]
+        pixels = _to_channels(pixels, channels)  # [h, w, C]
         height, width = tf.unstack(tf.shape(pixels)[:2])
         natural = tf.maximum(scaled_width(width, height), 1)
         width = tf.minimum(natural, canvas_width)
@@ -80,17 +82,19 @@ def at_least_one(images):
 
 
 def lay_on_white(pixels):
-    """[h, w, 1..4], grey or RGB with or without alpha -> [h, w, 1 or 3], laid on white."""
-    with_alpha = 1 - tf.shape(pixels)[2] % 2
-    colors = tf.shape(pixels)[2] - with_alpha
-    alpha = tf.cond(with_alpha > 0, lambda: pixels[:, :, -1:] / 255.0, lambda: tf.ones_like(pixels[:, :, :1]))
-    return 255.0 + (pixels[:, :, :colors] - 255.0) * alpha
+    """[h, w, 2 or 4], grey or RGB and alpha -> [h, w, 1 or 3], laid on white."""
+    alpha = pixels[:, :, -1:] / 255.0
+    return 255.0 + (pixels[:, :, :-1] - 255.0) * alpha
 
 
 def _to_channels(pixels, channels):
     """[h, w, 1 or 3] -> [h, w, channels]."""
     size = tf.shape(pixels)[:2]
-    pixels = tf.broadcast_to(pixels, tf.concat([size, [3]], 0))  # [h, w, 3]
     if channels == 3:
-        return pixels
-    return tf.reduce_sum(pixels * tf.constant(GREY_WEIGHTS), axis=2, keepdims=True)  # [h, w, 1]
+        return tf.broadcast_to(pixels, tf.concat([size, [3]], 0))
+
+    def to_grey():
+        weights = tf.constant(GREY_WEIGHTS, shape=[3, 1])
+        return tf.reshape(tf.matmul(tf.reshape(pixels, [-1, 3]), weights), tf.concat([size, [1]], 0))
+
+    return tf.cond(tf.equal(tf.shape(pixels)[2], 3), to_grey, lambda: pixels)
