@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from aocr.data.build import DUPLICATE, Counts, digests, part_number, prepare, serialize
+from aocr.data.build import DUPLICATE, Counts, part_number, prepare, serialize
 from aocr.data.checks import Checked, check
 from aocr.data.rows import STDIN, Rejected, read_rows
 from aocr.data.workers import TensorFlowDecoder
@@ -88,7 +88,7 @@ class Check(beam.DoFn):
 
 
 def _by_image(checked: Checked):
-    image, label = digests(checked)
+    image, label = checked.digests
     return image, (label, *checked.row[:2])
 
 

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import dataclasses
 import glob
-import hashlib
 import itertools
 import logging
 import os
@@ -188,14 +187,9 @@ def _check_replaceable(file):
                         "path is the output, the others are inputs)") from None
 
 
-def digests(checked):
-    """SHA-256 of a row's image and of its label, as they are stored."""
-    return hashlib.sha256(checked.image).digest(), hashlib.sha256(checked.label.encode()).digest()
-
-
 def part_number(checked, parts, config):
     """Which of the parts a row belongs to, whatever the order of the rows."""
-    image, label = digests(checked)
+    image, label = checked.digests
     digest = label if config.split_by == "label" else image
     place, end = int.from_bytes(digest[-7:], "big") / 256 ** 7, 0.0
     for number, part in enumerate(parts[:-1]):
@@ -252,7 +246,7 @@ class _Build:
         if checked.rewritten:
             counts.rewritten[checked.kind] += 1
         source = self._sources.setdefault(row.source, len(self._sources))
-        self._duplicates.add(*digests(checked), source, row.number)
+        self._duplicates.add(*checked.digests, source, row.number)
         part = part_number(checked, self._parts, self._config)
         shard = sum(scan.records for scan in self._scans[part]) % self._config.shards
         self._writers[part][shard].write(serialize(checked, self._config))

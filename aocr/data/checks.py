@@ -3,6 +3,7 @@
 No TensorFlow here, so that worker processes start fast.
 """
 
+import hashlib
 import io
 import os
 import signal
@@ -32,6 +33,7 @@ class Checked(NamedTuple):
     size: tuple  # (width, height)
     kind: str  # format and mode of the file as it came, "PNG RGB"
     rewritten: bool  # whether `image` is not the file as it came
+    digests: tuple  # SHA-256 of image and label
     notes: tuple  # of (kind, text): what was changed, and is worth a line
 
 
@@ -53,7 +55,8 @@ def check(row, config):
         label, notes = clean_label(row.label, config)
         encoded = row.image if row.image is not None else _read(row, config.image_root)
         image, size, kind = standard_image(encoded, config)
-        return Checked(row, label, image, size, kind, image is not encoded, notes)
+        digests = hashlib.sha256(image).digest(), hashlib.sha256(label.encode()).digest()
+        return Checked(row, label, image, size, kind, image is not encoded, digests, notes)
     except BadRow as error:
         kind, reason = error.args
         reason = f"{row.path}: {reason}" if row.path else reason

@@ -28,8 +28,15 @@ def checked_rows(rows, config):
             checked = (check_chunk(chunk, config) for chunk in chunks)
         else:
             checked = _check_in_workers(chunks, config, workers)
-        for chunk in checked:
-            yield from decoder.reject_undecodable(chunk)
+        # In a thread, so that one chunk is decoded while the one before is written.
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            decoded = collections.deque()
+            for chunk in checked:
+                decoded.append(thread.submit(decoder.reject_undecodable, chunk))
+                if len(decoded) > 1:
+                    yield from decoded.popleft().result()
+            while decoded:
+                yield from decoded.popleft().result()
 
 
 def _check_in_workers(chunks, config, workers):
