@@ -100,6 +100,7 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
     # A window is made while the batches of the one before are used, across the ends of passes too.
     result = passes.flat_map(windows).prefetch(1).flat_map(cut).prefetch(2)
     options = tf.data.Options()
+    options.experimental_warm_start = True  # the first window is made while TensorFlow still looks at the graph
     options.autotune.enabled = False  # with it, epochs of a minute and more were seen to end in a wait of 50 s
     return result.with_options(options)
 
