@@ -31,7 +31,7 @@ class TrainStep(NamedTuple):
     step: int  # global, after this step
     epoch: int  # the number of the pass over the data
     numbers: np.ndarray  # the batch's record numbers
-    summary: bytes  # for TensorBoard; None but every `log_step` steps
+    summary: bytes  # for TensorBoard
 
 
 class Reading(NamedTuple):
@@ -244,19 +244,18 @@ class Model:
         step; None: always the initial one.
         """
         self.start(first_epoch, epochs)
-        fetches = dict(step=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm,
+        # The same every time, the summary among it: TensorFlow takes a second to get ready for each other choice.
+        fetches = dict(step=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm, summary=self.summary,
                        epoch=self.batch.epoch, numbers=self.batch.numbers, images=tuple(self.images))
         step = self.step()
         while True:
-            logged = (step + 1) % self.training.log_step == 0
             try:
-                got = self.session.run(dict(fetches, summary=self.summary) if logged else fetches,
-                                       {self._learning_rate: learning_rate(step)} if learning_rate else {})
+                got = self.session.run(fetches, {self._learning_rate: learning_rate(step)} if learning_rate else {})
             except tf.errors.OutOfRangeError:
                 return
             step = int(got["step"])
             yield TrainStep(float(got["loss"]), float(got["gradient_norm"]), step, int(got["epoch"]), got["numbers"],
-                            got.get("summary")), got["images"]
+                            got["summary"]), got["images"]
 
     def read(self):
         """Reads the dataset: yields a Reading for each sample, in the order of the batches."""

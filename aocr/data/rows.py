@@ -12,7 +12,6 @@ from typing import NamedTuple
 from aocr.errors import UserError
 from aocr.files import is_remote
 
-FORMATS = ("auto", "lines", "tsv", "csv", "jsonl", "folder", "names", "tfrecord")
 BY_EXTENSION = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".tfrecord": "tfrecord",
                 ".tfrecords": "tfrecord"}
 PATH_NAMES, LABEL_NAMES = ("image", "path", "file", "filename", "file_name"), ("label", "text")
@@ -50,7 +49,10 @@ class BadRow(ValueError):
 
 
 def format_of(source, input_format):
-    """The format of an input: one of FORMATS but `auto`. UserError if a folder is read as a file or the other way."""
+    """The format of an input: as DatasetConfig.input_format, but never `auto`.
+
+    UserError if a folder is to be read as a file or the other way.
+    """
     folder = source != STDIN and _is_folder(source)
     if input_format == "auto":
         if folder:
@@ -68,7 +70,7 @@ def read_rows(source, input_format, label_pattern, stdin):
 
     Args:
       source: path, or `-` for `stdin`.
-      input_format: one of FORMATS but `auto`.
+      input_format: as `format_of` gives it.
       label_pattern: compiled regular expression that a file's name without extension matches, for `names`; its first
         group is the label.
       stdin: binary stream.
