@@ -9,7 +9,7 @@ from PIL import Image
 
 from aocr.cli import main
 
-pytest.importorskip("apache_beam", reason="Apache Beam is not installed (pip install 'aocr[beam]')")
+pytest.importorskip("apache_beam", reason="Apache Beam is not installed (pip install '.[beam]')")
 
 
 @pytest.fixture

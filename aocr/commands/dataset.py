@@ -32,7 +32,7 @@ def _beam():
     try:
         from aocr.data import beam
     except ImportError as error:
-        raise UserError(f"--runner needs Apache Beam ({error}); pip install 'aocr[beam]'") from None
+        raise UserError(f"--runner needs Apache Beam ({error}): in aocr's sources, pip install '.[beam]'") from None
     return beam
 
 
