@@ -48,6 +48,11 @@ def read_bytes(path):
         raise OSError(error.message) from None
 
 
+def is_pattern(path):
+    """Whether a path stands for all that match it: it holds `*`, `?` or `[`, and nothing has that very name."""
+    return any(character in path for character in "*?[") and not exists(path)
+
+
 def exists(path):
     """Whether there is such a file or directory."""
     if not is_remote(path):

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 from PIL import Image
 from tqdm import tqdm
@@ -47,11 +46,8 @@ def inspect(dataset, config):
 
 def _look_at_images(scan, config):
     """One pass over the records: what their files are, duplicates, and samples for a sheet, (number, label, file)."""
-    kinds, heights, copies = collections.Counter(), collections.Counter(), 0
-    usable = [number for number in range(scan.records) if number not in scan.unreadable] if config.sheet else []
-    random = np.random.default_rng(config.seed)
-    chosen = set(random.choice(usable, min(config.count, len(usable)), replace=False)) if usable else ()
-    samples, conflicts = [], 0
+    kinds, heights, samples = collections.Counter(), collections.Counter(), []
+    chosen = set(scan.choose(config.count, config.seed)) if config.sheet else ()
     records = numbered_records(scan).map(lambda number, serialized: (number, parse_example(serialized)))
     with Duplicates() as duplicates:
         for number, record in tqdm(records, desc="inspect", total=scan.records, unit=" records", disable=None):

@@ -38,9 +38,7 @@ def make_sheet(dataset, output, config):
 def _rows(scan, recipe, config):
     """The chosen samples: tf.data.Dataset of float32 [1 + variants, H, w, C], the image first."""
     model, _ = fit.fit_config(scan, dict(color=config.color))
-    usable = np.setdiff1d(np.arange(scan.records), list(scan.unreadable))
-    count = min(config.count, scan.usable)
-    chosen = tf.constant(np.random.default_rng(config.seed).choice(usable, count, replace=False), tf.int64)
+    chosen = scan.choose(config.count, config.seed)
 
     def row(number, serialized):
         encoded = records.parse_example(serialized)["image"]
@@ -53,7 +51,7 @@ def _rows(scan, recipe, config):
 
     plain = tf.autograph.experimental.do_not_convert
     wanted = plain(lambda number, _: tf.reduce_any(tf.equal(number, chosen)))
-    return records.numbered_records(scan).filter(wanted).take(count).map(plain(row))
+    return records.numbered_records(scan).filter(wanted).take(len(chosen)).map(plain(row))
 
 
 def draw_sheet(rows):

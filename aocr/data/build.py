@@ -23,7 +23,7 @@ from aocr.data.rows import STDIN, format_of, read_rows
 from aocr.data.scanning import Scan, write_sidecar
 from aocr.data.workers import checked_rows
 from aocr.errors import UserError, usage_error
-from aocr.files import is_remote, whole_file
+from aocr.files import is_pattern, is_remote, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def expand(inputs):
     """Paths of inputs, patterns resolved. UserError for one that leads to nothing."""
     found = []
     for path in inputs:
-        pattern = path != STDIN and any(character in path for character in "*?[") and not tf.io.gfile.exists(path)
+        pattern = is_pattern(path)
         matches = [path]
         if pattern:
             matches = sorted(tf.io.gfile.glob(path) if is_remote(path) else glob.glob(path, recursive=True))
@@ -226,6 +226,7 @@ class _Build:
         self._config, self._parts, self._rejects, self._duplicates = config, parts, rejects, duplicates
         self._writers = [writers[k * config.shards:(k + 1) * config.shards] for k in range(len(parts))]
         self._scans = [[Scan(file, [file]) for file in part.files] for part in parts]
+        self._written = [0] * len(parts)  # records of each part
         self._sources = {}
         self.counts = Counts()
 
@@ -248,7 +249,8 @@ class _Build:
         source = self._sources.setdefault(row.source, len(self._sources))
         self._duplicates.add(*checked.digests, source, row.number)
         part = part_number(checked, self._parts, self._config)
-        shard = sum(scan.records for scan in self._scans[part]) % self._config.shards
+        shard = self._written[part] % self._config.shards
+        self._written[part] += 1
         self._writers[part][shard].write(serialize(checked, self._config))
         self._scans[part][shard].count(checked.label, *checked.size)
         counts.written += 1

@@ -11,7 +11,6 @@ from PIL import Image, ImageFont
 from aocr.errors import UserError
 
 FONT_SUFFIXES = (".ttf", ".otf")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 BUILT_IN = "Pillow's built-in font"  # in place of a path
 NO_CHARACTER = "\U0010ffff"  # never a character, so no font has it: it is drawn as what is missing

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from aocr.errors import UserError
+from aocr.files import is_pattern
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def files_of(path):
 
     Sidecars are passed over. UserError if there is no file, or shards are missing.
     """
-    pattern = any(character in path for character in "*?[") and not tf.io.gfile.exists(path)
+    pattern = is_pattern(path)
     files = sorted(tf.io.gfile.glob(path)) if pattern else [path]
     files = [file for file in files if tf.io.gfile.exists(file) and not tf.io.gfile.isdir(file)
              and not (pattern and file.endswith(SIDECAR_EXTENSION))]

@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
@@ -62,6 +63,11 @@ class Scan:
     def wider_than(self, canvas_width):
         """Number of images that a canvas squeezes."""
         return sum(count for width, count in self.widths.items() if width > canvas_width)
+
+    def choose(self, count, seed):
+        """Numbers of `count` usable records, or of all if there are fewer, by chance: int64 array."""
+        usable = np.setdiff1d(np.arange(self.records), list(self.unreadable))
+        return np.random.default_rng(seed).choice(usable, min(count, len(usable)), replace=False)
 
     def count(self, label, width, height):
         """Adds the next record: its label (str) and its image's size in pixels."""

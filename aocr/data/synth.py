@@ -16,7 +16,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from aocr.data.drawing import Artist, Looks, artist_of
-from aocr.data.materials import FONT_SUFFIXES, IMAGE_SUFFIXES, find_files
+from aocr.data.materials import FONT_SUFFIXES, find_files
+from aocr.data.rows import IMAGE_EXTENSIONS
 from aocr.data.words import words_of
 from aocr.errors import UserError
 
@@ -55,7 +56,7 @@ def make_words(directory, config):
     _check_directory(directory)
     words = words_of(config)
     looks = Looks(tuple(find_files("--fonts", config.fonts, FONT_SUFFIXES)),
-                  tuple(find_files("--backgrounds", config.backgrounds, IMAGE_SUFFIXES)),
+                  tuple(find_files("--backgrounds", config.backgrounds, IMAGE_EXTENSIONS)),
                   (config.min_font_size, config.max_font_size), config.color)
     Artist(looks).check(words.alphabet)
     annotations = os.path.join(directory, ANNOTATIONS)
