@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import posixpath
 from typing import NamedTuple
 
@@ -11,14 +12,18 @@ import aocr
 from aocr import legacy
 from aocr.charset import FULL_ASCII, Charset
 from aocr.config import IMAGE_HEIGHT, ModelConfig, flags_of
-from aocr.errors import UserError, usage_error
+from aocr.errors import UserError, cause, usage_error
 from aocr.files import read_bytes, write_text
 from aocr.graph import preprocess
 from aocr.model import Model
 
+log = logging.getLogger(__name__)
+
 DESCRIPTION_NAME = "model.json"
 FORMAT_VERSION = 1
 CHECKPOINT_PREFIX = "model.ckpt"
+BEST_NAME = "best"  # the directory of the best checkpoint, in that of the model
+LAST, BEST = "last", "best"  # names of checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +80,12 @@ def latest_checkpoint(model_dir):
     return tf.train.latest_checkpoint(model_dir)
 
 
+def known_checkpoints(directory):
+    """Paths, without suffix, of the checkpoints that a directory holds, the oldest first."""
+    state = tf.train.get_checkpoint_state(directory)
+    return list(state.all_model_checkpoint_paths) if state else []
+
+
 def forget_checkpoints(model_dir):
     """Makes the directory's checkpoints unknown to later commands. The files stay, until new ones replace them."""
     state = posixpath.join(model_dir, "checkpoint")
@@ -95,13 +106,13 @@ def check_flags(description, given, charset, model_dir):
                           f"{description.charset.summary()}; leave the flag out")
 
 
-def restore(model, checkpoint):
-    """Weights into a model. UserError if the files are broken or do not fit it."""
+def attempt(restore, checkpoint):
+    """`restore(checkpoint)`. UserError if the files are broken or do not fit."""
     try:
-        model.restore(checkpoint)
+        return restore(checkpoint)
     except (tf.errors.OpError, ValueError) as error:
-        cause = str(getattr(error, "message", error)).strip().splitlines()[0]
-        raise UserError(f"{checkpoint}: cannot be restored: {cause}; use another model directory") from None
+        raise UserError(f"{checkpoint}: cannot be restored: {cause(error)}; use another checkpoint or model "
+                        "directory") from None
 
 
 class Trained(NamedTuple):
@@ -115,23 +126,22 @@ class Trained(NamedTuple):
     def open(self, **how):
         """The Model, its weights restored; keyword arguments as there. UserError if they cannot be."""
         model = self.kind(self.config, self.charset, **how)
-        restore(model, self.checkpoint)
+        attempt(model.restore, self.checkpoint)
         return model
 
 
-def find_model(model_dir, given, charset=None):
+def find_model(model_dir, given, charset=None, which=None):
     """The trained model in a directory.
 
     Args:
       model_dir: path.
       given: dict of ModelConfig fields, charset: Charset or None, that the user set. They must not contradict the
         description; for a directory that the original wrote, which has none, they are all that is known.
+      which: `last`, `best`, the path of a checkpoint (without suffix), or None: the best where there is one.
 
     Returns: Trained. UserError if there is none.
     """
-    checkpoint = latest_checkpoint(model_dir)
-    if not checkpoint:
-        raise UserError(f"{model_dir}: no checkpoint there; train one with `aocr train` or name another --model-dir")
+    checkpoint = _find_checkpoint(model_dir, which)
     description = read_description(model_dir)
     if description:
         check_flags(description, given, charset, model_dir)
@@ -139,3 +149,22 @@ def find_model(model_dir, given, charset=None):
     if legacy.is_original(checkpoint):
         return Trained(legacy.OriginalModel, *legacy.settings(checkpoint, given, charset), checkpoint)
     raise UserError(f"{model_dir}: no {DESCRIPTION_NAME} beside the checkpoint; restore it from a copy")
+
+
+def _find_checkpoint(model_dir, which):
+    """The path of a checkpoint, as `find_model`. UserError if there is none."""
+    if which not in (None, LAST, BEST):
+        if not tf.train.checkpoint_exists(which):
+            raise UserError(f"--checkpoint {which}: no such checkpoint; give {LAST}, {BEST} or a path without suffix, "
+                            f"such as {posixpath.join(model_dir, CHECKPOINT_PREFIX)}-100")
+        return which
+    best = latest_checkpoint(posixpath.join(model_dir, BEST_NAME)) if which != LAST else None
+    if which == BEST and not best:
+        raise UserError(f"{model_dir}: no best checkpoint there; train with --validation or --validation-split, or "
+                        f"give --checkpoint {LAST}")
+    checkpoint = best or latest_checkpoint(model_dir)
+    if not checkpoint:
+        raise UserError(f"{model_dir}: no checkpoint there; train one with `aocr train` or name another --model-dir")
+    if best and not which:
+        log.info("%s is the best checkpoint; --checkpoint %s takes the newest", best, LAST)
+    return checkpoint

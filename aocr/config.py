@@ -9,6 +9,8 @@ import math
 IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
 WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived from data
 NO_AUGMENTATION = "none"
+NETWORK_PARTS = ("cnn", "encoder", "decoder")  # the scopes of the network's variables
+LEARNING_RATES = {"adadelta": 1.0, "adam": 1e-3, "adamw": 1e-3}  # by optimizer; where a run starts unless told
 
 
 def scaled_width(width, height):
@@ -110,14 +112,48 @@ class TrainConfig(Options):
     num_epoch: int = option(1000, "times that this run goes through the data", least=1)
     max_steps: int = option(None, "end this run after so many steps", least=1)
     steps_per_checkpoint: int = option(100, "steps between two checkpoints", least=1)
+    keep: int = option(5, "newest checkpoints that are kept, beside the best one", least=1)
+    validation: str = option(None, "dataset to validate on, or a pattern of several")
+    validation_split: float = option(None, "share of the dataset that is held out to validate on", above=0.0, most=0.5)
+    validate_every: int = option(None, "steps between two validations (default: --steps-per-checkpoint)", least=1)
+    monitor: str = option("cer", "figure of the validation that tells which checkpoint is the best",
+                          choices=("cer", "exact", "loss"))
+    patience: int = option(None, "end the run after so many validations in a row without a better figure", least=1)
     log_step: int = option(10, "steps between two log lines and TensorBoard points", least=1)
     resume: bool = option(True, "start afresh, even if the model directory holds a checkpoint",
                           flags=("--no-resume",), negated=True)
     seed: int = option(0, "seed of the initial weights, the order of the samples, the dropout and the "
                        "augmentation", least=0)
-    initial_learning_rate: float = option(1.0, "learning rate of AdaDelta", least=0.0)
-    schedule: str = option("constant", "learning rate over this run: constant, or cosine (constant for a third of the "
-                                       "run, then down to 0)", choices=("constant", "cosine"))
+    optimizer: str = option("adadelta", "how gradients become new weights", choices=tuple(LEARNING_RATES))
+    initial_learning_rate: float = option(
+        None, f"learning rate (default: {', '.join(f'{rate:g} for {name}' for name, rate in LEARNING_RATES.items())})",
+        least=0.0)
+    warm_up: int = option(0, "first steps of this run, over which the rate rises to the initial one", least=0)
+    schedule: str = option("constant", "learning rate over this run: constant; cosine (constant for a third of the "
+                                       "run, then down to 0); or plateau (halved after every three validations in a "
+                                       "row without a better figure)", choices=("constant", "cosine", "plateau"))
+    weight_decay: float = option(0.01, "share of the kernels that adamw takes off at each step, times the rate",
+                                 least=0.0, most=1.0)
+    ema: float = option(0.0, "decay of averages of the weights, which are then what is read (0: none; 0.99 averages "
+                             "some hundred steps)", least=0.0, most=0.99999)
+    accumulate: int = option(1, "batches whose gradients make one step", least=1)
+    label_smoothing: float = option(0.0, "share of a target's probability that is spread over all characters",
+                                    least=0.0, most=0.9)
+    dropout: float = option(0.5, "share of the features that training drops", least=0.0, most=0.95)
+    initializer: str = option("glorot", "what kernels start from: glorot (uniform) or he (normal)",
+                              choices=("glorot", "he"))
+    forget_bias: float = option(0.0, "where the forget gates of LSTMs start", least=-10.0, most=10.0)
+    freeze: str = option("", "parts that are not trained, separated by commas: cnn, encoder, decoder")
+    init_from: str = option(None, "model directory to take the weights of a new model from; also one that the original "
+                                  "aocr wrote")
+    charset_change: str = option("union", "alphabet of a model that starts from --init-from: union of its own with "
+                                          "the data's, new (the data's alone), or fail if the data hold others",
+                                 choices=("union", "new", "fail"))
+    on_nan: str = option("stop", "at a loss that is no number or ten times that of guessing: stop, or rollback to the "
+                                 "last checkpoint with half the rate, three times at most",
+                         choices=("stop", "rollback"))
+    max_bad_records: float = option(0.01, "share of the records that may be unreadable", least=0.0, most=1.0)
+    deterministic: bool = option(False, "one thread, so that equal runs end with equal weights; slow")
     precision: str = precision_option()
     augment: str = augment_option(NO_AUGMENTATION)
     cache: bool = option(False, "keep the prepared images in memory from the first epoch on (a float32 for each pixel "
@@ -125,6 +161,42 @@ class TrainConfig(Options):
     max_gradient_norm: float = option(5.0, "global norm that gradients are clipped to", above=0.0)
     gradient_clipping: bool = option(True, "leave gradients unclipped", flags=("--no-gradient-clipping",),
                                      negated=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.validation and self.validation_split:
+            raise ValueError("--validation and --validation-split both say what to validate on; give one of them")
+        if not self.validates:
+            for name, used in (("--validate-every", self.validate_every), ("--patience", self.patience),
+                               ("--schedule plateau", self.schedule == "plateau")):
+                if used:
+                    raise ValueError(f"{name} needs a validation; give --validation or --validation-split")
+        unknown = set(self.frozen) - set(NETWORK_PARTS)
+        if unknown or len(self.frozen) == len(NETWORK_PARTS):
+            raise ValueError(f"--freeze is {self.freeze}; give one or two of {', '.join(NETWORK_PARTS)}")
+
+    @property
+    def validates(self):
+        """Whether the run looks at how good it is."""
+        return bool(self.validation or self.validation_split)
+
+    @property
+    def frozen(self):
+        """The parts of the network that are not trained."""
+        return tuple(sorted({part.strip() for part in self.freeze.split(",")} - {""}))
+
+    @property
+    def initial_rate(self):
+        """The learning rate that the run's schedule starts from."""
+        return LEARNING_RATES[self.optimizer] if self.initial_learning_rate is None else self.initial_learning_rate
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig(Options):
+    """Which of a model's checkpoints is used."""
+
+    checkpoint: str = option(None, "last, best, or the path of one (default: the best where there is one, else the "
+                                   "last)")
 
 
 @dataclasses.dataclass(frozen=True)

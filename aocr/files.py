@@ -32,6 +32,14 @@ def write_text(path, content):
         file.write(content)
 
 
+def append_text(path, content):
+    """Appends to a text file in UTF-8, made if missing."""
+    import tensorflow.compat.v1 as tf
+
+    with tf.io.gfile.GFile(path, "a") as file:
+        file.write(content)
+
+
 def read_bytes(path):
     """A file's content. Raises OSError, FileNotFoundError among it."""
     if not is_remote(path):

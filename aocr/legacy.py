@@ -68,6 +68,32 @@ def settings(checkpoint, given, charset):
     return config, charset
 
 
+def our_names(names, decoder_layers):
+    """Which variables of a checkpoint of the original (`names`) stand for which of ours: {our name: its name}.
+
+    Its decoder's layers share their weights, so they are the start of each of ours. How the encoder hands over to the
+    decoder has no counterpart.
+    """
+    pairs = {f"cnn/conv{k}/{ours}": f"conv_conv{k}/{its}" for k in range(1, 1 + len(CONVOLUTIONS)) for ours, its in (
+        ("kernel", "W"), *((ours, f"batch_normalization/{its}") for ours, its in (
+            ("gamma", "gamma"), ("beta", "beta"), ("population_mean", "moving_mean"),
+            ("population_variance", "moving_variance"))))}
+    for part in ("kernel", "bias"):
+        for ours, its in (("forward", "fw"), ("backward", "bw")):
+            pairs[f"encoder/{ours}/{part}"] = f"bidirectional_rnn/{its}/basic_lstm_cell/{part}"
+        for layer in range(decoder_layers):
+            pairs[f"decoder/layer{layer}/{part}"] = f"{RECURRENT}/basic_lstm_cell/{part}"
+            for gate in ("gates", "candidate"):
+                pairs[f"decoder/layer{layer}/{gate}/{part}"] = f"{RECURRENT}/gru_cell/{gate}/{part}"
+    inside = f"{DECODER}/attention_decoder"
+    for ours, its in (("input", ""), ("attention/query", "Attention_0/"), ("output", "AttnOutputProjection/")):
+        pairs[f"decoder/{ours}/kernel"] = f"{inside}/{its}weights"
+        pairs[f"decoder/{ours}/bias"] = f"{inside}/{its}biases"
+    pairs.update({"decoder/embedding": EMBEDDING, "decoder/attention/memory": f"{inside}/AttnW_0",
+                  "decoder/attention/v": f"{inside}/AttnV_0"})
+    return {ours: its for ours, its in pairs.items() if its in names}
+
+
 def _shapes(checkpoint):
     return tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
 

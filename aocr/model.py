@@ -4,23 +4,28 @@ Shape letters, here and in `graph/`: N images, H x W pixels (H = 32), C channels
 T decoder steps, V ids of the charset, U units.
 """
 
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from aocr.config import scaled_width
-from aocr.graph import losses, text
+from aocr.graph import layers, losses, text
 from aocr.graph.augment import augment, variant_seed
 from aocr.graph.cnn import sliding_cnn
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import bidirectional_encoder
+from aocr.graph.optimizer import Accumulator, WeightAverage, make_optimizer, update
 from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch, prepare_image
 
-DROPOUT_RATE = 0.5
-ADADELTA_RHO, ADADELTA_EPSILON = 0.95, 1e-8  # Zeiler, arXiv 1212.5701
-
 INPUT_NAME, PREDICTION_NAME, PROBABILITY_NAME = "input_image_as_bytes", "prediction", "probability"
+LAST_EPOCH = 1 << 62
+
+
+def averaged_name(name):
+    """The name in a checkpoint of the average of a weight of this name."""
+    return f"training/{name}/{WeightAverage.SUFFIX}"
 
 
 class TrainStep(NamedTuple):
@@ -28,10 +33,12 @@ class TrainStep(NamedTuple):
 
     loss: float
     gradient_norm: float
+    learning_rate: float
     step: int  # global, after this step
     epoch: int  # the number of the pass over the data
+    index: int  # the batch's number in it, from 0
     numbers: np.ndarray  # the batch's record numbers
-    summary: bytes  # for TensorBoard
+    padding: float  # share of the batch's pixels
 
 
 class Reading(NamedTuple):
@@ -108,9 +115,10 @@ class Model:
         self.batch = self.encoded = None
         if batches:
             with tf.name_scope("batches"):
-                self._epochs = tf.placeholder(tf.int64, [2], "epochs")
+                self._span = tf.placeholder(tf.int64, [3], "span")
+                first, end, first_batch = tf.unstack(self._span)
                 dataset = batches(prepare=self.prepare_image, to_sequences=self._to_sequences,
-                                  epochs=tf.unstack(self._epochs) if self.training else None,
+                                  epochs=(first, end) if self.training else None, first_batch=first_batch,
                                   augment=self._augment if self._recipe else None)
                 self._iterator = tf.data.make_initializable_iterator(dataset)
                 self.batch = self._iterator.get_next()
@@ -128,18 +136,25 @@ class Model:
         return augment(pixels, self._recipe, variant_seed(self.training.seed, epoch, number))
 
     def _add_network(self, dtype):
-        """Sets `decoder` and, for training, `moments`. Needs `images`; `dtype` is the convolutions'."""
-        features = sliding_cnn(*self.images, is_training=bool(self.training), dtype=dtype)
-        self.moments = features.moments
-        values = features.values  # [N, S, 512]
-        if self.training:
-            values = tf.nn.dropout(values, rate=DROPOUT_RATE)
-        encoded = bidirectional_encoder(values, features.lengths, units=self.config.encoder_units,
-                                        use_gru=self.config.use_gru)
-        self.decoder = AttentionDecoder(
-            encoded, vocabulary=len(self.charset), layers=self.config.attn_num_layers,
-            units=self.config.attn_num_hidden, embedding_size=self.config.target_embedding_size,
-            use_gru=self.config.use_gru)
+        """Sets `decoder` and `moments` (of the batch norm layers that are trained). `dtype` is the convolutions'."""
+        training = self.training
+        learning = bool(training) and "cnn" not in training.frozen
+        with tf.variable_scope(tf.get_variable_scope(), initializer=layers.initializer(
+                training.initializer if training else None)):
+            features = sliding_cnn(*self.images, is_training=learning, dtype=dtype)
+            self.moments = features.moments if learning else []
+            values = features.values  # [N, S, 512]
+            if training:
+                # Stateless, so that a run that is started again drops what it would have dropped.
+                seed = variant_seed(training.seed, self.batch.epoch, self.batch.index)
+                values = tf.compat.v2.nn.experimental.stateless_dropout(values, training.dropout, seed)
+            forget_bias = training.forget_bias if training else 0.0
+            encoded = bidirectional_encoder(values, features.lengths, units=self.config.encoder_units,
+                                            use_gru=self.config.use_gru, forget_bias=forget_bias)
+            self.decoder = AttentionDecoder(
+                encoded, vocabulary=len(self.charset), layers=self.config.attn_num_layers,
+                units=self.config.attn_num_hidden, embedding_size=self.config.target_embedding_size,
+                use_gru=self.config.use_gru, forget_bias=forget_bias)
 
     def _add_prediction(self):
         """Sets `reading` (greedy DecoderOutput), `prediction`, `probability`, shaped as the input. Needs `decoder`."""
@@ -154,55 +169,144 @@ class Model:
     def _add_loss(self):
         """Sets `sample_losses` [N] and `loss`, both teacher forced. Needs `decoder` and `batch`."""
         taught = self.decoder.decode(tf.shape(self.batch.inputs)[1], teacher=self.batch.inputs)
-        self.sample_losses = losses.sequence_loss(taught.logits, self.batch.targets, self.batch.weights)
+        smoothing = self.training.label_smoothing if self.training else 0.0
+        self.sample_losses = losses.sequence_loss(taught.logits, self.batch.targets, self.batch.weights, smoothing)
         self.loss = tf.reduce_mean(self.sample_losses)
 
     def _add_train_op(self):
-        """Sets `global_step`, `train_op` (which gives the step after it) and `summary`. Needs `loss`."""
+        """Sets `global_step`, `state`, `train_op` (the step after an update) and, if asked for, `add_op`."""
+        config, variables = self.training, tf.trainable_variables()
+        trained = [variable for variable in variables if variable.op.name.split("/")[0] not in config.frozen]
         self.global_step = tf.train.get_or_create_global_step()
         with tf.variable_scope("training"):
-            self._learning_rate = tf.placeholder_with_default(
-                tf.constant(self.training.initial_learning_rate), [], "learning_rate")
-            optimizer = tf.train.AdadeltaOptimizer(self._learning_rate, ADADELTA_RHO, ADADELTA_EPSILON)
-            gradients, variables = zip(*optimizer.compute_gradients(self.loss))
+            # What the run notes of itself, saved at one with the weights.
+            self._state = tf.get_variable("state", [], tf.string, tf.constant_initializer(""), trainable=False,
+                                          use_resource=True)
+            self._given_state = tf.placeholder(tf.string, [], "given_state")
+            self._assign_state = self._state.assign(self._given_state)
+            self._learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
+            optimizer = make_optimizer(config.optimizer, self._learning_rate)
+            gradients = [gradient for gradient, _ in optimizer.compute_gradients(self.loss, trained)]
+            self._accumulator = None
+            if config.accumulate > 1:
+                self._accumulator = Accumulator(trained, config.accumulate)
+                self._add_op = self._accumulator.add(gradients)
+                gradients = self._accumulator.total(gradients)
             self.gradient_norm = tf.global_norm(gradients, name="total_gradient_norm")
-            if self.training.gradient_clipping:
-                gradients, _ = tf.clip_by_global_norm(gradients, self.training.max_gradient_norm, self.gradient_norm)
-            apply = optimizer.apply_gradients(zip(gradients, variables), global_step=self.global_step)
-            with tf.control_dependencies([apply]):
+            if config.gradient_clipping:
+                gradients, _ = tf.clip_by_global_norm(gradients, config.max_gradient_norm, self.gradient_norm)
+            decay = self._learning_rate * config.weight_decay if config.optimizer == "adamw" else None
+            done = update(optimizer, list(zip(gradients, trained)), step=self.global_step, decay=decay)
+            self._average = None
+            if config.ema:
+                self._average = WeightAverage(config.ema, variables, self.global_step, after=done)
+                done = self._average.update
+            with tf.control_dependencies([done]):
                 self.train_op = self.global_step.read_value()
-        tf.summary.scalar("loss", self.loss)
-        tf.summary.scalar("total_gradient_norm", self.gradient_norm)
-        tf.summary.scalar("learning_rate", self._learning_rate)
-        self.summary = tf.summary.merge_all()
 
     def _add_saver(self):
-        """Sets the saver of all variables, and what assigns batch norm statistics."""
-        self._saver = tf.train.Saver(max_to_keep=5, save_relative_paths=True)
+        """Sets what saves all variables in training, and what assigns batch norm statistics."""
+        self._variables = {variable.op.name: variable for variable in tf.global_variables()}
+        if self.training:
+            self._saver, self._best_saver = (
+                tf.train.Saver(self._variables, max_to_keep=count, save_relative_paths=True)
+                for count in (self.training.keep, 1))
         self._initialize = tf.global_variables_initializer()
-        self._statistics = [tf.placeholder(tf.float32, variable.shape) for moments in self.moments
-                            for variable in moments[2:]]
-        self._assign_statistics = [variable.assign(value) for variable, value in zip(
-            [variable for moments in self.moments for variable in moments[2:]], self._statistics)]
+        kept = [variable for moments in self.moments
+                for variable in (moments.population_mean, moments.population_variance)]
+        self._statistics = [tf.placeholder(tf.float32, variable.shape) for variable in kept]
+        self._assign_statistics = [variable.assign(value) for variable, value in zip(kept, self._statistics)]
 
     # ---- weights
 
     def initialize(self):
         """Fresh weights."""
         self.session.run(self._initialize)
+        if self.training and self._accumulator:
+            self.session.run(self._accumulator.initializer)
 
     def restore(self, checkpoint):
-        """Weights from a checkpoint (path without suffix)."""
+        """Weights from a checkpoint (path without suffix); where it has averages of them, those.
+
+        Raises: tf.errors.OpError or ValueError if they are not there or do not fit.
+        """
+        stored = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
+        names = {name: averaged_name(name) if averaged_name(name) in stored else name for name in self._variables}
+        self._restore(checkpoint, {names[name]: variable for name, variable in self._variables.items()})
+
+    def resume(self, checkpoint):
+        """Everything that training goes on from. Returns the names of what the checkpoint lacks, which starts afresh:
+        what an optimizer keeps, where another one wrote it, or averages. Raises: as `restore`, if it lacks weights.
+        """
+        self.initialize()
+        stored = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
+        lacking = [name for name in self._variables if name.startswith("training/") and name not in stored]
+        self._restore(checkpoint, {name: variable for name, variable in self._variables.items()
+                                   if name not in lacking})
+        if self._average and any(name.endswith(WeightAverage.SUFFIX) for name in lacking):
+            self.session.run(self._average.restart)
+        return lacking
+
+    def _restore(self, checkpoint, variables):
         with self.graph.as_default():
-            self._saver.restore(self.session, checkpoint)
+            tf.train.Saver(variables).restore(self.session, checkpoint)
 
     def save(self, prefix):
-        """Writes the checkpoint `prefix`-STEP, complete at once, and drops the oldest beyond the last five."""
+        """Writes the checkpoint `prefix`-STEP, complete at once, and drops the oldest beyond those to keep."""
+        return self._save(self._saver, prefix)
+
+    def save_best(self, prefix):
+        """The same for the best checkpoint, of which there is one."""
+        return self._save(self._best_saver, prefix)
+
+    def _save(self, saver, prefix):
         with self.graph.as_default():
-            return self._saver.save(self.session, prefix, global_step=self.global_step)
+            return saver.save(self.session, prefix, global_step=self.global_step)
+
+    def know_checkpoints(self, paths, best):
+        """Tells what an earlier run kept, so that it is dropped in its turn: lists of paths, the oldest first."""
+        self._saver.recover_last_checkpoints(paths)
+        self._best_saver.recover_last_checkpoints(best)
+
+    @property
+    def state(self):
+        """What the run notes of itself: str, saved with the weights; '' at the start."""
+        return self.session.run(self._state).decode()
+
+    @state.setter
+    def state(self, text):
+        self.session.run(self._assign_state, {self._given_state: text})
+
+    def weights(self):
+        """What reading needs: dict of names -> arrays, averages where they are kept."""
+        with self.graph.as_default():
+            weights = [*tf.trainable_variables(), *(variable for name, variable in self._variables.items()
+                                                    if "/population_" in name)]
+        averaged = self._average.averaged if self._average else lambda variable: variable
+        return self.session.run({variable.op.name: averaged(variable) for variable in weights})
+
+    def load(self, weights):
+        """Sets variables: dict of names -> arrays. KeyError for a name that is none."""
+        # An initializer's second input is the value that it assigns.
+        initializers = {self._variables[name].initializer: value for name, value in weights.items()}
+        self.session.run(list(initializers), {op.inputs[1]: value for op, value in initializers.items()})
+
+    @contextlib.contextmanager
+    def _averaged_weights(self):
+        """While a block runs, the weights are their averages, where these are kept."""
+        if not self._average:
+            yield
+            return
+        for op in (self._average.keep, self._average.put):
+            self.session.run(op)
+        try:
+            yield
+        finally:
+            self.session.run(self._average.put_back)
 
     def estimate_statistics(self, batches):
-        """Sets the batch norm layers' population statistics from training batches, with the weights as they are.
+        """Sets the batch norm layers' population statistics from training batches, with the weights as they are, or
+        their averages where these are kept. Nothing is done where no such layer is trained.
 
         During the first hundreds of steps weights change faster than a moving average can follow, so none is kept:
         the statistics are taken anew before each checkpoint.
@@ -210,8 +314,9 @@ class Model:
         Args: batches: iterable of (pixels [N, H, W, C], widths [N]), at least one.
         """
         moments = [(m.mean, m.variance) for m in self.moments]
-        seen = [self.session.run(moments, {self.images.pixels: pixels, self.images.widths: widths})
-                for pixels, widths in batches]
+        with self._averaged_weights():
+            seen = [self.session.run(moments, {self.images.pixels: pixels, self.images.widths: widths})
+                    for pixels, widths in batches]
         sizes = np.array([np.sum(widths) for _, widths in batches], np.float64)
         values = []
         for layer in zip(*seen):
@@ -228,34 +333,44 @@ class Model:
 
     # ---- use
 
-    def event_writer(self, directory):
-        """A writer of TensorBoard events, to be used as a context."""
-        with self.graph.as_default():
-            return tf.summary.FileWriter(directory, self.graph)
+    def start(self, first_epoch=0, epochs=1, first_batch=0):
+        """Goes to the start of the dataset. In training, passes have numbers, which their orders follow from.
 
-    def start(self, first_epoch=0, epochs=1):
-        """Goes to the start of the dataset. In training, passes have numbers, which their orders follow from."""
-        self.session.run(self._iterator.initializer, {self._epochs: [first_epoch, first_epoch + epochs]})
-
-    def train(self, first_epoch=0, epochs=1, learning_rate=None):
-        """Trains through the dataset: yields a TrainStep and the batch's (pixels, widths) after each step.
-
-        `first_epoch`, `epochs`: ints as in `start`. `learning_rate`: function of the global step before a training
-        step; None: always the initial one.
+        `epochs`: int, or None for no end. `first_batch`: int, batches of the first pass that are left out.
         """
-        self.start(first_epoch, epochs)
-        # The same every time, the summary among it: TensorFlow takes a second to get ready for each other choice.
-        fetches = dict(step=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm, summary=self.summary,
-                       epoch=self.batch.epoch, numbers=self.batch.numbers, images=tuple(self.images))
-        step = self.step()
+        end = LAST_EPOCH if epochs is None else first_epoch + epochs
+        self.session.run(self._iterator.initializer, {self._span: [first_epoch, end, first_batch]})
+
+    def train(self, first_epoch=0, epochs=1, first_batch=0, learning_rate=None):
+        """Trains through the dataset: yields a TrainStep and the batch's (pixels, widths) after each update.
+
+        Args: first_epoch, epochs, first_batch: as in `start`. learning_rate: function that gives it for the next
+          update; None: always the initial one.
+        """
+        self.start(first_epoch, epochs, first_batch)
+        # The same every time: TensorFlow takes a second to get ready for each other choice.
+        fetches = dict(step=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm, epoch=self.batch.epoch,
+                       index=self.batch.index, numbers=self.batch.numbers, images=tuple(self.images))
         while True:
+            rate = learning_rate() if learning_rate else self.training.initial_rate
             try:
-                got = self.session.run(fetches, {self._learning_rate: learning_rate(step)} if learning_rate else {})
+                before = [self._accumulate() for _ in range(self.training.accumulate - 1)]
+                got = self.session.run(fetches, {self._learning_rate: rate})
             except tf.errors.OutOfRangeError:
                 return
-            step = int(got["step"])
-            yield TrainStep(float(got["loss"]), float(got["gradient_norm"]), step, int(got["epoch"]), got["numbers"],
-                            got["summary"]), got["images"]
+            if before:
+                self.session.run(self._accumulator.initializer)
+            pixels, widths = got["images"]
+            yield TrainStep(
+                loss=float(np.mean([*(loss for loss, _ in before), got["loss"]])), learning_rate=rate,
+                gradient_norm=float(got["gradient_norm"]), step=int(got["step"]), epoch=int(got["epoch"]),
+                index=int(got["index"]), numbers=np.concatenate([*(numbers for _, numbers in before), got["numbers"]]),
+                padding=1.0 - np.sum(widths) / (len(widths) * pixels.shape[2])), (pixels, widths)
+
+    def _accumulate(self):
+        """Adds a batch's gradients to those of the next update: (loss, record numbers)."""
+        loss, numbers, _ = self.session.run((self.loss, self.batch.numbers, self._add_op))
+        return float(loss), numbers
 
     def read(self):
         """Reads the dataset: yields a Reading for each sample, in the order of the batches."""

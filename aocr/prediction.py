@@ -8,6 +8,7 @@ import threading
 
 import tensorflow.compat.v1 as tf
 
+from aocr.errors import cause
 from aocr.files import read_bytes
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def predict_files(model, paths, batch_size, lines=None, out=None):
         for path, reading in zip(chunk, _read(model, chunk)):
             if isinstance(reading, Exception):
                 good = False
-                log.error("%s: %s", path, _cause(reading))
+                log.error("%s: %s", path, _told(reading))
                 continue
             text, probability = reading
             log.info("Result: OK. %.2f %s", probability, text)
@@ -57,7 +58,7 @@ def _or_error(function, *args):
         return error
 
 
-def _cause(error):
+def _told(error):
     """One line about a file that could not be read."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
@@ -65,7 +66,7 @@ def _cause(error):
         return error.strerror or str(error)
     if isinstance(error, tf.errors.InvalidArgumentError):
         return "not an image that can be decoded (PNG, JPEG, GIF, BMP and WebP can)"
-    return error.message.strip().splitlines()[0]
+    return cause(error)
 
 
 def _chunks(items, size):

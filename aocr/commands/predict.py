@@ -7,7 +7,7 @@ one a line, and answered as they come.
 
 from aocr.commands.flags import add_model_options, add_options, collect
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
-from aocr.config import PlaceConfig, PredictConfig
+from aocr.config import CheckpointConfig, PlaceConfig, PredictConfig
 
 HELP = "read images with a model"
 
@@ -16,6 +16,7 @@ def add_arguments(parser):
     """The command's arguments."""
     parser.add_argument("files", metavar="FILE", nargs="*", help="images (default: paths on standard input)")
     add_options(parser, PlaceConfig)
+    add_options(parser, CheckpointConfig)
     add_options(parser, PredictConfig)
     add_model_options(parser, PredictConfig)
 
@@ -28,6 +29,6 @@ def run(args):
     from aocr.checkpoint import find_model
     from aocr.prediction import predict_files
 
-    trained = find_model(place.model_dir, given, charset)
+    trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint)
     with trained.open(session_config=session_config(place.gpu_id)) as model:
         return 0 if predict_files(model, args.files, config.batch_size) else 1

@@ -56,21 +56,27 @@ def _stderr_aside():
             os.close(kept)
 
 
-def session_config(gpu_id):
-    """tf.ConfigProto for one GPU, whose memory is taken as needed; negative: the CPU.
+def session_config(gpu_id, deterministic=False):
+    """tf.ConfigProto for one GPU, whose memory is taken as needed; negative: the CPU. `deterministic`: one thread, and
+    only GPU kernels that give equal results each time.
 
     UserError if there are GPUs, but not this one. Without any GPU the CPU is used.
     """
     import tensorflow.compat.v1 as tf
 
+    config = tf.ConfigProto()
+    if deterministic:
+        config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = 1
     if gpu_id < 0:
-        return tf.ConfigProto(device_count={"GPU": 0})
+        config.device_count["GPU"] = 0
+        return config
     gpus = len(tf.config.list_physical_devices("GPU"))
     if gpus and gpu_id >= gpus:
         raise usage_error(f"--gpu-id is {gpu_id}, but the GPUs here are 0 to {gpus - 1}; negative means the CPU")
-    config = tf.ConfigProto()
     config.gpu_options.allow_growth = True
     if gpus:
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
         config.gpu_options.visible_device_list = str(gpu_id)
     return config
 

@@ -5,7 +5,7 @@ Each sample's line goes to the log; the figures of the whole set go to standard 
 
 from aocr.commands.flags import add_model_options, add_options, collect
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config, warn_of_slow_precision
-from aocr.config import PlaceConfig, TestConfig
+from aocr.config import CheckpointConfig, PlaceConfig, TestConfig
 
 HELP = "test a model on a dataset"
 
@@ -15,6 +15,7 @@ def add_arguments(parser):
     parser.add_argument("dataset", metavar="DATASET",
                         help="dataset that `aocr dataset` made, or a pattern ('data-*.tfrecords') of several")
     add_options(parser, PlaceConfig)
+    add_options(parser, CheckpointConfig)
     add_options(parser, TestConfig, "testing")
     add_model_options(parser, TestConfig)
 
@@ -24,8 +25,10 @@ def run(args):
     place, given, charset = model_arguments(args)
     config = collect(args, TestConfig)
     quiet_tensorflow(in_batches=True)
+    from aocr.checkpoint import find_model
     from aocr.testing import test
 
     warn_of_slow_precision(config.precision, place.gpu_id)
-    test(args.dataset, place.model_dir, given, charset, config, session_config(place.gpu_id))
+    trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint)
+    test(args.dataset, trained, config, session_config(place.gpu_id))
     return 0

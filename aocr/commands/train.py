@@ -26,7 +26,8 @@ def run(args):
     place, given, charset = model_arguments(args)
     config = collect(args, TrainConfig)
     quiet_tensorflow(in_batches=True)
-    from aocr.training import train
+    from aocr.training.run import train
 
     warn_of_slow_precision(config.precision, place.gpu_id)
-    return train(args.dataset, place.model_dir, given, charset, config, session_config(place.gpu_id))
+    session = session_config(place.gpu_id, deterministic=config.deterministic)
+    return train(args.dataset, place.model_dir, given, charset, config, session)

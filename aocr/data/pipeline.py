@@ -25,13 +25,15 @@ class Batch(NamedTuple):
     comments: tf.Tensor  # [N] string, UTF-8
     encoded: tf.Tensor  # [N] string, the image files; "" in shuffled passes, which need no memory for them
     epoch: tf.Tensor  # [] int64: of a shuffled pass, the number that its order follows from; else 0
+    index: tf.Tensor  # [] int64: the batch's number in its pass, from 0
 
 
-def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None, cache=False, augment=None):
+def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None, first_batch=0, replica=(0, 1),
+            cache=False, augment=None):
     """The batches of one pass over a dataset, or of several; the last one of each may be smaller.
 
     Args:
-      scan: scanning.Scan of the dataset; what it found unreadable is left out.
+      scan: scanning.Scan of the dataset, or of a part of it; what it found unreadable is left out.
       batch_size: int.
       image_bytes: int, memory that the largest prepared image takes.
       prepare: function of encoded bytes (string []) -> (pixels [H, w, C] float32, width, ...).
@@ -39,6 +41,8 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
       epochs: a range (first, end) of int64 [] tensors: one pass for each number, its samples and batches shuffled by
         it. None: one pass, windows in the dataset's order, and in a window (at most WINDOW_BATCHES batches) samples
         by width.
+      first_batch: int64 [] tensor or int, batches that the first pass leaves out, as if they had been used before.
+      replica: (number, count): of the samples, which share this is; each of `count` replicas gets another one.
       cache: bool, whether prepared images stay in memory from the first pass on.
       augment: function of a prepared image ([H, w, C] float32), the pass's number and the record's (int64 []) -> an
         image of the same shape: another one in each pass, cached or not. None: images as they are.
@@ -46,8 +50,11 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
     Returns: tf.data.Dataset of Batch.
     """
     plain = tf.autograph.experimental.do_not_convert  # nothing here needs it, and it takes seconds
-    window = batch_size * max(1, min(WINDOW_BATCHES, WINDOW_BYTES // (image_bytes * batch_size)))
+    window_batches = max(1, min(WINDOW_BATCHES, WINDOW_BYTES // (image_bytes * batch_size)))
+    window = batch_size * window_batches
     shuffled = epochs is not None
+    first_epoch = epochs[0] if shuffled else 0
+    first_batch = tf.cast(first_batch, tf.int64)
 
     @plain
     def sample(number, serialized):
@@ -64,7 +71,9 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
         if scan.unreadable:
             left_out = tf.constant(np.array(sorted(scan.unreadable), np.int64))
             records = records.filter(plain(lambda number, _: tf.reduce_all(tf.not_equal(number, left_out))))
-        return records
+        if scan.selection:
+            records = records.filter(plain(lambda number, _: scan.selection.keeps(number)))
+        return records.shard(replica[1], replica[0]) if replica[1] > 1 else records
 
     def varied(epoch, columns, inputs, targets, number, *texts):
         """A sample with a variant of its image, which is turned to [H, w, C] for it."""
@@ -73,28 +82,35 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
 
     kept = prepared(usable_records()).cache() if cache else None
 
-    @plain
-    def windows(epoch):
-        """One pass's samples, in groups that are then sorted by width."""
-        if cache:
-            samples = kept.shuffle(SHUFFLE_RECORDS, seed=epoch) if shuffled else kept
-        elif shuffled:
-            samples = prepared(usable_records(epoch).shuffle(SHUFFLE_RECORDS, seed=epoch))
-        else:
-            samples = prepared(usable_records())
-        if augment:
-            samples = samples.map(plain(lambda *parts: varied(epoch, *parts)), num_parallel_calls=tf.data.AUTOTUNE)
-        return samples.ragged_batch(window).map(plain(lambda *parts: (epoch, *parts)))
+    def skipped_windows(epoch):
+        """Windows that lie wholly before the first batch of a pass."""
+        return tf.where(tf.equal(epoch, first_epoch), first_batch // window_batches, 0)
 
     @plain
-    def cut(epoch, *parts):
+    def windows(epoch):
+        """One pass's samples, in groups that are then sorted by width, and numbered from 0."""
+        skipped = skipped_windows(epoch)
+        if cache:
+            samples = kept.shuffle(SHUFFLE_RECORDS, seed=epoch) if shuffled else kept
+            samples = samples.skip(skipped * window)
+        else:
+            records = usable_records(epoch).shuffle(SHUFFLE_RECORDS, seed=epoch) if shuffled else usable_records()
+            samples = prepared(records.skip(skipped * window))
+        if augment:
+            samples = samples.map(plain(lambda *parts: varied(epoch, *parts)), num_parallel_calls=tf.data.AUTOTUNE)
+        return samples.ragged_batch(window).enumerate(skipped).map(plain(lambda number, parts: (epoch, number, *parts)))
+
+    @plain
+    def cut(epoch, number, *parts):
         """A window's samples, sorted by width and cut into batches."""
         order = tf.argsort(parts[0].row_lengths(), stable=True)
         starts = tf.data.Dataset.range(0, tf.size(order, out_type=tf.int64), batch_size)
         if shuffled:
             starts = starts.shuffle(WINDOW_BATCHES, seed=epoch)
-        return starts.map(plain(lambda start: _to_batch(
-            epoch, *(tf.gather(part, order[start:start + batch_size]) for part in parts))))
+        before = number * window_batches  # batches of the windows before
+        left_out = tf.where(tf.equal(epoch, first_epoch), tf.maximum(first_batch - before, 0), 0)
+        return starts.enumerate(before).skip(left_out).map(plain(lambda index, start: _to_batch(
+            epoch, index, *(tf.gather(part, order[start:start + batch_size]) for part in parts))))
 
     passes = tf.data.Dataset.range(*(epochs if shuffled else (1,)))
     # A window is made while the batches of the one before are used, across the ends of passes too.
@@ -105,11 +121,12 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
     return result.with_options(options)
 
 
-def _to_batch(epoch, columns, inputs, targets, numbers, labels, comments, encoded):
+def _to_batch(epoch, index, columns, inputs, targets, numbers, labels, comments, encoded):
     """Ragged columns, inputs and targets -> Batch."""
     padded = columns.to_tensor()  # [N, W, H, C]
     return Batch(
         pixels=tf.transpose(padded, [0, 2, 1, 3]), widths=tf.cast(columns.row_lengths(), tf.int32),
         inputs=inputs.to_tensor(), targets=targets.to_tensor(),
         weights=tf.sequence_mask(targets.row_lengths(), dtype=tf.float32),
-        numbers=numbers, labels=labels, comments=comments, encoded=encoded, epoch=epoch)
+        numbers=numbers, labels=labels, comments=comments, encoded=encoded, epoch=epoch,
+        index=index)

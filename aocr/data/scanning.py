@@ -20,6 +20,8 @@ from aocr.files import write_text
 log = logging.getLogger(__name__)
 
 SIDECAR_VERSION = 1
+HASH_FACTOR, HASH_RANGE = 2654435769, 1 << 32  # 2**32 by the golden ratio
+COUNTED = 1 << 20  # record numbers that are looked at together
 FINGERPRINT_BYTES = 1 << 20  # at the start and at the end of a file, which its fingerprint is made of
 
 
@@ -30,6 +32,23 @@ class Seen:
     count: int
     record: int  # number of the first record, from 0
     label: str  # that record's label
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """One of the two parts that a dataset is divided into: what is held out for validation, or what is left."""
+
+    share: float  # that is held out, in (0, 1)
+    held_out: bool  # which of the parts this is
+
+    def keeps(self, numbers):
+        """Which records belong to the part: bool, in the shape of `numbers` (int64, NumPy's or tensor).
+
+        Multiplicative hashing by the golden ratio (Knuth, volume 3, section 6.4), which spreads the held out ones
+        evenly whatever period the data have, and gives each new stretch of records the same share.
+        """
+        held_out = numbers * HASH_FACTOR % HASH_RANGE < int(self.share * HASH_RANGE)
+        return held_out if self.held_out else ~held_out
 
 
 @dataclasses.dataclass
@@ -44,11 +63,20 @@ class Scan:
     characters: dict = dataclasses.field(default_factory=dict)  # character -> Seen
     lengths: dict = dataclasses.field(default_factory=dict)  # label length -> Seen
     widths: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # at height 32 -> images
+    selection: Selection = None  # which part of the records is meant; the tables above tell of all
 
     @property
     def usable(self):
-        """Number of records whose image and label can be read."""
-        return self.records - len(self.unreadable)
+        """Number of records that are meant and whose image and label can be read."""
+        if not self.selection:
+            return self.records - len(self.unreadable)
+        kept = sum(int(np.sum(self.selection.keeps(np.arange(start, min(start + COUNTED, self.records)))))
+                   for start in range(0, self.records, COUNTED))
+        return kept - sum(bool(self.selection.keeps(np.int64(number))) for number in self.unreadable)
+
+    def split(self, share):
+        """(what is left, what is held out for validation): two Scans, the second one of a share of the records."""
+        return tuple(dataclasses.replace(self, selection=Selection(share, held_out)) for held_out in (False, True))
 
     @property
     def longest_label(self):

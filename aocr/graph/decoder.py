@@ -6,7 +6,7 @@ import tensorflow.compat.v1 as tf
 
 from aocr.charset import EOS_ID, GO_ID
 from aocr.graph.encoder import hand_over
-from aocr.graph.layers import FORGET_BIAS, GRUCell, Linear, LSTMCell, variable
+from aocr.graph.layers import GRUCell, Linear, LSTMCell, variable
 
 MASKED_SCORE = -1e9  # a score whose softmax is exactly 0
 
@@ -27,8 +27,10 @@ class AttentionDecoder:
     be called several times.
     """
 
-    def __init__(self, encoded, *, vocabulary, layers, units, embedding_size, use_gru):
-        """`encoded`: EncoderOutput; `vocabulary`: V, ids of the charset; the rest as in ModelConfig."""
+    def __init__(self, encoded, *, vocabulary, layers, units, embedding_size, use_gru,
+                 forget_bias=0.0):
+        """`encoded`: EncoderOutput; `vocabulary`: V, ids of the charset; `forget_bias`: where the forget gates of fresh
+        LSTMs start; the rest as in ModelConfig."""
         self._encoded = encoded
         depth = encoded.memory.shape[2]
         with tf.variable_scope("decoder"):
@@ -38,7 +40,7 @@ class AttentionDecoder:
             if use_gru:
                 self._cells = [GRUCell(f"layer{k}", units, units) for k in range(layers)]
             else:
-                self._cells = [LSTMCell(f"layer{k}", units, units, FORGET_BIAS) for k in range(layers)]
+                self._cells = [LSTMCell(f"layer{k}", units, units, forget_bias) for k in range(layers)]
             states_size = layers * units * len(self._cells[0].state._fields)
             with tf.variable_scope("attention"):
                 self._query = Linear("query", states_size, depth)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.layers import FORGET_BIAS, GRUCell, GRUState, Linear, LSTMCell, LSTMState, run_gru, run_lstm
+from aocr.graph.layers import GRUCell, GRUState, Linear, LSTMCell, LSTMState, run_gru, run_lstm
 
 
 class EncoderOutput(NamedTuple):
@@ -16,13 +16,14 @@ class EncoderOutput(NamedTuple):
     backward: NamedTuple  # the same of the other direction: after its first step
 
 
-def bidirectional_encoder(features, lengths, *, units, use_gru):
+def bidirectional_encoder(features, lengths, *, units, use_gru, forget_bias=0.0):
     """Reads the features in both directions, each image over its own length only.
 
     Args:
       features: float32 [N, S, F]. lengths: int32 [N], 1 <= length <= S.
       units: int, U, of each direction.
       use_gru: bool, GRU instead of LSTM.
+      forget_bias: float, where the forget gates of a fresh LSTM start.
 
     Returns: EncoderOutput.
     """
@@ -36,7 +37,7 @@ def bidirectional_encoder(features, lengths, *, units, use_gru):
             if use_gru:
                 steps = run_gru(GRUCell(direction, size, units), x)
             else:
-                steps = run_lstm(LSTMCell(direction, size, units, FORGET_BIAS), x)
+                steps = run_lstm(LSTMCell(direction, size, units, forget_bias), x)
             states[direction] = type(steps)(*(tf.transpose(part, [1, 0, 2]) for part in steps))  # [N, S, U]
         last = {direction: _at_last_step(state, lengths) for direction, state in states.items()}
         backward = _reverse(states["backward"].hidden, lengths)

@@ -5,17 +5,22 @@ import tensorflow.compat.v1 as tf
 from aocr.charset import EOS_ID
 
 
-def sequence_loss(logits, targets, weights):
+def sequence_loss(logits, targets, weights, smoothing=0.0):
     """Each sample's mean cross-entropy over the steps that count.
 
     Args:
       logits: float32 [N, T, V]. targets: int32 [N, T]. weights: float32 [N, T], 1 for the label's characters and its
         EOS, 0 after it.
+      smoothing: float in [0, 1), the share of a target's probability that is spread evenly over all ids (Szegedy et
+        al., arXiv 1512.00567, section 7).
 
     Returns: float32 [N], nats a step. A batch's loss is its mean (short words count as much as long ones).
     """
     with tf.name_scope("sequence_loss"):
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)  # [N, T]
+        if smoothing:
+            evenly = -tf.reduce_mean(tf.nn.log_softmax(logits), 2)  # [N, T]
+            entropy = (1.0 - smoothing) * entropy + smoothing * evenly
         return tf.reduce_sum(entropy * weights, 1) / tf.maximum(tf.reduce_sum(weights, 1), 1.0)
 
 

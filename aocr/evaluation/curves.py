@@ -1,0 +1,2 @@
+def draw_curves(history_path, output_path):
+    raise ImportError

@@ -1,0 +1,75 @@
+"""From gradients to new weights: optimizers, clipping, accumulation over batches, averages of the weights."""
+
+import tensorflow.compat.v1 as tf
+
+ADADELTA_RHO, ADADELTA_EPSILON = 0.95, 1e-8  # Zeiler, arXiv 1212.5701
+ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8  # Kingma and Ba, arXiv 1412.6980
+
+
+def make_optimizer(name, rate):
+    """The optimizer of this name, `rate` (float32 []) being its learning rate; AdamW's decay is `decayed`'s part."""
+    if name == "adadelta":
+        return tf.train.AdadeltaOptimizer(rate, ADADELTA_RHO, ADADELTA_EPSILON)
+    return tf.train.AdamOptimizer(rate, ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON)
+
+
+def update(optimizer, gradients, *, step, decay=None):
+    """The op that applies gradients: list of (gradient, variable).
+
+    `step`: variable of the global step, which it counts up. `decay`: float32 [], share that each kernel loses first,
+    decoupled from the gradients (Loshchilov and Hutter, arXiv 1711.05101); biases and scales lose nothing.
+    """
+    kernels = [variable for _, variable in gradients if variable.shape.rank > 1] if decay is not None else []
+    with tf.control_dependencies([gradient for gradient, _ in gradients]):  # which the weights were read for
+        decayed = [variable.assign_sub(decay * variable) for variable in kernels]
+    with tf.control_dependencies(decayed):
+        return optimizer.apply_gradients(gradients, global_step=step)
+
+
+class Accumulator:
+    """Sums of gradients over several batches, for batches larger than memory; kept in local variables."""
+
+    def __init__(self, variables, batches):
+        """`batches`: int, how many make an update; their gradients are averaged."""
+        self._share = 1.0 / batches
+        self._sums = [tf.get_local_variable(f"{variable.op.name}/sum", variable.shape, tf.float32,
+                                            tf.zeros_initializer(), use_resource=True) for variable in variables]
+        self.initializer = tf.variables_initializer(self._sums)
+
+    def add(self, gradients):
+        """The op that adds one batch's gradients (list of tensors)."""
+        return tf.group([total.assign_add(gradient * self._share)
+                         for total, gradient in zip(self._sums, gradients)])
+
+    def total(self, gradients):
+        """The sums with the last batch's gradients: list of tensors."""
+        return [total + gradient * self._share for total, gradient in zip(self._sums, gradients)]
+
+
+class WeightAverage:
+    """Exponential moving averages of the trained weights, which are read instead of them.
+
+    The decay is at most (1 + n) / (10 + n) at the n-th step, so that the first weights are soon forgotten.
+    """
+
+    SUFFIX = "ExponentialMovingAverage"  # of the names in a checkpoint
+
+    def __init__(self, decay, variables, step, after):
+        """`decay`: float in (0, 1). `variables`: list of the weights. `step`: variable of the global step. `after`: the
+        op that `update` waits for.
+        """
+        averages = tf.train.ExponentialMovingAverage(decay, num_updates=step)
+        with tf.control_dependencies([after]):
+            self.update = averages.apply(variables)
+        self._pairs = [(variable, averages.average(variable)) for variable in variables]
+        self.restart = tf.group([average.assign(variable) for variable, average in self._pairs])
+        self._kept = [tf.get_local_variable(f"{variable.op.name}/kept", variable.shape, tf.float32,
+                                            tf.zeros_initializer(), use_resource=True) for variable in variables]
+        # Both ways in two steps, since all values must have been read before the first is written.
+        self.keep = tf.group([kept.assign(variable) for kept, variable in zip(self._kept, variables)])
+        self.put = tf.group([variable.assign(average) for variable, average in self._pairs])
+        self.put_back = tf.group([variable.assign(kept) for kept, variable in zip(self._kept, variables)])
+
+    def averaged(self, variable):
+        """The variable that holds the average of a weight; a variable that is no weight is its own."""
+        return next((average for weight, average in self._pairs if weight is variable), variable)

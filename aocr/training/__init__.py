@@ -1,0 +1,1 @@
+"""The training run: from a dataset to checkpoints in a model directory."""

@@ -1,0 +1,112 @@
+"""What a run is about, settled before anything is written: the data, the model, where it goes on from."""
+
+import logging
+from typing import NamedTuple
+
+from aocr import checkpoint, legacy
+from aocr.checkpoint import Description, Trained
+from aocr.config import IMAGE_HEIGHT
+from aocr.data import fit, scanning
+from aocr.data.scanning import Scan
+from aocr.errors import UserError
+from aocr.training import transfer
+
+log = logging.getLogger(__name__)
+
+
+class Plan(NamedTuple):
+    """What a run is about."""
+
+    scan: Scan  # what is trained on
+    validation: Scan  # or None
+    description: Description
+    newest: str  # checkpoint to go on from, or None
+    source: Trained  # whose weights a new model starts from, or None
+
+
+def prepare_run(dataset, model_dir, given, charset, config):
+    """Looks at the data and the model directory.
+
+    Args: as of `run.train`.
+    Returns: Plan. UserError if something does not fit.
+    """
+    newest = checkpoint.latest_checkpoint(model_dir) if config.resume else None
+    stored = checkpoint.read_description(model_dir) if newest else None
+    if newest and not stored:
+        kind = "the original aocr wrote" if legacy.is_original(newest) else "has no description"
+        raise UserError(f"{model_dir}: training cannot go on from a checkpoint that {kind}; name another --model-dir "
+                        "(with --init-from it starts from these weights), or start afresh with --no-resume")
+    if stored:
+        checkpoint.check_flags(stored, given, charset, model_dir)
+    source = None
+    if config.init_from and newest:
+        log.info("--init-from is for the first start; %s goes on from its own checkpoint", model_dir)
+    elif config.init_from:
+        source = checkpoint.find_model(config.init_from, transfer.of_source(given))
+    scan, validation = _look_at_data(dataset, config)
+    if stored:
+        description = stored
+        remedy = f"The model in {model_dir} is fixed: mend the labels, or train a new one in another --model-dir"
+    else:
+        description = _describe(scan, given, charset, source, config)
+        remedy = "Mend the labels, or leave out --full-ascii, --charset and --max-prediction to fit them to the data"
+    fit.check_labels(scan, description.config, description.charset, remedy)
+    if validation:
+        _warn_of_unknown(validation, description.charset)
+    squeezed = scan.wider_than(description.config.canvas_width)
+    log.info("canvas %d x %d: %d images are squeezed to it; alphabet of %s", description.config.canvas_width,
+             IMAGE_HEIGHT, squeezed, description.charset.summary())
+    return Plan(scan, validation, description, newest, source)
+
+
+def _look_at_data(dataset, config):
+    """(Scan to train on, Scan to validate on or None)."""
+    scan = scanning.scan(dataset)
+    _check_readable(scan, config.max_bad_records)
+    if config.validation:
+        validation = scanning.scan(config.validation)
+        _check_readable(validation, config.max_bad_records)
+        return scan, validation
+    if not config.validation_split:
+        return scan, None
+    scan, validation = scan.split(config.validation_split)
+    if not (scan.usable and validation.usable):
+        raise UserError(f"{dataset}: --validation-split {config.validation_split} leaves {scan.usable} records to "
+                        f"train on and {validation.usable} to validate on; give another share, or more data")
+    log.info("%d records are held out to validate on, %d are trained on", validation.usable, scan.usable)
+    return scan, validation
+
+
+def _check_readable(scan, most):
+    """UserError if more than a share of a dataset's records is unreadable."""
+    bad = len(scan.unreadable)
+    if bad > most * scan.records:
+        raise UserError(f"{scan.path}: {bad} of {scan.records} records cannot be read ({bad / scan.records:.2%}), see "
+                        f"the lines above; the most is --max-bad-records {most:g}: make the dataset again, or allow "
+                        "more")
+
+
+def _describe(scan, given, charset, source, config):
+    """The Description of a new model."""
+    if source:
+        given = {**given, **transfer.network_of(source.config)}
+        charset = charset or transfer.charset_of(source, scan, config.charset_change)
+    fitted, widened = fit.fit_config(scan, given)
+    charset, added = fit.fit_charset(scan, charset)
+    if widened or added:
+        log.info("fitted to the data: %s", "; ".join(widened + added))
+    return Description(fitted, charset)
+
+
+def _warn_of_unknown(validation, charset):
+    """One warning if labels to validate on cannot be written."""
+    unknown = sorted(character for character in validation.characters if character not in charset)
+    if unknown:
+        log.warning("%s: labels hold characters that the model lacks and can never read: %s", validation.path,
+                    "".join(unknown))
+
+
+def prepared_bytes(scan, config):
+    """Memory that all prepared images of a dataset take: scan a scanning.Scan, config a ModelConfig."""
+    columns = sum(min(width, config.canvas_width) * count for width, count in scan.widths.items())
+    return columns * config.image_bytes // config.canvas_width

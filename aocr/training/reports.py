@@ -1,0 +1,153 @@
+"""What a run tells: lines and a bar, TensorBoard events, a history for programs, curves, a summary."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import logging
+import math
+import platform
+import posixpath
+import time
+
+import numpy as np
+import PIL
+import tensorflow.compat.v1 as tf
+from PIL import Image
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+import aocr
+from aocr.evaluation.curves import draw_curves
+from aocr.evaluation.visualize import attention_picture
+from aocr.files import append_text, write_text
+
+log = logging.getLogger(__name__)
+
+HISTORY_NAME, CURVES_NAME, SUMMARY_NAME = "history.jsonl", "curves.png", "run.json"
+
+
+class Reports:
+    """Tells what a run does, to people and programs. A context: what is still held back is written at its end."""
+
+    def __init__(self, model_dir, log_dir, graph, *, steps, done, log_step):
+        """
+        Args:
+          model_dir: path of the history and the curves. log_dir: path of the events. graph: tf.Graph to show there.
+          steps: int, of the run in all; `done` of them are behind it. log_step: int, steps between two lines.
+        """
+        self._model_dir, self._log_step, self._lines = model_dir, log_step, []
+        self._stack = contextlib.ExitStack()
+        self._stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
+        with graph.as_default():
+            self._events = self._stack.enter_context(tf.summary.FileWriter(log_dir, graph))
+        self._bar = self._stack.enter_context(
+            tqdm(desc="train", total=steps, initial=done, unit="step", disable=None))
+        self._shown = {}
+        self._begin()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+    def _begin(self):
+        self._started, self._images, self._padding = time.monotonic(), 0, []
+
+    def step(self, step):
+        """A training step: model.TrainStep."""
+        self._images += len(step.numbers)
+        self._padding.append(step.padding)
+        self._bar.update()
+        self._shown["loss"] = f"{step.loss:.3f}"
+        if step.step % self._log_step == 0:
+            per_second = self._images / (time.monotonic() - self._started)
+            log.info("step %d: loss %.4f, perplexity %.3f, gradient norm %.2f, %.1f images/s", step.step, step.loss,
+                     math.exp(min(step.loss, 300.0)), step.gradient_norm, per_second)
+            figures = dict(loss=step.loss, learning_rate=step.learning_rate, images_per_second=per_second)
+            self._note("train", step.step, dict(figures, gradient_norm=step.gradient_norm))
+            self._add(step.step, dict(figures, total_gradient_norm=step.gradient_norm,
+                                      padding=float(np.mean(self._padding))))
+            self._shown["images/s"] = f"{per_second:.0f}"
+            self._begin()
+        self._bar.set_postfix(self._shown)
+
+    def validation(self, step, figures, best):
+        """A validation: Figures, and whether they are the best so far."""
+        log.info("step %d: validation: %s%s", step, figures, " (the best so far)" if best else "")
+        self._note("validation", step, dict(exact_match=figures.exact, cer=figures.cer, loss=figures.loss))
+        self._add(step, {"validation/exact_match": figures.exact, "validation/cer": figures.cer,
+                         "validation/loss": figures.loss})
+        self._shown.update(exact=f"{figures.exact:.3f}", cer=f"{figures.cer:.3f}")
+
+    def samples(self, step, readings, drawn_width):
+        """Pictures of what was read and where the model looked, for TensorBoard.
+
+        Args: readings: list of model.Reading. drawn_width: function of an image's size -> its width when prepared.
+        """
+        values = []
+        for k, reading in enumerate(readings):
+            try:
+                with Image.open(io.BytesIO(reading.encoded)) as image:
+                    size = image.size
+                picture = attention_picture(reading.encoded, reading.text, reading.label, reading.attention,
+                                            drawn_width(*size))
+            except (OSError, Image.DecompressionBombError) as error:
+                # TensorFlow has decoded it; Pillow is stricter about some files.
+                log.warning("record %d: no picture of it: %s", reading.number, error)
+                continue
+            file = io.BytesIO()
+            picture.save(file, "PNG")
+            values.append(tf.Summary.Value(tag=f"validation/sample{k}", image=tf.Summary.Image(
+                width=picture.width, height=picture.height, colorspace=3, encoded_image_string=file.getvalue())))
+        self._events.add_summary(tf.Summary(value=values), step)
+
+    def restart_clock(self):
+        """What the next images a second are measured from; to be called after what is no training."""
+        self._begin()
+
+    def write_history(self):
+        """Appends what was noted since the last time to the history."""
+        append_text(posixpath.join(self._model_dir, HISTORY_NAME), "".join(self._lines))
+        self._lines.clear()
+        self._events.flush()
+
+    def forget_history(self):
+        """Begins the history anew."""
+        path = posixpath.join(self._model_dir, HISTORY_NAME)
+        if tf.io.gfile.exists(path):
+            tf.io.gfile.remove(path)
+
+    def draw_curves(self):
+        """Draws the history, where matplotlib is installed."""
+        try:
+            draw_curves(posixpath.join(self._model_dir, HISTORY_NAME), posixpath.join(self._model_dir, CURVES_NAME))
+        except ImportError:
+            log.info("no %s is drawn: matplotlib is missing; install aocr[plots]", CURVES_NAME)
+
+    def _note(self, kind, step, figures):
+        self._lines.append(json.dumps(dict(kind=kind, step=step, **figures)) + "\n")
+
+    def _add(self, step, figures):
+        self._events.add_summary(tf.Summary(value=[
+            tf.Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]), step)
+
+
+def write_summary(model_dir, plan, config, outcome):
+    """Writes what a run was, for those who ask later.
+
+    Args: model_dir: path. plan: prepare.Plan. config: TrainConfig. outcome: dict of what came of it so far.
+    """
+    def told(scan):
+        return dict(path=scan.path, files=scan.files, records=scan.records, used=scan.usable,
+                    unreadable=len(scan.unreadable), widest=scan.widest_image, longest_label=scan.longest_label)
+
+    values = dict(
+        started=outcome.pop("started"), data=told(plan.scan),
+        validation=told(plan.validation) if plan.validation else None,
+        model=dataclasses.asdict(plan.description.config), characters=len(plan.description.charset.characters),
+        flags=dataclasses.asdict(config), seed=config.seed, **outcome,
+        versions=dict(aocr=aocr.__version__, python=platform.python_version(), tensorflow=tf.__version__,
+                      numpy=np.__version__, pillow=PIL.__version__))
+    write_text(posixpath.join(model_dir, SUMMARY_NAME), json.dumps(values, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,94 @@
+"""Weights of another model as the start of a new one."""
+
+import dataclasses
+import logging
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from aocr import legacy
+from aocr.charset import FIRST_ID, Charset, charset_for
+from aocr.errors import UserError
+from aocr.model import averaged_name
+
+log = logging.getLogger(__name__)
+
+FREE = ("max_width", "max_height", "max_prediction")  # options that no weight depends on
+# Variables with a row or column for each id, and which axis that is.
+BY_ID = {"decoder/embedding": 0, "decoder/output/kernel": 1, "decoder/output/bias": 0}
+LISTED = 5  # names in a line of the log
+
+
+def network_of(config):
+    """The options of a ModelConfig that its weights depend on: dict."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
+
+
+def of_source(given):
+    """Of the options that the user set, those that must be the source's too."""
+    return {name: value for name, value in given.items() if name not in FREE}
+
+
+def charset_of(source, scan, change):
+    """The alphabet of the new model.
+
+    Args: source: checkpoint.Trained. scan: Scan of the data. change: `union`, `new` or `fail`.
+    Returns: Charset, the source's characters first. UserError for `fail` if the data hold others.
+    """
+    if change == "new":
+        return charset_for(scan.characters)
+    added = sorted(character for character in scan.characters if character not in source.charset)
+    if added and change == "fail":
+        raise UserError(f"{scan.path}: holds {len(added)} characters that the model of --init-from lacks "
+                        f"({''.join(added)}); allow them by --charset-change union")
+    return Charset((*source.charset.characters, *added))
+
+
+def start_from(model, source):
+    """Gives a fresh model the weights of another one, as far as they fit.
+
+    Rows of ids go by their characters; what the source lacks stays as it was initialised. What did not fit is logged.
+
+    Args: model: Model, initialised. source: checkpoint.Trained.
+    """
+    stored = _stored_weights(source, model.config.attn_num_layers)
+    fresh = model.weights()
+    taken, left = {}, []
+    for name, start in fresh.items():
+        value = stored.get(name)
+        if value is not None and name in BY_ID:
+            value = _by_character(start, value, BY_ID[name], source.charset, model.charset)
+        if value is None or np.squeeze(value).shape != np.squeeze(start).shape:
+            left.append(name)
+        else:
+            taken[name] = value.reshape(start.shape)
+    model.load(taken)
+    known = sum(character in source.charset for character in model.charset.characters)
+    log.info("%s: %d of %d variables taken, and %d of %d characters", source.checkpoint, len(taken), len(fresh), known,
+             len(model.charset.characters))
+    if left:
+        log.info("these start afresh: %s%s", ", ".join(left[:LISTED]),
+                 f" and {len(left) - LISTED} more" if len(left) > LISTED else "")
+
+
+def _stored_weights(source, decoder_layers):
+    """{name in our graph: array} of a checkpoint, averages where it has them."""
+    reader = tf.train.load_checkpoint(source.checkpoint)
+    names = reader.get_variable_to_shape_map()
+    if source.kind is legacy.OriginalModel:
+        return {ours: reader.get_tensor(its) for ours, its in legacy.our_names(names, decoder_layers).items()}
+    return {name: reader.get_tensor(averaged_name(name) if averaged_name(name) in names else name)
+            for name in names if name.split("/")[0] != "training"}
+
+
+def _by_character(start, value, axis, source, target):
+    """`start` with the source's rows of the characters that both charsets have; ids that are no character stay."""
+    value, result = np.moveaxis(value, axis, 0), np.moveaxis(start.copy(), axis, 0)
+    if value.shape[1:] != result.shape[1:]:
+        return None
+    result[:FIRST_ID] = value[:FIRST_ID]
+    places = {character: FIRST_ID + k for k, character in enumerate(source.characters)}
+    for k, character in enumerate(target.characters):
+        if character in places:
+            result[FIRST_ID + k] = value[places[character]]
+    return np.moveaxis(result, 0, axis)
