@@ -341,13 +341,17 @@ class Model:
         end = LAST_EPOCH if epochs is None else first_epoch + epochs
         self.session.run(self._iterator.initializer, {self._span: [first_epoch, end, first_batch]})
 
-    def train(self, first_epoch=0, epochs=1, first_batch=0, learning_rate=None):
+    def train(self, first_epoch=0, epochs=1, first_batch=0, learning_rate=None, looked_at=0):
         """Trains through the dataset: yields a TrainStep and the batch's (pixels, widths) after each update.
 
-        Args: first_epoch, epochs, first_batch: as in `start`. learning_rate: function that gives it for the next
-          update; None: always the initial one.
+        Args:
+          first_epoch, epochs, first_batch: as in `start`.
+          learning_rate: function that gives it for the next update; None: always the initial one.
+          looked_at: int, batches at the start that are not trained on; what is yielded for them is (None, images).
         """
         self.start(first_epoch, epochs, first_batch)
+        for _ in range(looked_at):
+            yield None, self.session.run(tuple(self.images))
         # The same every time: TensorFlow takes a second to get ready for each other choice.
         fetches = dict(step=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm, epoch=self.batch.epoch,
                        index=self.batch.index, numbers=self.batch.numbers, images=tuple(self.images))

@@ -16,6 +16,11 @@ class RecentBatches:
         while sum(len(widths) for _, widths in self._batches) - len(self._batches[0][1]) >= self._images:
             self._batches.popleft()
 
+    @property
+    def wanted(self):
+        """The number of images that it holds, once so many were added."""
+        return self._images
+
     def newest(self, images):
         """The newest batches that together hold at least so many images, or all."""
         chosen, count = [], 0

@@ -30,17 +30,20 @@ HISTORY_NAME, CURVES_NAME, SUMMARY_NAME = "history.jsonl", "curves.png", "run.js
 class Reports:
     """Tells what a run does, to people and programs. A context: what is still held back is written at its end."""
 
-    def __init__(self, model_dir, log_dir, graph, *, steps, done, log_step):
+    def __init__(self, model_dir, log_dir, graph, *, first_step, steps, done, log_step):
         """
         Args:
           model_dir: path of the history and the curves. log_dir: path of the events. graph: tf.Graph to show there.
-          steps: int, of the run in all; `done` of them are behind it. log_step: int, steps between two lines.
+          first_step: int, the global step at the start. steps: int, of the run in all; `done` of them are behind it.
+          log_step: int, steps between two lines.
         """
         self._model_dir, self._log_step, self._lines = model_dir, log_step, []
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
         with graph.as_default():
             self._events = self._stack.enter_context(tf.summary.FileWriter(log_dir, graph))
+        # Points of later steps, by a run that was killed before it saved them, are to be forgotten.
+        self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step + 1)
         self._bar = self._stack.enter_context(
             tqdm(desc="train", total=steps, initial=done, unit="step", disable=None))
         self._shown = {}

@@ -123,7 +123,7 @@ class Run:
         write_summary(self._model_dir, self._plan, self._config, self._outcome())
         with self._signals, Reports(
                 self._model_dir, os.environ.get(LOG_DIR_VARIABLE) or self._model_dir, self._model.graph,
-                steps=self._steps_in_all, done=done, log_step=self._config.log_step) as self._reports:
+                first_step=step, steps=self._steps_in_all, done=done, log_step=self._config.log_step) as self._reports:
             for step, images in self._steps():
                 if not self._sound(step):
                     continue
@@ -140,21 +140,36 @@ class Run:
     def _steps(self):
         """The run's training steps: (TrainStep, images)."""
         samples = collections.Counter()  # by epoch
-        state, first_batch = self._state, self._state.batch
-        whole = state.epoch + 1 if first_batch else state.epoch  # the first pass that is used from its start
-        steps = self._model.train(state.epoch, None, first_batch, self._rate)
+        state = self._state
+        whole = state.epoch + 1 if state.batch else state.epoch  # the first pass that is used from its start
+        first_epoch, first_batch, looked_at = self._look_back()
+        steps = self._model.train(first_epoch, None, first_batch, self._rate, looked_at)
         while True:
             try:
                 step, images = next(steps)
             except tf.errors.DataLossError as error:
                 raise UserError(f"{self._plan.scan.path}: broken since it was looked through: {cause(error)}; make "
                                 "it again with `aocr dataset`") from None
+            if step is None:
+                self._recent.add(images)
+                continue
             state.epoch, state.batch = step.epoch, step.index + 1
             samples[step.epoch] += len(step.numbers)
             before = samples.pop(step.epoch - 1, self._usable)
             if step.epoch > whole and before != self._usable and self._config.accumulate == 1:
                 raise RuntimeError(f"an epoch gave {before} of {self._usable} samples")
             yield step, images
+
+    def _look_back(self):
+        """Where to start so that batch norm statistics are as if the run had never been ended: the batches that they
+        come from are seen again. Returns (pass, its first batch, batches to look at).
+        """
+        state, in_pass = self._state, math.ceil(self._usable / self._config.batch_size)
+        done = (state.epoch - self._config.seed) * in_pass + state.batch  # since the model's first pass
+        wanted = math.ceil(self._recent.wanted / self._config.batch_size) + 1
+        back = max(0, min(wanted, done)) if state.batch else 0
+        passes, batch = divmod(done - back, in_pass)
+        return self._config.seed + passes, batch, back
 
     def _rate(self):
         """The learning rate of the next step."""
