@@ -16,7 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from aocr import checkpoint, legacy
 from aocr.augmentation import find_recipe
 from aocr.checkpoint import Description
-from aocr.config import IMAGE_HEIGHT
+from aocr.config import IMAGE_HEIGHT, ModelConfig
 from aocr.data import fit, pipeline, scanning
 from aocr.errors import UserError
 from aocr.model import Model
@@ -92,7 +92,7 @@ def prepare_run(dataset, model_dir, given, charset, resume):
                         "or start afresh with --no-resume")
     if stored:
         checkpoint.check_flags(stored, given, charset, model_dir)
-    scan = scanning.scan(dataset)
+    scan = scanning.scan(dataset, (stored.config if stored else ModelConfig(**given)).graphemes)
     if stored:
         description = stored
         remedy = f"The model in {model_dir} is fixed: mend the labels, or train a new one in another --model-dir"

@@ -192,6 +192,21 @@ def test_a_sidecar_tells_what_a_look_through_finds(images):
     assert (told.usable, told.lengths[2], told.lengths[3].count) == (200, Seen(40, 0, "w0"), 160)
 
 
+def test_with_graphemes_a_sidecar_saves_the_images_and_labels_are_counted_anew(images, monkeypatch):
+    with open("marks.tsv", "w", encoding="utf-8") as file:
+        file.write("0.png\te\u0323\u0301\n1.png\tab\n2.png\te\u0323\u0301a\n3.png\tc\n4.png\te\u0301\u0323\n")
+    arguments = ["marks.tsv", "data.tfrecords", "--normalize", "none", "--shards", "2", "--workers", "1"]
+    assert make(*arguments) == 0
+    assert max(scan("data-*.tfrecords").lengths) == 4
+    with monkeypatch.context() as without_look:
+        without_look.setattr(scanning, "_scan_file", None)
+        found = scan("data-*.tfrecords", graphemes=True)
+    assert found.records == 5 and found.lengths == {1: Seen(3, 0, "e\u0323\u0301"), 2: Seen(2, 1, "e\u0323\u0301a")}
+    for file in glob.glob("*.json"):
+        os.remove(file)
+    assert scan("data-*.tfrecords", graphemes=True) == found
+
+
 def test_a_sidecar_of_another_file_is_not_believed(images, caplog):
     assert make("list.tsv", "data.tfrecords", "--workers", "1") == 0
     with open("few.tsv", "w") as file:
