@@ -290,6 +290,56 @@ def test_a_killed_build_leaves_nothing_that_looks_whole(images):
     assert len(labels_of("out")) == 200 and not os.path.exists("out.part")
 
 
+@pytest.mark.parametrize("number, code, told, to_all", [
+    (signal.SIGTERM, 143, "terminated", False),
+    (signal.SIGTERM, 143, "terminated", True),  # as a service manager does
+    (signal.SIGINT, 130, "interrupted", True),  # as a terminal does
+    (signal.SIGKILL, -signal.SIGKILL, None, False),
+])
+def test_a_build_that_is_ended_leaves_no_output_and_no_process(images, number, code, told, to_all):
+    with open("many.tsv", "w") as file:
+        file.writelines(f"{path}\t{label}\n" for path, label in images * 1000)
+    command = [sys.executable, "-m", "aocr", "dataset", "many.tsv", "out", "--workers", "2", "--log-path", "",
+               "--log-step", "1000000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
+    try:
+        end = time.monotonic() + 120
+        while not (os.path.exists("out.part") and os.path.getsize("out.part") > 20_000) and time.monotonic() < end:
+            time.sleep(0.05)
+        os.killpg(process.pid, number) if to_all else process.send_signal(number)
+        out, error = process.communicate(timeout=60)  # until all processes have closed their ends
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert (process.returncode, out) == (code, "")
+    if told:
+        assert error == f"aocr: error: {told}\n"
+        assert not glob.glob("out*")
+    assert not os.path.exists("out")
+
+
+def test_a_worker_that_is_killed_is_an_error_and_leaves_nothing(images):
+    with open("many.tsv", "w") as file:
+        file.writelines(f"{path}\t{label}\n" for path, label in images * 1000)
+    code = ("import multiprocessing, os, signal, sys\n"
+            "from aocr.cli import main\n"
+            "from aocr.data import build\n"
+            "def add(self, checked, add=build._Build.add):\n"
+            "    add(self, checked)\n"
+            "    if self.counts.written == 200:\n"
+            "        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)\n"
+            "build._Build.add = add\n"
+            "if __name__ == '__main__':\n"
+            "    sys.exit(main(['dataset', 'many.tsv', 'out', '--workers', '2', '--log-path', '']))\n")
+    with open("program.py", "w") as file:
+        file.write(code)
+    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and not glob.glob("out*")
+    assert done.stderr.endswith("aocr: error: a worker process was ended from outside; was memory short? Try fewer "
+                                "with --workers\n")
+
+
 def test_a_full_disk_is_an_error_and_leaves_nothing(images):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
