@@ -54,7 +54,8 @@ class Description:
                 raise UserError(f"{path}: format {version}, preprocessing {values['preprocessing']['version']}; this "
                                 f"aocr {aocr.__version__} reads format {FORMAT_VERSION}, preprocessing "
                                 f"{preprocess.VERSION}. Use aocr {values['aocr_version']}")
-            return cls(ModelConfig(**values["model"]), Charset(values["charset"]))
+            config = ModelConfig(**values["model"])
+            return cls(config, Charset(values["charset"], config.graphemes))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: broken description ({error!r}); restore it from a copy") from None
 

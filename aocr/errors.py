@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend."""
+"""The exception for what a user can mend, and the one that SIGTERM is."""
 
 
 class UserError(Exception):
@@ -10,6 +10,10 @@ class UserError(Exception):
     def __init__(self, message, exit_code=1):
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class Terminated(BaseException):
+    """SIGTERM came: what KeyboardInterrupt is to Ctrl-C."""
 
 
 def usage_error(message):

@@ -192,6 +192,21 @@ def test_a_sidecar_tells_what_a_look_through_finds(images):
     assert (told.usable, told.lengths[2], told.lengths[3].count) == (200, Seen(40, 0, "w0"), 160)
 
 
+def test_with_graphemes_a_sidecar_saves_the_images_and_labels_are_counted_anew(images, monkeypatch):
+    with open("marks.tsv", "w", encoding="utf-8") as file:
+        file.write("0.png\te\u0323\u0301\n1.png\tab\n2.png\te\u0323\u0301a\n3.png\tc\n4.png\te\u0301\u0323\n")
+    arguments = ["marks.tsv", "data.tfrecords", "--normalize", "none", "--shards", "2", "--workers", "1"]
+    assert make(*arguments) == 0
+    assert max(scan("data-*.tfrecords").lengths) == 4
+    with monkeypatch.context() as without_look:
+        without_look.setattr(scanning, "_scan_file", None)
+        found = scan("data-*.tfrecords", graphemes=True)
+    assert found.records == 5 and found.lengths == {1: Seen(3, 0, "e\u0323\u0301"), 2: Seen(2, 1, "e\u0323\u0301a")}
+    for file in glob.glob("*.json"):
+        os.remove(file)
+    assert scan("data-*.tfrecords", graphemes=True) == found
+
+
 def test_a_sidecar_of_another_file_is_not_believed(images, caplog):
     assert make("list.tsv", "data.tfrecords", "--workers", "1") == 0
     with open("few.tsv", "w") as file:
@@ -273,6 +288,56 @@ def test_a_killed_build_leaves_nothing_that_looks_whole(images):
     assert not os.path.exists("out") and not os.path.exists("out.json")
     assert make("list.tsv", "out", "--workers", "1") == 0
     assert len(labels_of("out")) == 200 and not os.path.exists("out.part")
+
+
+@pytest.mark.parametrize("number, code, told, to_all", [
+    (signal.SIGTERM, 143, "terminated", False),
+    (signal.SIGTERM, 143, "terminated", True),  # as a service manager does
+    (signal.SIGINT, 130, "interrupted", True),  # as a terminal does
+    (signal.SIGKILL, -signal.SIGKILL, None, False),
+])
+def test_a_build_that_is_ended_leaves_no_output_and_no_process(images, number, code, told, to_all):
+    with open("many.tsv", "w") as file:
+        file.writelines(f"{path}\t{label}\n" for path, label in images * 1000)
+    command = [sys.executable, "-m", "aocr", "dataset", "many.tsv", "out", "--workers", "2", "--log-path", "",
+               "--log-step", "1000000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
+    try:
+        end = time.monotonic() + 120
+        while not (os.path.exists("out.part") and os.path.getsize("out.part") > 20_000) and time.monotonic() < end:
+            time.sleep(0.05)
+        os.killpg(process.pid, number) if to_all else process.send_signal(number)
+        out, error = process.communicate(timeout=60)  # until all processes have closed their ends
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert (process.returncode, out) == (code, "")
+    if told:
+        assert error == f"aocr: error: {told}\n"
+        assert not glob.glob("out*")
+    assert not os.path.exists("out")
+
+
+def test_a_worker_that_is_killed_is_an_error_and_leaves_nothing(images):
+    with open("many.tsv", "w") as file:
+        file.writelines(f"{path}\t{label}\n" for path, label in images * 1000)
+    code = ("import multiprocessing, os, signal, sys\n"
+            "from aocr.cli import main\n"
+            "from aocr.data import build\n"
+            "def add(self, checked, add=build._Build.add):\n"
+            "    add(self, checked)\n"
+            "    if self.counts.written == 200:\n"
+            "        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)\n"
+            "build._Build.add = add\n"
+            "if __name__ == '__main__':\n"
+            "    sys.exit(main(['dataset', 'many.tsv', 'out', '--workers', '2', '--log-path', '']))\n")
+    with open("program.py", "w") as file:
+        file.write(code)
+    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and not glob.glob("out*")
+    assert done.stderr.endswith("aocr: error: a worker process was ended from outside; was memory short? Try fewer "
+                                "with --workers\n")
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(images):

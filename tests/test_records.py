@@ -45,6 +45,16 @@ def test_scan_finds_what_there_is(tmp_path):
                                 "C": Seen(1, 4, "ABC")}
 
 
+def test_scan_by_graphemes(tmp_path):
+    path = write(tmp_path / "data", [to_example(png(5, 7), "e\u0301a"), to_example(b"no image", "x\u0301"),
+                                     to_example(png(5, 7), "aae\u0301\u0323")])
+    found = scan(path, graphemes=True)
+    assert found.graphemes and found.unreadable == {1: "the image cannot be decoded"}
+    assert found.lengths == {2: Seen(1, 0, "e\u0301a"), 3: Seen(1, 2, "aae\u0301\u0323")}
+    assert found.characters == {"e\u0301": Seen(1, 0, "e\u0301a"), "a": Seen(2, 0, "e\u0301a"),
+                                "e\u0301\u0323": Seen(1, 2, "aae\u0301\u0323")}
+
+
 def test_a_label_that_is_not_utf8_is_counted(tmp_path):
     example = to_example(png(5, 7), "X")
     example.features.feature["label"].bytes_list.value[0] = b"caf\xe9"

@@ -79,8 +79,9 @@ def make_dataset(inputs, output, config, stdin=None):
             writers = [stack.enter_context(tf.io.TFRecordWriter(path, _compression(config))) for path in temporary]
             rejects = stack.enter_context(_rejects_file(config))
             build = _Build(config, parts, writers, rejects, stack.enter_context(Duplicates()))
-            with tqdm(desc="dataset", unit=" rows", disable=None) as bar:
-                for checked in checked_rows(rows, config):
+            with tqdm(desc="dataset", unit=" rows", disable=None) as bar, (
+                    contextlib.closing(checked_rows(rows, config))) as every:
+                for checked in every:
                     build.add(checked)
                     bar.update()
             build.find_duplicates()

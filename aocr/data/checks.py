@@ -6,7 +6,6 @@ No TensorFlow here, so that worker processes start fast.
 import hashlib
 import io
 import os
-import signal
 import unicodedata
 import warnings
 from typing import NamedTuple
@@ -35,11 +34,6 @@ class Checked(NamedTuple):
     rewritten: bool  # whether `image` is not the file as it came
     digests: tuple  # SHA-256 of image and label
     notes: tuple  # of (kind, text): what was changed, and is worth a line
-
-
-def start_worker():
-    """Sets up a worker process: Ctrl-C is for the main process to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def check_chunk(chunk, config):
