@@ -125,7 +125,3 @@ def _whole_directory(path):
         shutil.rmtree(part, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def attention_picture(encoded, text, label, attention, drawn_width):
-    return _picture(encoded)
