@@ -10,7 +10,8 @@ PACKAGE = (HERE / "aocr" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "(.+)"', PACKAGE, re.M).group(1)
 README = HERE / "README.md"
 
-TEST = ["pytest>=8", "setuptools>=64", "wheel"]
+PLOTS = ["matplotlib>=3.7"]
+TEST = ["pytest>=8", "hypothesis>=6.100", "setuptools>=64", "wheel", *PLOTS]  # hypothesis breaks what parsers are fed
 
 setup(
     name="aocr",
@@ -32,6 +33,7 @@ setup(
     extras_require={
         # `aocr dataset --runner`: datasets of millions of images on many machines. Its records need a CRC library.
         "beam": ["apache-beam>=2.77,<3", "google-crc32c>=1.5"],
+        "plots": PLOTS,  # the curves of a training run as a PNG file; TensorBoard draws them without it
         "test": TEST,
         "dev": [*TEST, "build", "ruff==0.17.6"],  # another version of ruff would find other things
     },

@@ -32,6 +32,17 @@ def write_text(path, content):
         file.write(content)
 
 
+def write_bytes(path, content):
+    """Writes a file, complete at once. Raises OSError."""
+    import tensorflow.compat.v1 as tf
+
+    try:
+        with whole_file(path) as part, tf.io.gfile.GFile(part, "wb") as file:
+            file.write(content)
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None
+
+
 def read_bytes(path):
     """A file's content. Raises OSError, FileNotFoundError among it."""
     if not is_remote(path):
