@@ -1,6 +1,7 @@
 """Files on any path: local ones by Python itself, `scheme://` ones by tf.io.gfile, imported only when needed."""
 
 import contextlib
+import json
 import os
 
 
@@ -59,15 +60,26 @@ def read_bytes(path):
         raise OSError(error.message) from None
 
 
+def load_json(content):
+    """The value in JSON, str or bytes. ValueError if it is none, or nested too deeply for the reader."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def is_pattern(path):
     """Whether a path stands for all that match it: it holds `*`, `?` or `[`, and nothing has that very name."""
     return any(character in path for character in "*?[") and not exists(path)
 
 
 def exists(path):
-    """Whether there is such a file or directory."""
+    """Whether there is such a file or directory. Raises OSError for a remote path of which that cannot be told."""
     if not is_remote(path):
         return os.path.exists(path)
     import tensorflow.compat.v1 as tf
 
-    return tf.io.gfile.exists(path)
+    try:
+        return tf.io.gfile.exists(path)
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None

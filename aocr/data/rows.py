@@ -4,13 +4,12 @@ Nothing here opens an image or imports TensorFlow, but for remote paths and data
 """
 
 import csv
-import json
 import os
 import re
 from typing import NamedTuple
 
 from aocr.errors import UserError
-from aocr.files import is_remote
+from aocr.files import is_remote, load_json
 
 BY_EXTENSION = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".tfrecord": "tfrecord",
                 ".tfrecords": "tfrecord"}
@@ -100,8 +99,8 @@ def parse_line(line):
 def parse_json(line):
     """A JSON object -> (path, label). Raises BadRow."""
     try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        values = load_json(line)
+    except ValueError as error:
         raise BadRow("bad JSON", f"{error}; {JSON_FORM}") from None
     if not isinstance(values, dict):
         raise BadRow("bad JSON", f"{line[:60]!r} is no object; {JSON_FORM}")
@@ -242,11 +241,16 @@ def _names(folder, label_pattern):
     """Images whose labels are in their names."""
     for number, path in enumerate(_images_below(folder), 1):
         raw, stem = path.encode("utf-8", "surrogateescape"), os.path.splitext(os.path.basename(path))[0]
-        if match := label_pattern.fullmatch(stem):
-            yield Row(folder, number, raw + b"\t" + match.group(1).encode(), match.group(1), path)
-        else:
+        match = label_pattern.fullmatch(stem)
+        if not match or match.group(1) is None:
             yield Rejected(folder, number, raw, "no label in the name",
                            f"{path}: {stem!r} does not match --label-pattern {label_pattern.pattern}")
+            continue
+        label = match.group(1).encode("utf-8", "surrogateescape")
+        try:
+            yield Row(folder, number, raw + b"\t" + label, decode(label), path)
+        except BadRow as error:
+            yield Rejected(folder, number, raw, error.args[0], f"{path}: the name is not UTF-8; rename the file")
 
 
 def _images_below(folder):
@@ -277,9 +281,7 @@ def _is_folder(path):
 
 def _records(source):
     """The records of a dataset."""
-    import tensorflow.compat.v1 as tf
-
-    from aocr.data.records import broken_file, parse_example, read_file
+    from aocr.data.records import UNREADABLE, broken_file, parse_example, read_file
 
     number = 0
     try:
@@ -290,5 +292,5 @@ def _records(source):
             except BadRow as error:
                 yield Rejected(source, number, None, *error.args)
             number += 1
-    except tf.errors.OpError as error:
+    except UNREADABLE as error:
         raise broken_file(source, number, error) from None

@@ -1,11 +1,10 @@
 """The curves of a training run, drawn from its history."""
 
 import io
-import json
 import math
 
 from aocr.errors import UserError
-from aocr.files import read_bytes, write_bytes
+from aocr.files import load_json, read_bytes, write_bytes
 
 KINDS = {  # kind of a history's lines -> what is drawn of them
     "train": ("loss", "learning_rate"),
@@ -89,8 +88,8 @@ def read_history(path):
 def _parse(line):
     """A line of a history -> (kind, step, dict of its values), or thrice None if it is none."""
     try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
+        values = load_json(line)
+    except ValueError:
         return None, None, None
     if not isinstance(values, dict) or values.get("kind") not in tuple(KINDS) or type(values.get("step")) is not int:
         return None, None, None
