@@ -46,10 +46,9 @@ class Description:
             values = load_json(content)
             version = values["format_version"]
             if version != FORMAT_VERSION or values["preprocessing"]["version"] != preprocess.VERSION:
-                raise UserError(f"{path}: format {version!r}, preprocessing "
-                                f"{values['preprocessing']['version']!r}; this aocr {aocr.__version__} reads format "
-                                f"{FORMAT_VERSION}, preprocessing {preprocess.VERSION}. Use aocr "
-                                f"{values['aocr_version']!r}")
+                raise UserError(f"{path}: format {version}, preprocessing {values['preprocessing']['version']}; this "
+                                f"aocr {aocr.__version__} reads format {FORMAT_VERSION}, preprocessing "
+                                f"{preprocess.VERSION}. Use aocr {values['aocr_version']}")
             for field in dataclasses.fields(ModelConfig):
                 if type(value := values["model"].get(field.name, field.default)) is not field.type:
                     raise TypeError(f"{field.name} is {value!r}, no {field.type.__name__}")

@@ -169,6 +169,14 @@ def test_what_cannot_be_read_is_rejected_with_a_reason(file, told, tmp_path):
     assert told in rejected.reason and str(tmp_path / "a.png") in rejected.reason
 
 
+@pytest.mark.parametrize("path", ["http://example.org/a.png", "nothing://a.png", "gs://\ud800/a.png", "a\0.png",
+                                  "\ud800"])
+def test_a_path_that_leads_nowhere_is_one_row_less(path):
+    rejected = check(Row("list", 7, b"raw", "X", path), CONFIG)
+    assert isinstance(rejected, Rejected) and rejected.kind in ("missing image", "unreadable image")
+    assert "http" not in path or "File system scheme 'http' not implemented" in rejected.reason
+
+
 def broken_files():
     """Some 300 files: every readable one cut, with damaged bytes, with bytes of zero; and noise."""
     random = np.random.RandomState(3)
