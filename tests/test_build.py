@@ -216,6 +216,17 @@ def test_rejected_rows_are_kept_to_be_mended_and_fed_again(images, capsys):
     assert labels_of("out") == ["LATER"]
 
 
+def test_rejected_rows_of_a_table_keep_its_header(images):
+    with open("some.csv", "w") as file:
+        file.write('label,"path"\nGOOD,0.png\n"LA,TER",none.png\nX\nY,"torn" x\nTOO,none.png\n')
+    assert make("some.csv", "out", "--rejects", "bad.csv", "--workers", "1") == 0
+    with open("bad.csv", "rb") as file:
+        assert file.read() == b'label,"path"\n"LA,TER",none.png\nX\nY,"torn" x\nTOO,none.png\n'
+    Image.new("L", (3, 3)).save("none.png")
+    assert make("bad.csv", "out", "--workers", "1") == 0
+    assert labels_of("out") == ["LA,TER", "TOO"]
+
+
 @pytest.mark.parametrize("row, told", [
     ("none.png\tX", "missing image"), ("1.png\t blank", "blank around the label"),
     ("0.png\tOTHER", "an image twice, with other labels: as list:1"),

@@ -60,7 +60,7 @@ def check(row, config):
     except BadRow as error:
         kind, reason = error.args
         reason = f"{row.path}: {reason}" if row.path else reason
-        return Rejected(row.source, row.number, row.raw, kind, reason)
+        return Rejected(row.source, row.number, row.raw, kind, reason, row.header)
 
 
 def clean_label(label, config):

@@ -31,6 +31,7 @@ class Row(NamedTuple):
     path: str = None
     image: bytes = None
     comment: str = None
+    header: bytes = None  # of its table, if that has one
 
 
 class Rejected(NamedTuple):
@@ -41,6 +42,7 @@ class Rejected(NamedTuple):
     raw: bytes
     kind: str  # a few words, by which rows are counted
     reason: str  # with value and remedy
+    header: bytes = None  # as of Row
 
 
 class BadRow(ValueError):
@@ -198,23 +200,23 @@ def _csv_fields(lines):
 
 def _table(source, rows, separator):
     """Rows from tables; a first row that names a path's and a label's column is a header."""
-    columns, least = (0, 1), None
+    columns, least, header_line = (0, 1), None, None
     for number, raw, fields in rows:
         if isinstance(fields, BadRow):
-            yield Rejected(source, number, raw, *fields.args)
+            yield Rejected(source, number, raw, *fields.args, header_line)
             continue
         if least is None:
             least, header = 2, [field.strip().lower() for field in fields]
             named = [next((header.index(name) for name in names if name in header), None)
                      for names in (PATH_NAMES, LABEL_NAMES)]
             if None not in named:
-                columns, least = named, max(named) + 1
+                columns, least, header_line = named, max(named) + 1, raw
                 continue
         if len(fields) < least or not fields[columns[0]]:
             yield Rejected(source, number, raw, "no label field",
-                           f"{len(fields)} fields; a row is an image's path, {separator}, and the label")
+                           f"{len(fields)} fields; a row is an image's path, {separator}, and the label", header_line)
         else:
-            yield Row(source, number, raw, fields[columns[1]], fields[columns[0]])
+            yield Row(source, number, raw, fields[columns[1]], fields[columns[0]], header=header_line)
 
 
 def _folder(folder):
