@@ -381,7 +381,7 @@ def broken_datasets(draw, whole):
             for _ in range(draw(st.integers(0, 3)))] + [records[0]]
 
 
-@examples(60)
+@examples(40)
 @given(data=st.data())
 def test_datasets(dataset, data, tmp_path_factory):
     with open(dataset[0], "rb") as file:
