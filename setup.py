@@ -13,7 +13,9 @@ README = HERE / "README.md"
 # `aocr train --graphemes`: where characters begin and end, by UAX #29. Its rules and tables change with Unicode, and
 # this package follows each version; it is small and needs nothing else. Who only predicts or exports needs it not.
 GRAPHEMES = ["regex>=2024.4"]
-TEST = ["pytest>=8", "setuptools>=64", "wheel", *GRAPHEMES]
+PLOTS = ["matplotlib>=3.7"]
+# hypothesis breaks what parsers are fed
+TEST = ["pytest>=8", "hypothesis>=6.100", "setuptools>=64", "wheel", *GRAPHEMES, *PLOTS]
 
 setup(
     name="aocr",
@@ -36,6 +38,7 @@ setup(
         # `aocr dataset --runner`: datasets of millions of images on many machines. Its records need a CRC library.
         "beam": ["apache-beam>=2.77,<3", "google-crc32c>=1.5"],
         "graphemes": GRAPHEMES,
+        "plots": PLOTS,  # the curves of a training run as a PNG file; TensorBoard draws them without it
         "test": TEST,
         "dev": [*TEST, "build", "ruff==0.17.6"],  # another version of ruff would find other things
     },

@@ -120,7 +120,8 @@ class _logging:
         problem = None
         if self._path:
             try:
-                file = logging.FileHandler(self._path, encoding="utf-8")
+                # Names of files, which need not be text, are in what is logged.
+                file = logging.FileHandler(self._path, encoding="utf-8", errors="backslashreplace")
             except OSError as error:
                 problem = f"--log-path {self._path}: cannot be written: {error.strerror or error}"
                 if self._explicit:

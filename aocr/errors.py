@@ -8,7 +8,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message, exit_code=1):
-        super().__init__(message)
+        super().__init__(" ".join(message.splitlines()))  # values that it cites may hold ends of lines
         self.exit_code = exit_code
 
 

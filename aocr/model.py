@@ -395,9 +395,9 @@ class Model:
             read = got["text"][k].decode()
             ends = np.flatnonzero(got["ids"][k] == EOS_ID)
             steps, length = ends[0] + 1 if len(ends) else got["ids"].shape[1], -(-int(batch.widths[k]) // 4)
-            yield Reading(int(number), batch.labels[k].decode(), batch.comments[k].decode(), batch.encoded[k],
-                          int(batch.widths[k]), read, float(got["probability"][k]), float(got["losses"][k]),
-                          got["attention"][k, :steps, :length])
+            comment = batch.comments[k].decode("utf-8", "replace")  # a path may be no text
+            yield Reading(int(number), batch.labels[k].decode(), comment, batch.encoded[k], int(batch.widths[k]), read,
+                          float(got["probability"][k]), float(got["losses"][k]), got["attention"][k, :steps, :length])
 
     def predict(self, encoded):
         """Reads images: a list of encoded image files -> a list of (text, probability).

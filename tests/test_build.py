@@ -231,6 +231,17 @@ def test_rejected_rows_are_kept_to_be_mended_and_fed_again(images, capsys):
     assert labels_of("out") == ["LATER"]
 
 
+def test_rejected_rows_of_a_table_keep_its_header(images):
+    with open("some.csv", "w") as file:
+        file.write('label,"path"\nGOOD,0.png\n"LA,TER",none.png\nX\nY,"torn" x\nTOO,none.png\n')
+    assert make("some.csv", "out", "--rejects", "bad.csv", "--workers", "1") == 0
+    with open("bad.csv", "rb") as file:
+        assert file.read() == b'label,"path"\n"LA,TER",none.png\nX\nY,"torn" x\nTOO,none.png\n'
+    Image.new("L", (3, 3)).save("none.png")
+    assert make("bad.csv", "out", "--workers", "1") == 0
+    assert labels_of("out") == ["LA,TER", "TOO"]
+
+
 @pytest.mark.parametrize("row, told", [
     ("none.png\tX", "missing image"), ("1.png\t blank", "blank around the label"),
     ("0.png\tOTHER", "an image twice, with other labels: as list:1"),
@@ -349,3 +360,28 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(images):
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
     assert done.returncode == 1 and "out: cannot be written" in done.stderr and "Traceback" not in done.stderr
     assert not glob.glob("out*")
+
+
+def test_addresses_among_the_paths_are_rows_less(image, capsys):
+    with open("list", "w") as file:
+        file.write("a.png ONE\nhttp://example.org/a.png TWO\n")
+    assert make("list", "out", "--workers", "1") == 0
+    assert labels_of("out") == ["ONE"]
+    assert "list:2: skipped, unreadable image: http://example.org/a.png: File system scheme 'http' not implemented" in (
+        capsys.readouterr().err)
+
+
+def test_names_that_are_no_text(image, capfd):
+    os.mkdir("folder")
+    for name in (b"folder/\xff.png", b"folder/B.png"):
+        with open(name, "wb") as file:
+            file.write(image)
+    with open(b"folder/\xff.txt", "wb") as file:
+        file.write(b"A")
+    assert make("folder", "out", "--save-filename", "--workers", "1", "--rejects", "rejects") == 0
+    assert read_dataset("out") == [(image, "A", "folder/\\udcff.png")]
+    assert main(["dataset", "folder", "named", "--input-format", "names", "--log-path", "log"]) == 0
+    assert labels_of("named") == ["B"]
+    with open("log", encoding="utf-8") as file:
+        assert "folder/\\udcff.png: the name is not UTF-8; rename the file" in file.read()
+    assert "Traceback" not in capfd.readouterr().err

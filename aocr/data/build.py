@@ -229,6 +229,7 @@ class _Build:
         self._scans = [[Scan(file, [file]) for file in part.files] for part in parts]
         self._written = [0] * len(parts)  # records of each part
         self._sources = {}
+        self._header = None  # the last one in the file of rejects
         self.counts = Counts()
 
     @property
@@ -262,6 +263,10 @@ class _Build:
         self.counts.rejected[row.kind] += 1
         log.warning("%s:%d: skipped, %s: %s", row.source, row.number, row.kind, row.reason)
         if self._rejects and row.raw is not None:
+            if row.header != self._header:
+                self._header = row.header
+                if row.header is not None:
+                    self._rejects.write(row.header + b"\n")
             self._rejects.write(row.raw + b"\n")
 
     def find_duplicates(self):

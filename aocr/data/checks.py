@@ -54,7 +54,7 @@ def check(row, config):
     except BadRow as error:
         kind, reason = error.args
         reason = f"{row.path}: {reason}" if row.path else reason
-        return Rejected(row.source, row.number, row.raw, kind, reason)
+        return Rejected(row.source, row.number, row.raw, kind, reason, row.header)
 
 
 def clean_label(label, config):
@@ -65,10 +65,14 @@ def clean_label(label, config):
             raise BadRow("control character", f"U+{ord(character):04X} at {place} of the label {label!r}; remove it")
     if label != label.strip():
         notes.append(("blank around the label", f"{label!r}; the blanks are left out"))
-        label = label.strip()
-    if config.normalize != "none":
-        label = unicodedata.normalize(config.normalize, label)
-    return label.upper() if config.force_uppercase else label, tuple(notes)
+    label = _normalized(label, config)
+    if config.force_uppercase:
+        label = _normalized(label.upper(), config)  # some capitals come in pieces
+    return label.strip(), tuple(notes)
+
+
+def _normalized(label, config):
+    return label if config.normalize == "none" else unicodedata.normalize(config.normalize, label)
 
 
 def _read(row, image_root):

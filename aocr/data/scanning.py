@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from aocr.charset import splitter
 from aocr.config import scaled_width
-from aocr.data.records import SIDECAR_EXTENSION, broken_file, files_of, parse_example, read_file
+from aocr.data.records import NO_EXAMPLE, SIDECAR_EXTENSION, broken_file, files_of, parse_example, read_file
 from aocr.decoding import decode_image
 from aocr.errors import UserError
-from aocr.files import write_text
+from aocr.files import load_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -187,16 +187,20 @@ def _labels_and_sizes(file):
 
     serialized = read_file(file)
     sizes = iter(serialized.map(look, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
+    # Follows behind, to where an image cannot be decoded: from the start each time would take the square of the time.
+    labels, passed = iter(serialized.map(_label_only)), 0
     for number in itertools.count():
         try:
             label, size = next(sizes)
             yield label.numpy(), size.numpy()
         except StopIteration:
             break
-        except tf.errors.InvalidArgumentError:
+        except NO_EXAMPLE:
             try:  # is it the image, or the record?
-                yield next(iter(serialized.skip(number).take(1).map(_label_only))).numpy(), None
-            except tf.errors.InvalidArgumentError as error:
+                label, = itertools.islice(labels, number - passed, number - passed + 1)
+                passed = number + 1
+                yield label.numpy(), None
+            except NO_EXAMPLE as error:
                 raise broken_file(file, number, error) from None
         except tf.errors.OpError as error:
             raise broken_file(file, number, error) from None
@@ -243,15 +247,29 @@ def read_sidecar(file):
         return None
     try:
         with tf.io.gfile.GFile(path, "rb") as stream:
-            values = json.loads(stream.read())
+            values = load_json(stream.read())
         if values["version"] != SIDECAR_VERSION or values["fingerprint"] != fingerprint(file):
             log.info("%s tells of another dataset than %s; looking through that", path, file)
             return None
-        lengths, characters = ({key: Seen(*seen) for key, seen in values[name].items()}
-                               for name in ("lengths", "characters"))
-        return Scan(file, [file], records=values["records"], characters=characters,
-                    lengths={int(length): seen for length, seen in lengths.items()},
-                    widths=collections.Counter({int(width): n for width, n in values["widths"].items()}))
+        return _scan_of(values, file)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s: broken (%r); looking through %s", path, error, file)
         return None
+
+
+def _scan_of(values, file):
+    """The Scan that a sidecar's values tell of. ValueError or another of Python's own if they contradict each other."""
+    records = values["records"]
+    lengths, characters = ({key: Seen(*seen) for key, seen in values[name].items()}
+                           for name in ("lengths", "characters"))
+    seen = [*lengths.values(), *characters.values()]
+    "".join([*characters, *(one.label for one in seen)]).encode()  # raises what they do if these are no texts
+    numbers = [records, *values["widths"].values(), *(one.count for one in seen), *(one.record for one in seen)]
+    found = Scan(file, [file], records=records, characters=characters,
+                 lengths={int(length): one for length, one in lengths.items()},
+                 widths=collections.Counter({int(width): count for width, count in values["widths"].items()}))
+    if not (all(type(number) is int and number >= 0 for number in numbers)
+            and found.widths.total() == sum(one.count for one in lengths.values()) == records
+            and all(one.record < records for one in seen) and min([*found.lengths, *found.widths], default=0) >= 0):
+        raise ValueError("it contradicts itself")
+    return found

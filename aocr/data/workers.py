@@ -73,4 +73,4 @@ class TensorFlowDecoder:
             row = checked.row
             cause = error.message.split("\n")[0].split("[[")[0].strip()
             return Rejected(row.source, row.number, row.raw, "unreadable image",
-                            f"{row.path or 'record'}: {cause}; save the image anew")
+                            f"{row.path or 'record'}: {cause}; save the image anew", row.header)
