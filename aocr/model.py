@@ -138,24 +138,24 @@ class Model:
 
     def _add_network(self, dtype):
         """Sets `decoder` and `moments` (of the batch norm layers that are trained). `dtype` is the convolutions'."""
-        training = self.training
+        training, start = self.training, layers.Start()
+        if training:
+            scaled = training.initializer == "scaled"
+            start = layers.Start(he=scaled, orthogonal=scaled, forget_bias=training.forget_bias)
         learning = bool(training) and "cnn" not in training.frozen
-        with tf.variable_scope(tf.get_variable_scope(), initializer=layers.initializer(
-                training.initializer if training else None)):
-            features = sliding_cnn(*self.images, is_training=learning, dtype=dtype)
-            self.moments = features.moments if learning else []
-            values = features.values  # [N, S, 512]
-            if training:
-                # Stateless, so that a run that is started again drops what it would have dropped.
-                seed = variant_seed(training.seed, self.batch.epoch, self.batch.index)
-                values = tf.compat.v2.nn.experimental.stateless_dropout(values, training.dropout, seed)
-            forget_bias = training.forget_bias if training else 0.0
-            encoded = bidirectional_encoder(values, features.lengths, units=self.config.encoder_units,
-                                            use_gru=self.config.use_gru, forget_bias=forget_bias)
-            self.decoder = AttentionDecoder(
-                encoded, vocabulary=len(self.charset), layers=self.config.attn_num_layers,
-                units=self.config.attn_num_hidden, embedding_size=self.config.target_embedding_size,
-                use_gru=self.config.use_gru, forget_bias=forget_bias)
+        features = sliding_cnn(*self.images, is_training=learning, dtype=dtype, start=start)
+        self.moments = features.moments if learning else []
+        values = features.values  # [N, S, 512]
+        if training:
+            # Stateless, so that a run that is started again drops what it would have dropped.
+            seed = variant_seed(training.seed, self.batch.epoch, self.batch.index)
+            values = tf.compat.v2.nn.experimental.stateless_dropout(values, training.dropout, seed)
+        encoded = bidirectional_encoder(values, features.lengths, units=self.config.encoder_units,
+                                        use_gru=self.config.use_gru, start=start)
+        self.decoder = AttentionDecoder(
+            encoded, vocabulary=len(self.charset), layers=self.config.attn_num_layers,
+            units=self.config.attn_num_hidden, embedding_size=self.config.target_embedding_size,
+            use_gru=self.config.use_gru, start=start)
 
     def _add_prediction(self):
         """Sets `reading` (greedy DecoderOutput), `prediction`, `probability`, shaped as the input. Needs `decoder`."""
@@ -357,7 +357,7 @@ class Model:
         fetches = dict(step=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm, epoch=self.batch.epoch,
                        index=self.batch.index, numbers=self.batch.numbers, images=tuple(self.images))
         while True:
-            rate = learning_rate() if learning_rate else self.training.initial_rate
+            rate = learning_rate() if learning_rate else self.training.initial_learning_rate
             try:
                 before = [self._accumulate() for _ in range(self.training.accumulate - 1)]
                 got = self.session.run(fetches, {self._learning_rate: rate})
