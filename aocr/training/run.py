@@ -100,6 +100,9 @@ class Run:
             model.know_checkpoints(checkpoint.known_checkpoints(self._model_dir),
                                    checkpoint.known_checkpoints(self._best_dir))
             state = RunState.from_json(model.state, plan.newest)
+            if state.best and not self._validator:
+                log.warning("without a validation the best checkpoint stays that of step %d, which test, predict and "
+                            "export take; give them --checkpoint last for the newest", state.best["step"])
         else:
             model.initialize()
             state = RunState(finished=True)
