@@ -91,17 +91,18 @@ class Reports:
                          "validation/loss": figures.loss})
         self._shown.update(exact=f"{figures.exact:.3f}", cer=f"{figures.cer:.3f}")
 
-    def samples(self, step, readings, drawn_width):
+    def samples(self, step, readings, split, drawn_width):
         """Pictures of what was read and where the model looked, for TensorBoard.
 
-        Args: readings: list of model.Reading. drawn_width: function of an image's size -> its width when prepared.
+        Args: readings: list of model.Reading. split: function of a text -> its characters. drawn_width: function of an
+          image's size -> its width when prepared.
         """
         values = []
         for k, reading in enumerate(readings):
             try:
                 with Image.open(io.BytesIO(reading.encoded)) as image:
                     size = image.size
-                picture = attention_picture(reading.encoded, reading.text, reading.label, reading.attention,
+                picture = attention_picture(reading.encoded, split(reading.text), reading.label, reading.attention,
                                             drawn_width(*size))
             except (OSError, Image.DecompressionBombError) as error:
                 # TensorFlow has decoded it; Pillow is stricter about some files.

@@ -210,7 +210,7 @@ class Run:
         data = f"{self._validator.scan.path}, {self._validator.scan.usable} records"
         best = judge(state, figures, step, config.monitor, data)
         self._reports.validation(step, figures, best)
-        self._reports.samples(step, readings, self._validator.drawn_width)
+        self._reports.samples(step, readings, self._validator.split, self._validator.drawn_width)
         if best:
             self._save_best(step)
         elif config.schedule == "plateau" and state.without_gain % PLATEAU == 0:
