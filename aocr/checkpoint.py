@@ -12,7 +12,7 @@ from aocr import legacy
 from aocr.charset import FULL_ASCII, Charset
 from aocr.config import IMAGE_HEIGHT, ModelConfig, flags_of
 from aocr.errors import UserError, usage_error
-from aocr.files import read_bytes, write_text
+from aocr.files import cause, read_bytes, write_text
 from aocr.graph import preprocess
 from aocr.model import Model
 
@@ -71,7 +71,14 @@ def write_description(model_dir, description):
 
 
 def latest_checkpoint(model_dir):
-    """Path of the newest checkpoint, without suffix; None if the directory holds none."""
+    """Path of the newest checkpoint, without suffix; None if the directory holds none. UserError if unreadable."""
+    state = posixpath.join(model_dir, "checkpoint")
+    try:
+        read_bytes(state)  # for tf.train, one that cannot be read is none, and training would start afresh
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"{state}: cannot be read: {cause(error)}") from None
     return tf.train.latest_checkpoint(model_dir)
 
 

@@ -19,6 +19,7 @@ from aocr.checkpoint import Description
 from aocr.config import IMAGE_HEIGHT
 from aocr.data import fit, pipeline, scanning
 from aocr.errors import UserError
+from aocr.files import cause, make_directory
 from aocr.model import Model
 
 log = logging.getLogger(__name__)
@@ -133,11 +134,14 @@ def train(dataset, model_dir, given, charset, config, session_config):
       config: TrainConfig. session_config: tf.ConfigProto.
 
     Returns: the exit code, 0 or 128 + the signal's number. UserError as `prepare_run`, if there is no such
-      augmentation, if the loss is no number, or if a checkpoint cannot be written.
+      augmentation, if the loss is no number, or if the directory or a checkpoint cannot be written.
     """
     recipe = find_recipe(config.augment)
     scan, description, newest = prepare_run(dataset, model_dir, given, charset, config.resume)
-    tf.io.gfile.makedirs(model_dir)
+    try:
+        make_directory(model_dir)
+    except OSError as error:
+        raise UserError(f"{model_dir}: cannot be made: {cause(error)}; name another --model-dir") from None
     batches = functools.partial(pipeline.batches, scan, batch_size=config.batch_size,
                                 image_bytes=description.config.image_bytes, cache=config.cache)
     if config.cache:
@@ -238,6 +242,6 @@ class Run:
             path = self._model.save(posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX))
         except (tf.errors.OpError, OSError, SystemError) as error:
             raise UserError(f"{self._model_dir}: the checkpoint of step {self._last.step} cannot be written: "
-                            f"{getattr(error, 'message', error)}; the one before it stays usable") from error
+                            f"{cause(error)}; the one before it stays usable") from error
         self._saved_step = self._last.step
         log.info("checkpoint %s", path)

@@ -15,7 +15,7 @@ from PIL import Image, ImageColor, ImageOps
 
 from aocr.config import DatasetConfig
 from aocr.data.rows import BadRow, Rejected, Row
-from aocr.files import exists, is_remote, read_bytes
+from aocr.files import Unreachable, exists, is_remote, read_bytes
 
 # Unicode categories that a label may not hold: control characters, ends of lines and paragraphs, halves of surrogates.
 FORBIDDEN = ("Cc", "Zl", "Zp", "Cs")
@@ -48,7 +48,10 @@ def check_chunk(chunk, config):
 
 
 def check(row, config):
-    """A Row -> Checked or Rejected; a Rejected stays as it is. config: DatasetConfig."""
+    """A Row -> Checked or Rejected; a Rejected stays as it is. config: DatasetConfig.
+
+    Raises: Unreachable if the image is in remote storage that does not answer.
+    """
     if isinstance(row, Rejected):
         return row
     try:
@@ -84,8 +87,10 @@ def _read(row, image_root):
     if not (os.path.isabs(row.path) or is_remote(row.path)):
         places += [os.path.join(folder, row.path) for folder in (os.path.dirname(row.source), image_root) if folder]
     try:
-        path = next((place for place in places if exists(place)), row.path)
+        path = next((place for place in places if exists(place)), row.path) if places[1:] else row.path
         content = read_bytes(path)
+    except Unreachable:
+        raise
     except FileNotFoundError:
         raise BadRow("missing image", f"no such file; looked at {', '.join(places)}") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in a path

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from aocr.errors import UserError
-from aocr.files import is_pattern
+from aocr.files import cause, is_pattern
 
 log = logging.getLogger(__name__)
 
@@ -104,4 +104,4 @@ def broken_file(file, number, error):
     if isinstance(error, (tf.errors.DataLossError, tf.errors.OutOfRangeError)):
         return UserError(f"{file}: broken after {number} records ({error.message}); it is no TFRecord file, or an "
                          "incomplete one: make it again with `aocr dataset`")
-    return UserError(f"{file}: cannot be read: {error.message}")
+    return UserError(f"{file}: cannot be read: {cause(error)}")
