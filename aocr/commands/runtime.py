@@ -10,7 +10,7 @@ from aocr.charset import FULL_ASCII, Charset
 from aocr.commands.flags import collect, given, warn_without_effect
 from aocr.config import ModelConfig, PlaceConfig
 from aocr.errors import UserError, usage_error
-from aocr.files import exists, read_bytes
+from aocr.files import cause, exists, read_bytes
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
@@ -115,11 +115,11 @@ def _given_charset(args):
         return Charset(FULL_ASCII)
     if characters is None:
         return None
-    if exists(characters):
-        try:
+    try:
+        if exists(characters):
             characters = "".join(read_bytes(characters).decode("utf-8-sig").splitlines())
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--charset {characters}: cannot be read: {error}; name a file in UTF-8") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--charset {characters}: cannot be read: {cause(error)}; name a file in UTF-8") from None
     try:
         return Charset(characters)
     except ValueError as error:

@@ -24,7 +24,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 class Row(NamedTuple):
-    """One annotated image; either its path or its bytes are known."""
+    """One annotated image; its path, its bytes or both are known."""
 
     source: str  # the file or folder that names it
     number: int  # of its line (from 1), file in a folder (from 1) or record (from 0)

@@ -8,20 +8,22 @@ import os
 
 import tensorflow.compat.v1 as tf
 
-from aocr.data.checks import Checked, check_chunk, start_worker
+from aocr.data.checks import Checked, check_chunk, fetch, start_worker
 from aocr.data.rows import Rejected
 from aocr.decoding import decode_image
 
 CHUNK_ROWS = 64  # that a worker is handed at once
 CHUNKS_A_WORKER = 4  # that wait, at the most
+FETCHED_TOGETHER = 32  # images from remote storage, each of which is waited for
 
 
 def checked_rows(rows, config):
     """Checks rows: yields Checked and Rejected, in the order of the rows.
 
     Args: rows: iterator of Row and Rejected. config: DatasetConfig.
+    Raises: Unreachable if images are in remote storage that does not answer.
     """
-    chunks = iter(lambda: list(itertools.islice(rows, CHUNK_ROWS)), [])
+    chunks = _fetched(iter(lambda: list(itertools.islice(rows, CHUNK_ROWS)), []), config)
     workers = config.workers or os.cpu_count() or 1
     with TensorFlowDecoder() as decoder:
         if workers == 1:
@@ -37,6 +39,13 @@ def checked_rows(rows, config):
                     yield from decoded.popleft().result()
             while decoded:
                 yield from decoded.popleft().result()
+
+
+def _fetched(chunks, config):
+    """Chunks -> the same, with what is in remote storage; read here, so that workers need no TensorFlow."""
+    with concurrent.futures.ThreadPoolExecutor(FETCHED_TOGETHER) as pool:
+        for chunk in chunks:
+            yield list(pool.map(lambda row: fetch(row, config), chunk))
 
 
 def _check_in_workers(chunks, config, workers):
