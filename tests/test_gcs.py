@@ -41,7 +41,7 @@ def run(commands, environment, directory):
     """What the commands (dict of lists of arguments) do, one after the other: dict of .code, .out and .err."""
     arguments = [command if "--log-path" in command else [*command, "--log-path", ""] for command in commands.values()]
     done = subprocess.run([sys.executable, "-c", RUN], input=json.dumps(arguments), capture_output=True, text=True,
-                          cwd=directory, env={**os.environ, **environment}, timeout=300)
+                          cwd=directory, env={**os.environ, **environment}, timeout=900)
     assert done.returncode == 0 and not done.stderr, done.stderr
     return {name: SimpleNamespace(code=code, out=out, err=err)
             for name, (code, out, err) in zip(commands, json.loads(done.stdout))}
