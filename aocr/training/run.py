@@ -15,7 +15,8 @@ import tensorflow.compat.v1 as tf
 from aocr import checkpoint
 from aocr.augmentation import find_recipe
 from aocr.data import pipeline
-from aocr.errors import UserError, cause
+from aocr.errors import UserError
+from aocr.files import cause, make_directory
 from aocr.model import Model
 from aocr.training import transfer
 from aocr.training.prepare import prepare_run, prepared_bytes
@@ -46,12 +47,15 @@ def train(dataset, model_dir, given, charset, config, session_config):
       config: TrainConfig. session_config: tf.ConfigProto.
 
     Returns: the exit code, 0 or 128 + the signal's number. UserError as `prepare_run`, if there is no such
-      augmentation, if the loss is no number, or if a checkpoint cannot be written.
+      augmentation, if the loss is no number, or if the directory or a checkpoint cannot be written.
     """
     recipe = find_recipe(config.augment)
     plan = prepare_run(dataset, model_dir, given, charset, config)
     description = plan.description
-    tf.io.gfile.makedirs(model_dir)
+    try:
+        make_directory(model_dir)
+    except OSError as error:
+        raise UserError(f"{model_dir}: cannot be made: {cause(error)}; name another --model-dir") from None
     batches = functools.partial(pipeline.batches, plan.scan, batch_size=config.batch_size,
                                 image_bytes=description.config.image_bytes, cache=config.cache)
     if config.cache:
@@ -264,7 +268,7 @@ class Run:
         """Writes the best checkpoint."""
         prefix = posixpath.join(self._best_dir, checkpoint.CHECKPOINT_PREFIX)
         with self._writing(step):
-            tf.io.gfile.makedirs(self._best_dir)
+            make_directory(self._best_dir)
             if self._fresh:
                 checkpoint.forget_checkpoints(self._model_dir)
                 self._describe()
