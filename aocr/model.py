@@ -140,8 +140,7 @@ class Model:
         """Sets `decoder` and `moments` (of the batch norm layers that are trained). `dtype` is the convolutions'."""
         training, start = self.training, layers.Start()
         if training:
-            scaled = training.initializer == "scaled"
-            start = layers.Start(he=scaled, orthogonal=scaled, forget_bias=training.forget_bias)
+            start = layers.Start(he=training.initializer == "he", forget_bias=training.forget_bias)
         learning = bool(training) and "cnn" not in training.frozen
         features = sliding_cnn(*self.images, is_training=learning, dtype=dtype, start=start)
         self.moments = features.moments if learning else []
