@@ -22,6 +22,7 @@ from aocr.errors import UserError
 from aocr.evaluation.curves import draw_curves
 from aocr.evaluation.visualize import attention_picture
 from aocr.files import append_text, cause, write_text
+from aocr.training.events import EventFile
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +42,7 @@ class Reports:
         self._model_dir, self._log_step, self._lines = model_dir, log_step, []
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
-        with graph.as_default():
-            self._events = tf.summary.FileWriter(log_dir, graph)
-        # Points of later steps, by a run that was killed before it saved them, are to be forgotten.
-        self._write_events(lambda events: events.add_session_log(
-            tf.SessionLog(status=tf.SessionLog.START), first_step + 1))
+        self._events = EventFile(log_dir, graph, first_step)
         self._bar = self._stack.enter_context(
             tqdm(desc="train", total=steps, initial=done, unit="step", disable=None))
         self._shown = {}
@@ -57,17 +54,7 @@ class Reports:
     def __exit__(self, *_):
         self._stack.close()
         self.write_history()
-        self._write_events(lambda events: events.close())
-
-    def _write_events(self, write):
-        """Writes to TensorBoard's events, as long as that goes well: a training does not end for want of them."""
-        if not self._events:
-            return
-        try:
-            write(self._events)
-        except (OSError, tf.errors.OpError) as error:
-            log.warning("no more TensorBoard events: they cannot be written: %s", cause(error))
-            self._events = None
+        self._events.close()
 
     def _begin(self):
         self._started, self._images, self._padding = time.monotonic(), 0, []
@@ -119,14 +106,15 @@ class Reports:
             picture.save(file, "PNG")
             values.append(tf.Summary.Value(tag=f"validation/sample{k}", image=tf.Summary.Image(
                 width=picture.width, height=picture.height, colorspace=3, encoded_image_string=file.getvalue())))
-        self._write_events(lambda events: events.add_summary(tf.Summary(value=values), step))
+        self._events.add(step, values)
 
     def restart_clock(self):
         """What the next images a second are measured from; to be called after what is no training."""
         self._begin()
 
     def write_history(self):
-        """Appends what was noted since the last time to the history."""
+        """Appends what was noted since the last time to the history, and lets TensorBoard see the rest."""
+        self._events.flush()
         try:
             if self._lines:
                 append_text(posixpath.join(self._model_dir, HISTORY_NAME), "".join(self._lines))
@@ -156,8 +144,7 @@ class Reports:
         self._lines.append(json.dumps(dict(kind=kind, step=step, **figures)) + "\n")
 
     def _add(self, step, figures):
-        summary = tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()])
-        self._write_events(lambda events: events.add_summary(summary, step))
+        self._events.add(step, [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()])
 
 
 def write_summary(model_dir, plan, config, outcome):
