@@ -10,7 +10,12 @@ PACKAGE = (HERE / "aocr" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "(.+)"', PACKAGE, re.M).group(1)
 README = HERE / "README.md"
 
-TEST = ["pytest>=8", "setuptools>=64", "wheel"]
+# `aocr train --graphemes`: where characters begin and end, by UAX #29. Its rules and tables change with Unicode, and
+# this package follows each version; it is small and needs nothing else. Who only predicts or exports needs it not.
+GRAPHEMES = ["regex>=2024.4"]
+PLOTS = ["matplotlib>=3.7"]
+# hypothesis breaks what parsers are fed
+TEST = ["pytest>=8", "hypothesis>=6.100", "setuptools>=64", "wheel", *GRAPHEMES, *PLOTS]
 
 setup(
     name="aocr",
@@ -32,6 +37,8 @@ setup(
     extras_require={
         # `aocr dataset --runner`: datasets of millions of images on many machines. Its records need a CRC library.
         "beam": ["apache-beam>=2.77,<3", "google-crc32c>=1.5"],
+        "graphemes": GRAPHEMES,
+        "plots": PLOTS,  # the curves of a training run as a PNG file; TensorBoard draws them without it
         "test": TEST,
         "dev": [*TEST, "build", "ruff==0.17.6"],  # another version of ruff would find other things
     },

@@ -5,7 +5,7 @@ import json
 
 from aocr.config import NO_AUGMENTATION, Options, option
 from aocr.errors import UserError
-from aocr.files import read_bytes
+from aocr.files import load_json, read_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ def find_recipe(name):
 def read_recipe(content, path):
     """The Recipe in a JSON file's content (bytes). UserError, naming `path` and the key, if it is none."""
     try:
-        values = json.loads(content)
+        values = load_json(content)
     except ValueError as error:  # UnicodeDecodeError is one too
         raise UserError(f"{path}: no JSON ({error}); write a recipe such as {{\"rotation\": 5}}") from None
     if not isinstance(values, dict):

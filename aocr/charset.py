@@ -1,6 +1,9 @@
-"""Characters and their ids."""
+"""Characters and their ids. Characters are code points or, with `--graphemes`, extended grapheme clusters (UAX #29)."""
 
+import functools
 import string
+
+from aocr.errors import UserError
 
 PAD_ID, GO_ID, EOS_ID = 0, 1, 2
 FIRST_ID = 3  # of the first character
@@ -9,25 +12,54 @@ ALPHANUMERIC = string.digits + string.ascii_uppercase
 FULL_ASCII = "".join(map(chr, range(32, 127)))
 
 
+@functools.cache
+def splitter(graphemes):
+    """What takes texts apart: a function of str -> list of str, its characters.
+
+    UserError if they are to be grapheme clusters, and what knows those is not installed.
+    """
+    if not graphemes:
+        return list
+    try:
+        import regex
+    except ImportError as error:
+        raise UserError(f"--graphemes needs the package regex ({error}): in aocr's sources, pip install "
+                        "'.[graphemes]'") from None
+    return regex.compile(r"\X").findall
+
+
+def code_points(character):
+    """The code points of a character, as Unicode writes them: "U+0065 U+0301"."""
+    return " ".join(f"U+{ord(point):04X}" for point in character)
+
+
+def named(character):
+    """A character as messages name it."""
+    return f"{character!r} ({code_points(character)})"
+
+
 class UnknownCharacter(ValueError):
     """A label holds a character that the charset lacks; `character` is that character."""
 
     def __init__(self, character):
-        super().__init__(f"character {character!r} (U+{ord(character):04X}) is not in the charset")
+        super().__init__(f"character {named(character)} is not in the charset")
         self.character = character
 
 
 class Charset:
     """An ordered set of characters; ids 0, 1, 2 are padding, GO and EOS, the characters follow from 3 on."""
 
-    def __init__(self, characters):
-        """`characters`: an iterable of single Unicode code points. ValueError if one is repeated, or there are none."""
-        self.characters = tuple(characters)
+    def __init__(self, characters, graphemes=False):
+        """`characters`: an iterable of single Unicode code points or, with `graphemes`, of whole grapheme clusters.
+
+        ValueError if one is repeated, or there are none.
+        """
+        self.characters, self.graphemes = tuple(characters), graphemes
         self._ids = {character: FIRST_ID + k for k, character in enumerate(self.characters)}
         if not self.characters:
             raise ValueError("a charset needs at least one character")
         for character in self.characters:
-            if len(character) != 1:
+            if not character or len(character) > 1 and not graphemes:
                 raise ValueError(f"a charset holds single characters; {character!r} is not one")
         if len(self._ids) != len(self.characters):
             repeated = sorted({c for c in self.characters if self.characters.count(c) > 1})
@@ -50,9 +82,9 @@ class Charset:
         return f"Charset({''.join(self.characters)!r})"
 
     def encode(self, text):
-        """Ids of a text's characters (no GO, no EOS). Raises UnknownCharacter."""
+        """Ids of a text's characters (no GO, no EOS). Raises UnknownCharacter, and UserError as `splitter`."""
         try:
-            return [self._ids[character] for character in text]
+            return [self._ids[character] for character in splitter(self.graphemes)(text)]
         except KeyError as error:
             raise UnknownCharacter(error.args[0]) from None
 
@@ -68,10 +100,14 @@ class Charset:
 
     def summary(self):
         """For people: how many characters, and which."""
-        return f"{len(self.characters)} characters: {''.join(self.characters)}"
+        return f"{len(self.characters)} characters: {self.listed(self.characters)}"
+
+    def listed(self, characters):
+        """Some of its characters for people; clusters stand apart, since side by side they may look like another."""
+        return (" " if self.graphemes else "").join(characters)
 
 
-def charset_for(characters):
+def charset_for(characters, graphemes=False):
     """The original's default alphabet, widened by whatever of `characters` it lacks, in code point order."""
     missing = set(characters) - set(ALPHANUMERIC)
-    return Charset(ALPHANUMERIC) if not missing else Charset(sorted(set(ALPHANUMERIC) | missing))
+    return Charset(sorted(set(ALPHANUMERIC) | missing) if missing else ALPHANUMERIC, graphemes)

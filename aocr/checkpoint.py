@@ -13,7 +13,7 @@ from aocr import legacy
 from aocr.charset import FULL_ASCII, Charset
 from aocr.config import IMAGE_HEIGHT, ModelConfig, flags_of
 from aocr.errors import UserError, cause, usage_error
-from aocr.files import read_bytes, write_text
+from aocr.files import load_json, read_bytes, write_text
 from aocr.graph import preprocess
 from aocr.model import Model
 
@@ -48,14 +48,21 @@ class Description:
     def from_json(cls, content, path):
         """From a description file's content. UserError, naming `path`, if it is not of this version or broken."""
         try:
-            values = json.loads(content)
+            values = load_json(content)
             version = values["format_version"]
             if version != FORMAT_VERSION or values["preprocessing"]["version"] != preprocess.VERSION:
                 raise UserError(f"{path}: format {version}, preprocessing {values['preprocessing']['version']}; this "
                                 f"aocr {aocr.__version__} reads format {FORMAT_VERSION}, preprocessing "
                                 f"{preprocess.VERSION}. Use aocr {values['aocr_version']}")
-            return cls(ModelConfig(**values["model"]), Charset(values["charset"]))
-        except (ValueError, KeyError, TypeError) as error:
+            for field in dataclasses.fields(ModelConfig):
+                if type(value := values["model"].get(field.name, field.default)) is not field.type:
+                    raise TypeError(f"{field.name} is {value!r}, no {field.type.__name__}")
+            if not isinstance(values["charset"], list):
+                raise TypeError("charset is no list")
+            "".join(values["charset"]).encode()  # what is no text does not pass here
+            config = ModelConfig(**values["model"])
+            return cls(config, Charset(values["charset"], config.graphemes))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: broken description ({error!r}); restore it from a copy") from None
 
 

@@ -1,15 +1,18 @@
 """The `aocr` program: parses the command line, sets up the log, runs one command, turns errors into exit codes."""
 
 import argparse
+import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 
 import aocr
 from aocr.commands import augment, dataset, export, inspect, predict, synth, test, train
 from aocr.commands.flags import add_options
 from aocr.config import CommonConfig, PlaceConfig
-from aocr.errors import UserError
+from aocr.errors import Terminated, UserError
 
 COMMANDS = (synth, dataset, inspect, augment, train, test, predict, export)
 
@@ -58,19 +61,44 @@ def main(argv=None):
 
 def _run(args):
     try:
-        return args.run(args)
+        with _terminable():
+            return args.run(args)
     except UserError as error:
         log.error("%s", error)
         return error.exit_code
     except KeyboardInterrupt:
         log.error("interrupted")
         return 130
+    except Terminated:
+        log.error("terminated")
+        return 143
     except BrokenPipeError:
         return _closed_pipe()
     except Exception:
         log.exception("aocr %s: this is a fault of the program, not of yours; please report it with these lines",
                       aocr.__version__)
         return 1
+
+
+@contextlib.contextmanager
+def _terminable():
+    """SIGTERM ends the block as Ctrl-C does, so that nothing half done is left; a second one ends the program at once.
+
+    Where a program calls `main` in a thread of its own, signals are for that program.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number, _):
+        signal.signal(number, signal.SIG_DFL)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _closed_pipe():
@@ -92,7 +120,8 @@ class _logging:
         problem = None
         if self._path:
             try:
-                file = logging.FileHandler(self._path, encoding="utf-8")
+                # Names of files, which need not be text, are in what is logged.
+                file = logging.FileHandler(self._path, encoding="utf-8", errors="backslashreplace")
             except OSError as error:
                 problem = f"--log-path {self._path}: cannot be written: {error.strerror or error}"
                 if self._explicit:

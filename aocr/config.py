@@ -36,6 +36,12 @@ def precision_option():
                   choices=("float32", "bfloat16"))
 
 
+def graphemes_option():
+    """`--graphemes`, of what counts the characters of labels; the clusters are those of UAX #29."""
+    return option(False, "a character is what a reader takes for one, an extended grapheme cluster with its combining "
+                         "marks, instead of a code point")
+
+
 def augment_option(default):
     """`--augment`; what the names stand for is in aocr/augmentation.py."""
     return option(default, "what is done to training images: none; variants as of scan, scene, captcha or plate; or "
@@ -76,6 +82,7 @@ class ModelConfig(Options):
     max_height: int = option(60, "height that --max-width is meant for; the canvas is "
                                  "ceil(max_width / max_height * 32) pixels wide and 32 high", least=1)
     max_prediction: int = option(8, "length of the longest label, in characters", least=1, most=1000)
+    graphemes: bool = graphemes_option()
     color: bool = option(False, "read images in three channels instead of grey")
     use_gru: bool = option(False, "GRU cells instead of LSTM, in the encoder and the decoder")
     attn_num_layers: int = option(2, "layers of the decoder", least=1, most=16)
@@ -278,6 +285,7 @@ class DatasetConfig(Options):
 class InspectConfig(Options):
     """What is told of a dataset."""
 
+    graphemes: bool = graphemes_option()
     json: bool = option(False, "print one JSON object instead of a text")
     sheet: str = option(None, "PNG file to draw samples to, with their labels")
     count: int = option(60, "samples on the sheet, chosen by chance", least=1, most=1000)

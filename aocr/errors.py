@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend."""
+"""The exception for what a user can mend, and the one that SIGTERM is."""
 
 
 class UserError(Exception):
@@ -8,8 +8,12 @@ class UserError(Exception):
     """
 
     def __init__(self, message, exit_code=1):
-        super().__init__(message)
+        super().__init__(" ".join(message.splitlines()))  # values that it cites may hold ends of lines
         self.exit_code = exit_code
+
+
+class Terminated(BaseException):
+    """SIGTERM came: what KeyboardInterrupt is to Ctrl-C."""
 
 
 def usage_error(message):

@@ -1,6 +1,7 @@
 """Files on any path: local ones by Python itself, `scheme://` ones by tf.io.gfile, imported only when needed."""
 
 import contextlib
+import json
 import os
 
 
@@ -40,6 +41,17 @@ def append_text(path, content):
         file.write(content)
 
 
+def write_bytes(path, content):
+    """Writes a file, complete at once. Raises OSError."""
+    import tensorflow.compat.v1 as tf
+
+    try:
+        with whole_file(path) as part, tf.io.gfile.GFile(part, "wb") as file:
+            file.write(content)
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None
+
+
 def read_bytes(path):
     """A file's content. Raises OSError, FileNotFoundError among it."""
     if not is_remote(path):
@@ -56,15 +68,26 @@ def read_bytes(path):
         raise OSError(error.message) from None
 
 
+def load_json(content):
+    """The value in JSON, str or bytes. ValueError if it is none, or nested too deeply for the reader."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def is_pattern(path):
     """Whether a path stands for all that match it: it holds `*`, `?` or `[`, and nothing has that very name."""
     return any(character in path for character in "*?[") and not exists(path)
 
 
 def exists(path):
-    """Whether there is such a file or directory."""
+    """Whether there is such a file or directory. Raises OSError for a remote path of which that cannot be told."""
     if not is_remote(path):
         return os.path.exists(path)
     import tensorflow.compat.v1 as tf
 
-    return tf.io.gfile.exists(path)
+    try:
+        return tf.io.gfile.exists(path)
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None

@@ -7,11 +7,12 @@ import json
 import logging
 import math
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 from PIL import Image
 from tqdm import tqdm
 
-from aocr.charset import ALPHANUMERIC, FULL_ASCII
+from aocr.charset import ALPHANUMERIC, FULL_ASCII, code_points
 from aocr.data import fit, scanning
 from aocr.data.duplicates import Duplicates
 from aocr.data.records import numbered_records, parse_example
@@ -31,7 +32,7 @@ def inspect(dataset, config):
 
     Args: dataset: path. config: InspectConfig. UserError if the dataset cannot be read or the sheet not be written.
     """
-    scan = scanning.scan(dataset)
+    scan = scanning.scan(dataset, config.graphemes)
     images, samples = _look_at_images(scan, config)
     facts = _facts(scan, images)
     print(json.dumps(facts, ensure_ascii=False, indent=2) if config.json else _text(facts))
@@ -87,6 +88,8 @@ def _facts(scan, images):
              "--max-prediction", str(config.max_prediction)]
     if outside and outside <= set(FULL_ASCII):
         flags.append("--full-ascii")
+    if scan.graphemes:
+        flags.append("--graphemes")
     return dict(
         dataset=scan.path, files=len(scan.files), records=scan.records, used=scan.usable,
         unreadable={str(number): reason for number, reason in sorted(scan.unreadable.items())},
@@ -106,8 +109,9 @@ def _sorted(table, value=int):
 
 def _summary(counter):
     """Least, median and greatest key."""
-    keys = sorted(counter.elements())
-    return dict(least=keys[0], median=keys[len(keys) // 2], greatest=keys[-1])
+    keys = sorted(counter)
+    ends = np.cumsum([counter[key] for key in keys])  # of each key's place among all that were counted, sorted
+    return dict(least=keys[0], median=keys[np.searchsorted(ends, ends[-1] // 2, side="right")], greatest=keys[-1])
 
 
 def _text(facts):
@@ -125,7 +129,7 @@ def _text(facts):
              "  " + "  ".join(f"{_visible(character)} {count}" for character, count in facts["characters"].items())]
     if facts["rare_characters"]:
         lines += ["", f"rare characters, in fewer than {RARE} labels:"]
-        lines += [f"  {_visible(character)} (U+{ord(character):04X}): {seen['labels']}, first in {seen['label']!r} "
+        lines += [f"  {_visible(character)} ({code_points(character)}): {seen['labels']}, first in {seen['label']!r} "
                   f"(record {seen['record']})" for character, seen in facts["rare_characters"].items()]
     lines += ["", "flags that lose nothing, which `aocr train` finds by itself:", f"  {facts['flags']}"]
     return "\n".join(lines)

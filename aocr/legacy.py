@@ -51,6 +51,7 @@ def settings(checkpoint, given, charset):
     charset = charset or charset_for(())
     hidden = shapes[f"{DECODER}/attention_decoder/weights"][1]
     actual = dict(
+        graphemes=False,
         color=shapes["conv_conv1/W"][2] == 3,
         use_gru=f"{RECURRENT}/gru_cell/gates/kernel" in shapes,
         attn_num_hidden=hidden,

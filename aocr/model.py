@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from aocr.charset import EOS_ID
 from aocr.config import scaled_width
 from aocr.graph import layers, losses, text
 from aocr.graph.augment import augment, variant_seed
@@ -446,10 +447,11 @@ class Model:
         batch = got["batch"]
         for k, number in enumerate(batch.numbers):
             read = got["text"][k].decode()
-            steps, length = min(len(read) + 1, got["ids"].shape[1]), -(-int(batch.widths[k]) // 4)
-            yield Reading(int(number), batch.labels[k].decode(), batch.comments[k].decode(), batch.encoded[k],
-                          int(batch.widths[k]), read, float(got["probability"][k]), float(got["losses"][k]),
-                          got["attention"][k, :steps, :length])
+            ends = np.flatnonzero(got["ids"][k] == EOS_ID)
+            steps, length = ends[0] + 1 if len(ends) else got["ids"].shape[1], -(-int(batch.widths[k]) // 4)
+            comment = batch.comments[k].decode("utf-8", "replace")  # a path may be no text
+            yield Reading(int(number), batch.labels[k].decode(), comment, batch.encoded[k], int(batch.widths[k]), read,
+                          float(got["probability"][k]), float(got["losses"][k]), got["attention"][k, :steps, :length])
 
     def predict(self, encoded):
         """Reads images: a list of encoded image files -> a list of (text, probability).

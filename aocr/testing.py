@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from aocr.charset import splitter
 from aocr.data import pipeline, scanning
 from aocr.evaluation.metrics import Totals, accuracy
 from aocr.evaluation.visualize import write_sample
@@ -25,8 +26,10 @@ def test(dataset, trained, config, session_config):
     Args:
       dataset: path. trained: checkpoint.Trained. config: TestConfig. session_config: tf.ConfigProto.
 
-    Raises: UserError if there is no such dataset, or the model's files are broken.
+    Raises: UserError if there is no such dataset, the model's files are broken, or what knows its characters is not
+      installed.
     """
+    split = splitter(trained.config.graphemes)
     found = scanning.scan(dataset)
     batches = functools.partial(pipeline.batches, found, batch_size=config.batch_size,
                                 image_bytes=trained.config.image_bytes)
@@ -35,7 +38,7 @@ def test(dataset, trained, config, session_config):
         bar = tqdm(desc="test", total=found.usable, unit=" images", disable=None)
         with bar, logging_redirect_tqdm([logging.getLogger("aocr")]):
             for reading in in_order(model.read(), found.unreadable):
-                _report(reading, totals, found.usable, config)
+                _report(reading, split, totals, found.usable, config)
                 if config.visualize:
                     _draw(reading, model, config.output_dir)
                 bar.update()
@@ -69,9 +72,10 @@ def _draw(reading, model, output_dir):
         log.warning("record %d: no picture of it: %s", reading.number, error)
 
 
-def _report(reading, totals, samples, config):
-    totals.add(reading.text, reading.label, reading.probability)
+def _report(reading, split, totals, samples, config):
+    text, label = split(reading.text), split(reading.label)
+    totals.add(text, label, reading.probability)
     exact = "correct" if reading.text == reading.label else f"{reading.text!r} instead of {reading.label!r}"
     log.info("sample %d of %d (record %d): accuracy %.4f, so far %.4f, loss %.4f, perplexity %.3f, probability %.4f, "
-             "%s", totals.samples, samples, reading.number, accuracy(reading.text, reading.label, config.distance),
+             "%s", totals.samples, samples, reading.number, accuracy(text, label, config.distance),
              totals.accuracy, reading.loss, math.exp(min(reading.loss, 300.0)), reading.probability, exact)

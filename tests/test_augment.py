@@ -310,6 +310,7 @@ def test_a_recipe_from_a_file(tmp_path):
     ('{"jpeg": 50.5}', "jpeg is 50.5; give a whole number"),
     ('{"noise": null}', "noise is null; give a number"),
     ("[1]", "holds no object; write a recipe such as"),
+    ("[" * 100_000, "no JSON (nested too deeply); write a recipe such as"),
     ("{", "no JSON (Expecting property name"),
     ("\xff", "no JSON ('utf-8' codec"),
 ])

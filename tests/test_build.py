@@ -192,6 +192,21 @@ def test_a_sidecar_tells_what_a_look_through_finds(images):
     assert (told.usable, told.lengths[2], told.lengths[3].count) == (200, Seen(40, 0, "w0"), 160)
 
 
+def test_with_graphemes_a_sidecar_saves_the_images_and_labels_are_counted_anew(images, monkeypatch):
+    with open("marks.tsv", "w", encoding="utf-8") as file:
+        file.write("0.png\te\u0323\u0301\n1.png\tab\n2.png\te\u0323\u0301a\n3.png\tc\n4.png\te\u0301\u0323\n")
+    arguments = ["marks.tsv", "data.tfrecords", "--normalize", "none", "--shards", "2", "--workers", "1"]
+    assert make(*arguments) == 0
+    assert max(scan("data-*.tfrecords").lengths) == 4
+    with monkeypatch.context() as without_look:
+        without_look.setattr(scanning, "_scan_file", None)
+        found = scan("data-*.tfrecords", graphemes=True)
+    assert found.records == 5 and found.lengths == {1: Seen(3, 0, "e\u0323\u0301"), 2: Seen(2, 1, "e\u0323\u0301a")}
+    for file in glob.glob("*.json"):
+        os.remove(file)
+    assert scan("data-*.tfrecords", graphemes=True) == found
+
+
 def test_a_sidecar_of_another_file_is_not_believed(images, caplog):
     assert make("list.tsv", "data.tfrecords", "--workers", "1") == 0
     with open("few.tsv", "w") as file:
@@ -214,6 +229,17 @@ def test_rejected_rows_are_kept_to_be_mended_and_fed_again(images, capsys):
     Image.new("L", (3, 3)).save("none.png")
     assert make("bad.tsv", "out", "--workers", "1") == 0
     assert labels_of("out") == ["LATER"]
+
+
+def test_rejected_rows_of_a_table_keep_its_header(images):
+    with open("some.csv", "w") as file:
+        file.write('label,"path"\nGOOD,0.png\n"LA,TER",none.png\nX\nY,"torn" x\nTOO,none.png\n')
+    assert make("some.csv", "out", "--rejects", "bad.csv", "--workers", "1") == 0
+    with open("bad.csv", "rb") as file:
+        assert file.read() == b'label,"path"\n"LA,TER",none.png\nX\nY,"torn" x\nTOO,none.png\n'
+    Image.new("L", (3, 3)).save("none.png")
+    assert make("bad.csv", "out", "--workers", "1") == 0
+    assert labels_of("out") == ["LA,TER", "TOO"]
 
 
 @pytest.mark.parametrize("row, told", [
@@ -275,6 +301,56 @@ def test_a_killed_build_leaves_nothing_that_looks_whole(images):
     assert len(labels_of("out")) == 200 and not os.path.exists("out.part")
 
 
+@pytest.mark.parametrize("number, code, told, to_all", [
+    (signal.SIGTERM, 143, "terminated", False),
+    (signal.SIGTERM, 143, "terminated", True),  # as a service manager does
+    (signal.SIGINT, 130, "interrupted", True),  # as a terminal does
+    (signal.SIGKILL, -signal.SIGKILL, None, False),
+])
+def test_a_build_that_is_ended_leaves_no_output_and_no_process(images, number, code, told, to_all):
+    with open("many.tsv", "w") as file:
+        file.writelines(f"{path}\t{label}\n" for path, label in images * 1000)
+    command = [sys.executable, "-m", "aocr", "dataset", "many.tsv", "out", "--workers", "2", "--log-path", "",
+               "--log-step", "1000000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
+    try:
+        end = time.monotonic() + 120
+        while not (os.path.exists("out.part") and os.path.getsize("out.part") > 20_000) and time.monotonic() < end:
+            time.sleep(0.05)
+        os.killpg(process.pid, number) if to_all else process.send_signal(number)
+        out, error = process.communicate(timeout=60)  # until all processes have closed their ends
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert (process.returncode, out) == (code, "")
+    if told:
+        assert error == f"aocr: error: {told}\n"
+        assert not glob.glob("out*")
+    assert not os.path.exists("out")
+
+
+def test_a_worker_that_is_killed_is_an_error_and_leaves_nothing(images):
+    with open("many.tsv", "w") as file:
+        file.writelines(f"{path}\t{label}\n" for path, label in images * 1000)
+    code = ("import multiprocessing, os, signal, sys\n"
+            "from aocr.cli import main\n"
+            "from aocr.data import build\n"
+            "def add(self, checked, add=build._Build.add):\n"
+            "    add(self, checked)\n"
+            "    if self.counts.written == 200:\n"
+            "        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)\n"
+            "build._Build.add = add\n"
+            "if __name__ == '__main__':\n"
+            "    sys.exit(main(['dataset', 'many.tsv', 'out', '--workers', '2', '--log-path', '']))\n")
+    with open("program.py", "w") as file:
+        file.write(code)
+    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and not glob.glob("out*")
+    assert done.stderr.endswith("aocr: error: a worker process was ended from outside; was memory short? Try fewer "
+                                "with --workers\n")
+
+
 def test_a_full_disk_is_an_error_and_leaves_nothing(images):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
@@ -284,3 +360,28 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(images):
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
     assert done.returncode == 1 and "out: cannot be written" in done.stderr and "Traceback" not in done.stderr
     assert not glob.glob("out*")
+
+
+def test_addresses_among_the_paths_are_rows_less(image, capsys):
+    with open("list", "w") as file:
+        file.write("a.png ONE\nhttp://example.org/a.png TWO\n")
+    assert make("list", "out", "--workers", "1") == 0
+    assert labels_of("out") == ["ONE"]
+    assert "list:2: skipped, unreadable image: http://example.org/a.png: File system scheme 'http' not implemented" in (
+        capsys.readouterr().err)
+
+
+def test_names_that_are_no_text(image, capfd):
+    os.mkdir("folder")
+    for name in (b"folder/\xff.png", b"folder/B.png"):
+        with open(name, "wb") as file:
+            file.write(image)
+    with open(b"folder/\xff.txt", "wb") as file:
+        file.write(b"A")
+    assert make("folder", "out", "--save-filename", "--workers", "1", "--rejects", "rejects") == 0
+    assert read_dataset("out") == [(image, "A", "folder/\\udcff.png")]
+    assert main(["dataset", "folder", "named", "--input-format", "names", "--log-path", "log"]) == 0
+    assert labels_of("named") == ["B"]
+    with open("log", encoding="utf-8") as file:
+        assert "folder/\\udcff.png: the name is not UTF-8; rename the file" in file.read()
+    assert "Traceback" not in capfd.readouterr().err

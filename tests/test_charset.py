@@ -1,8 +1,11 @@
 """Characters and their ids."""
 
+import sys
+
 import pytest
 
-from aocr.charset import ALPHANUMERIC, FULL_ASCII, Charset, UnknownCharacter, charset_for
+from aocr.charset import ALPHANUMERIC, FULL_ASCII, Charset, UnknownCharacter, charset_for, code_points, splitter
+from aocr.errors import UserError
 
 
 def test_the_default_alphabet():
@@ -35,6 +38,46 @@ def test_a_combining_mark_is_a_character_of_its_own():
     assert charset.encode("e\u0301é") == [3, 4, 5]
 
 
+@pytest.mark.parametrize("text, clusters", [
+    ("", []),
+    ("ab", ["a", "b"]),
+    ("e\u0301\u0323e\u0301x", ["e\u0301\u0323", "e\u0301", "x"]),  # accents
+    ("\u0301a", ["\u0301", "a"]),  # a mark with nothing before it
+    ("ש\u05c1\u05b8לו\u05b9ם", ["ש\u05c1\u05b8", "ל", "ו\u05b9", "ם"]),  # points
+    ("กำนั้น", ["กำ", "นั้", "น"]),  # vowels and tones
+    ("हिन्दी", ["हि", "न्दी"]),  # a conjunct
+    ("한\u1112\u1161\u11ab", ["한", "\u1112\u1161\u11ab"]),  # jamo
+    ("🇩🇪🇫🇷🇩", ["🇩🇪", "🇫🇷", "🇩"]),  # flags are pairs
+    ("👩\u200d👧👍🏽👩", ["👩\u200d👧", "👍🏽", "👩"]),
+])
+def test_grapheme_clusters(text, clusters):
+    assert splitter(True)(text) == clusters
+    assert splitter(False)(text) == list(text)
+    charset = Charset(sorted(set(clusters) | set("XY")), graphemes=True)
+    assert charset.decode(charset.encode(text)) == text and len(charset.encode(text)) == len(clusters)
+
+
+def test_a_cluster_and_its_base_are_two_characters():
+    charset = Charset(["e", "e\u0301", "é"], graphemes=True)
+    assert charset.encode("ee\u0301é") == [3, 4, 5]
+    assert "\u0301" not in charset and charset.summary() == "3 characters: e e\u0301 é"
+    with pytest.raises(UnknownCharacter, match=r"\(U\+0065 U\+0323 U\+0301\) is not in the charset"):
+        charset.encode("ee\u0323\u0301")
+
+
+def test_without_what_knows_clusters_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "regex", None)
+    splitter.cache_clear()
+    with pytest.raises(UserError, match=r"^--graphemes needs the package regex .*\[graphemes\]'$"):
+        splitter(True)
+    assert splitter(False)("ab") == ["a", "b"]
+    assert Charset(["e\u0301"], graphemes=True).decode([3, 3]) == "e\u0301e\u0301"  # reading needs no clusters
+
+
+def test_code_points():
+    assert code_points("A") == "U+0041" and code_points("👍🏽") == "U+1F44D U+1F3FD"
+
+
 def test_the_order_is_the_one_given():
     assert Charset("ZA9").encode("A9Z") == [4, 5, 3]
     assert Charset(["q", "b"]).characters == ("q", "b")
@@ -59,6 +102,9 @@ def test_an_unknown_character_is_named_with_its_code_point(text, character, poin
 def test_what_is_no_charset_is_refused(characters, told):
     with pytest.raises(ValueError, match=told):
         Charset(characters)
+    if "bc" not in characters:
+        with pytest.raises(ValueError, match=told):
+            Charset(characters, graphemes=True)
 
 
 @pytest.mark.parametrize("ids, text", [
@@ -97,3 +143,8 @@ def test_summary_counts_and_lists():
 ])
 def test_charset_for_widens_the_default_alphabet_in_code_point_order(characters, expected):
     assert "".join(charset_for(characters).characters) == expected
+
+
+def test_charset_for_graphemes():
+    charset = charset_for({"Z": 1, "É": 2, "E\u0301": 3}, graphemes=True)
+    assert charset.characters == (*ALPHANUMERIC[:15], "E\u0301", *ALPHANUMERIC[15:], "É")

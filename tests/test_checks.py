@@ -1,6 +1,8 @@
 """Images of every kind and in every state: read as they are shown, or rejected with a reason, never fatal."""
 
 import io
+import os
+import re
 import struct
 import zlib
 
@@ -9,6 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
+from aocr.cli import main
 from aocr.config import DatasetConfig
 from aocr.data.checks import Checked, check, clean_label, standard_image
 from aocr.data.rows import BadRow, Rejected, Row
@@ -169,6 +172,14 @@ def test_what_cannot_be_read_is_rejected_with_a_reason(file, told, tmp_path):
     assert told in rejected.reason and str(tmp_path / "a.png") in rejected.reason
 
 
+@pytest.mark.parametrize("path", ["http://example.org/a.png", "nothing://a.png", "gs://\ud800/a.png", "a\0.png",
+                                  "\ud800"])
+def test_a_path_that_leads_nowhere_is_one_row_less(path):
+    rejected = check(Row("list", 7, b"raw", "X", path), CONFIG)
+    assert isinstance(rejected, Rejected) and rejected.kind in ("missing image", "unreadable image")
+    assert "http" not in path or "File system scheme 'http' not implemented" in rejected.reason
+
+
 def broken_files():
     """Some 300 files: every readable one cut, with damaged bytes, with bytes of zero; and noise."""
     random = np.random.RandomState(3)
@@ -201,9 +212,88 @@ def test_300_broken_files_are_read_or_rejected_and_none_is_fatal():
             assert decode_image(result.image).shape[:2] == result.size[::-1]
 
 
+GOOD_LINE = b"good.png\tcafe"
+BAD_LINES = {  # broken forms of it, and what is told of each
+    b"good.png\tcaf\xe9": "not UTF-8", b"good.png\tcaf\xc3": "not UTF-8", b"good\xff.png\tcafe": "not UTF-8",
+    b"good.png\tca\x00fe": "control character", b"good.png\tca\xe2\x80\xa8fe": "control character",
+    b"good.png": "no label field", b"\tcafe": "no label field"}
+
+
+@pytest.fixture
+def odd_lines(tmp_path, monkeypatch):
+    """The working directory, with `list` that names images in every state: its lines, {line number: why it is bad}.
+
+    The names have the extension of another format throughout.
+    """
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (9, 9), 200).save("good.png")
+    lines, bad = [], {}
+
+    def add(content, label, expected=None):
+        name = f"{len(lines)}.{'jpg' if content[:4] == READABLE['png rgb'][0][:4] else 'png'}"
+        with open(name, "wb") as file:
+            file.write(content)
+        lines.append(f"{name}\t{label}".encode())
+        if expected:
+            bad[len(lines)] = expected
+
+    for name, (file, _) in READABLE.items():
+        add(file, name)
+    for name, file in broken_files():
+        add(file, name)
+    for size in ((50_000, 50_000), (7072, 7072), (1_000_000_000, 1)):
+        add(png_of(*size), "huge", "too many pixels")
+    for content in (b"", b"a text", bytes(1000), READABLE["jpeg"][0][:20], ANIMATED_WEBP,
+                    saved(Image.new("F", (3, 3)), "TIFF")):
+        add(content, "broken", "unreadable image")
+    os.mkdir("folder.png")
+    lines += [b"folder.png\tX", b"none.png\tX", *BAD_LINES]
+    bad.update(enumerate(["unreadable image", "missing image", *BAD_LINES.values()],
+                         len(lines) - len(BAD_LINES) - 1))
+    with open("list", "wb") as file:
+        file.write(b"\n".join(lines))
+    return lines, bad
+
+
+def test_hundreds_of_odd_inputs_are_used_or_told_of_and_can_be_fed_again_when_they_are_mended(odd_lines, capsys):
+    lines, bad = odd_lines
+
+    def make(*arguments):
+        code = main(["dataset", *arguments, "--workers", "1", "--log-path", "", "--no-force-uppercase"])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return code, dict(line.split(": ") for line in captured.out.splitlines()), captured.err
+
+    assert len(lines) > 350
+    code, counts, err = make("list", "out", "--rejects", "rejects")
+    skipped = {int(number): kind for number, kind in re.findall(r"list:(\d+): skipped, (.*?): ", err)}
+    assert code == 0 and int(counts["records"]) + int(counts["skipped"]) == len(lines)
+    assert int(counts["skipped"]) == len(skipped) == err.count(": skipped, ") > 150
+    assert bad.items() <= skipped.items() and not set(skipped) & set(range(1, len(READABLE) + 1))
+    with open("rejects", "rb") as file:
+        rejects = file.read().split(b"\n")[:-1]
+    assert rejects == [lines[number - 1] for number in skipped]
+
+    code, counts, err = make("list", "strict", "--strict", "--rejects", "strict-rejects")
+    assert (code, counts) == (1, {}) and "--strict: " in err and not os.path.exists("strict")
+    with open("strict-rejects", "rb") as file:
+        assert file.read().split(b"\n")[:-1] == rejects
+
+    os.rmdir("folder.png")
+    for number, line in enumerate(rejects):
+        if line not in BAD_LINES:
+            Image.new("L", (3 + number // 256, 5), number % 256).save(line.split(b"\t")[0].decode(), "PNG")
+    with open("rejects", "wb") as file:
+        file.writelines((GOOD_LINE if line in BAD_LINES else line) + b"\n" for line in rejects)
+    code, counts, err = make("rejects", "mended", "--strict", "--rejects", "none")
+    assert (code, counts["records"], counts["skipped"]) == (0, str(len(rejects)), "0"), err
+    assert os.path.getsize("none") == 0
+
+
 @pytest.mark.parametrize("label, clean, notes", [
     ("abc", "ABC", ()), ("stra\xdfe", "STRASSE", ()), (" a\xa0", "A", ("blank around the label",)),
-    ("e\u0301", "\xc9", ()), ("a\u200db", "A\u200dB", ()), ("\u05e9\u05dc", "\u05e9\u05dc", ()), ("", "", ()),
+    ("e\u0301", "\xc9", ()),
+    ("\u0390", "\u03aa\u0301", ()), ("a\u200db", "A\u200dB", ()), ("\u05e9\u05dc", "\u05e9\u05dc", ()), ("", "", ()),
 ])
 def test_labels(label, clean, notes):
     got, noted = clean_label(label, CONFIG)

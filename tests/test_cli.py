@@ -2,14 +2,16 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 import aocr
 from aocr.cli import build_parser, main
-from aocr.commands import flags, predict
+from aocr.commands import flags, inspect, predict
 from aocr.commands.runtime import ONEDNN, quiet_tensorflow
 from aocr.config import ModelConfig, SynthConfig, TrainConfig
 
@@ -145,6 +147,23 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 0
+
+
+def test_sigterm_is_for_the_caller_before_and_after(monkeypatch, capsys):
+    def ended(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(inspect, "run", ended)
+    assert main(["inspect", "data", "--log-path", ""]) == 143
+    assert capsys.readouterr().err == "aocr: error: terminated\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+    codes = []
+    monkeypatch.setattr(inspect, "run", lambda args: 7)
+    thread = threading.Thread(target=lambda: codes.append(main(["inspect", "data", "--log-path", ""])))
+    thread.start()
+    thread.join()
+    assert codes == [7]
 
 
 def test_work_in_batches_asks_for_onednn_unless_the_user_chose(monkeypatch):

@@ -28,7 +28,7 @@ ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, Datase
 
 def test_model_defaults():
     assert dataclasses.asdict(ModelConfig()) == dict(
-        max_width=160, max_height=60, max_prediction=8, color=False, use_gru=False, attn_num_layers=2,
+        max_width=160, max_height=60, max_prediction=8, graphemes=False, color=False, use_gru=False, attn_num_layers=2,
         attn_num_hidden=128, target_embedding_size=10)
 
 
@@ -48,7 +48,7 @@ def test_other_defaults():
         input_format="auto", label_pattern=r"(.*?)(?:_[0-9]+)?", image_root=None, force_uppercase=True,
         normalize="NFC", background="white", max_pixels=50_000_000, strict=False, rejects=None, save_filename=False,
         shards=1, compression="none", split=None, split_by="image", workers=None, runner=None, log_step=500)
-    assert dataclasses.asdict(InspectConfig()) == dict(json=False, sheet=None, count=60, seed=0)
+    assert dataclasses.asdict(InspectConfig()) == dict(graphemes=False, json=False, sheet=None, count=60, seed=0)
     assert dataclasses.asdict(SynthConfig()) == dict(
         count=100, seed=0, words=None, pattern="[0-9A-Z]{3,6}", fonts=(), min_font_size=20, max_font_size=40,
         color=False, backgrounds=(), workers=None)

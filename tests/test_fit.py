@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from aocr.charset import ALPHANUMERIC, FULL_ASCII, Charset
+from aocr.charset import ALPHANUMERIC, FULL_ASCII, Charset, charset_for
 from aocr.config import ModelConfig
 from aocr.data.fit import check_labels, fit_charset, fit_config
 from aocr.data.scanning import Scan, Seen
@@ -57,6 +57,20 @@ def test_the_alphabet_is_widened_by_what_the_labels_need():
     assert charset == Charset(" " + ALPHANUMERIC + "aЖ")
     assert told == ["3 characters beyond 0-9 and A-Z ( aЖ)"]
     assert fit_charset(a_scan(characters="aЖ"), Charset(FULL_ASCII)) == (Charset(FULL_ASCII), [])
+
+
+def test_an_alphabet_of_graphemes():
+    scan = Scan("data", ["data"], graphemes=True)
+    for label in ("e\u0301e", "A7", "न्दीe\u0301न्दी"):
+        scan.count(label, 50, 32)
+    assert fit_config(scan, {"graphemes": True, "max_prediction": 3})[0].max_prediction == 3
+    charset, told = fit_charset(scan)
+    assert charset == charset_for({"e", "e\u0301", "न्दी"}, graphemes=True) and charset.graphemes
+    assert told == ["3 characters beyond 0-9 and A-Z (e e\u0301 न्दी)"]
+    check_labels(scan, ModelConfig(max_prediction=3), charset, "R")
+    with pytest.raises(UserError, match=r"character 'e\u0301' \(U\+0065 U\+0301\) is not .*: 2 labels, the first is "
+                                        r"'e\u0301e' .*3 characters are more than --max-prediction 2: 1 labels"):
+        check_labels(scan, ModelConfig(max_prediction=2), charset_for({"e", "न्दी"}, graphemes=True), "R")
 
 
 def test_breaches_are_listed_with_label_record_and_remedy():

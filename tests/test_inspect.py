@@ -1,5 +1,6 @@
 """What is told of a dataset, and the sheet that is drawn of it."""
 
+import collections
 import io
 import json
 
@@ -11,6 +12,7 @@ from PIL import Image
 from aocr.cli import main
 from aocr.data.duplicates import Duplicates
 from aocr.data.records import to_example
+from aocr.inspection import _summary
 
 
 def file_of(width, height, shade, format="PNG"):
@@ -45,6 +47,32 @@ def test_the_facts_as_json(dataset, capsys):
     assert (facts["copies"], facts["copies_with_other_labels"]) == (2, 1)
     assert facts["flags"] == "--max-width 160 --max-height 60 --max-prediction 8"
     assert "records 0 and 4 are one image with two labels" in captured.err
+
+
+def test_the_facts_by_graphemes(tmp_path, capsys):
+    path = str(tmp_path / "data")
+    with tf.io.TFRecordWriter(path) as writer:
+        for label in ("न्दी" * 9, "e\u0301", "ab"):
+            writer.write(to_example(file_of(64, 32, 1), label).SerializeToString())
+    assert main(["inspect", path, "--json", "--graphemes", "--log-path", ""]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["label_lengths"] == {"1": 1, "2": 1, "9": 1}
+    assert facts["characters"] == {"a": 1, "b": 1, "e\u0301": 1, "न्दी": 1}
+    assert facts["flags"] == "--max-width 160 --max-height 60 --max-prediction 9 --graphemes"
+    assert main(["inspect", path, "--graphemes", "--log-path", ""]) == 0
+    assert "  न्दी (U+0928 U+094D U+0926 U+0940): 1, first in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("counts", [{5: 1}, {5: 1, 7: 1}, {5: 2, 7: 1}, {5: 1, 7: 2}, {9: 3, 2: 3}, {9: 2, 2: 3, 4: 1},
+                                    {1: 1, 2: 1, 3: 1, 4: 1}, {3: 10**12, 8: 10**12 + 1}])
+def test_the_median_is_the_middle_one_or_of_two_the_larger(counts):
+    counter = collections.Counter(counts)
+    told = _summary(counter)
+    if counter.total() < 100:
+        every = sorted(counter.elements())
+        assert told == dict(least=every[0], median=every[len(every) // 2], greatest=every[-1])
+    else:
+        assert told == dict(least=3, median=8, greatest=8)
 
 
 def test_the_facts_for_people_and_a_sheet(dataset, tmp_path, capsys):

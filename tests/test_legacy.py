@@ -59,6 +59,7 @@ def test_test_and_export_take_it_too(recorded, capsys, tmp_path):
 
 @pytest.mark.parametrize("flags, told", [
     (["--full-ascii"], ["39", "98"]),
+    (["--graphemes"], ["--graphemes", "True", "False"]),
     (["--color"], ["--color", "True", "False"]),
     (["--attn-num-hidden", "64"], ["--attn-num-hidden", "64", "128"]),
     (["--attn-num-layers", "3"], ["--attn-num-layers", "3", "2"]),

@@ -110,3 +110,11 @@ def test_a_long_unsure_reading_does_not_become_0(run_graph, shift):
     logits = np.full([1, 200, V], shift, np.float32)
     got = run_graph(sequence_probability, logits=logits, ids=np.full([1, 200], 5, np.int32))
     np.testing.assert_allclose(np.log(got), [-200 * np.log(V)], rtol=1e-9)  # e^-480; float32 ends at e^-103
+
+
+def test_smoothing_spreads_a_share_over_all_ids(run_graph):
+    """One step, ids of probability 1/2, 1/4, 1/4 and the first one due: 0.7 ln 2 + 0.3 (ln 2 + 2 ln 4) / 3."""
+    got = run_graph(lambda **given: sequence_loss(smoothing=0.3, **given),
+                    logits=np.log(np.array([[[0.5, 0.25, 0.25]]], np.float32)), targets=np.zeros([1, 1], np.int32),
+                    weights=np.ones([1, 1], np.float32))
+    np.testing.assert_allclose(got, [0.7 * np.log(2) + 0.3 * (np.log(2) + 2 * np.log(4)) / 3], rtol=1e-6)

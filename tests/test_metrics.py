@@ -25,6 +25,22 @@ def test_accuracy(text, label, by_distance, exact):
     assert accuracy(text, label, use_distance=False) == exact
 
 
+@pytest.mark.parametrize("text, label, by_distance", [
+    (["e\u0301", "a"], ["e\u0301", "a"], 1.0),
+    (["e", "a"], ["e\u0301", "a"], 1 / 2),  # a mark that is missing makes another character
+    (["e\u0323", "a"], ["e\u0301", "a"], 1 / 2),
+    (["a"], ["e\u0301\u0323", "a", "b"], 1 / 3),
+    ([], ["e\u0301"], 0.0),
+    ([], [], 1.0),
+])
+def test_accuracy_of_characters_that_are_clusters(text, label, by_distance):
+    assert accuracy(text, label, use_distance=True) == pytest.approx(by_distance, abs=1e-12)
+    totals = Totals(use_distance=True)
+    totals.add(text, label, 0.5)
+    assert totals.exact_match == float(text == label)
+    assert totals.cer == pytest.approx(1 - by_distance)
+
+
 SAMPLES = [("ABC", "ABC", 0.75), ("ABD", "ABC", 0.5), ("XXXXX", "AB", 0.25), ("", "", 1.0), ("ABCD", "ABCDE", 0.125)]
 
 

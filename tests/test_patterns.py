@@ -99,11 +99,19 @@ def test_what_is_known_of_its_words(text, alphabet, least, most):
     ("A{1001}", 1, "1001 characters; the most is 1000"),
     ("(A{500}){3}", 1, "1500 characters"),
     ("(" * 51 + "A" + ")" * 51, 51, "50 deep"),
+    ("A[\0-\U0010ffff]", 3, "more than 1000000 characters"),
+    ("[\0-\ufffe]" * 16, 77, "more than 1000000 characters"),
 ])
 def test_what_is_no_pattern_is_told_with_its_place(text, position, told):
     with pytest.raises(PatternError) as caught:
         parse_pattern(text)
     assert str(caught.value).startswith(f"at character {position}: ") and told in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["A(){999999999}", "A(|){999999999}", "A((){999999999}){999999999}",
+                                  "A(B{0}){999999999}"])
+def test_nothing_is_not_drawn_without_end(text):
+    assert drawn(text) == {"A"}
 
 
 def test_the_longest_and_the_deepest_that_are_taken():

@@ -13,7 +13,7 @@ from PIL import Image
 from aocr.charset import Charset
 from aocr.data import pipeline
 from aocr.data.records import to_example
-from aocr.data.scanning import Scan
+from aocr.data.scanning import Scan, Selection
 from aocr.graph import text
 from aocr.graph.preprocess import prepare_image
 
@@ -35,17 +35,18 @@ def dataset(tmp_path):
 
 
 def read(path, batch_size, skip=(), epochs=None, image_bytes=4 * 32 * 40, cache=False,
-         augment=None):
+         augment=None, first_batch=0, replica=(0, 1), selection=None):
     """All batches of one pass, or those of a range of shuffled ones."""
     scan = Scan(path, [path] if isinstance(path, str) else path, unreadable=dict.fromkeys(skip, "for a test"))
     scan.starts = [7 * k for k in range(len(scan.files))]
+    scan.selection = selection
     with tf.Graph().as_default():
         batches = pipeline.batches(
             scan, batch_size=batch_size, image_bytes=image_bytes,
             prepare=functools.partial(prepare_image, canvas_width=40, channels=1),
             to_sequences=lambda label: text.teaching_sequences(text.text_to_ids(label, CHARSET)),
             epochs=epochs and [tf.constant(end, tf.int64) for end in epochs], cache=cache,
-            augment=augment)
+            augment=augment, first_batch=first_batch, replica=replica)
         iterator = tf.data.make_initializable_iterator(batches)
         fetched = iterator.get_next()
         got = []
@@ -100,6 +101,32 @@ def test_an_epochs_number_is_its_order(dataset, cache):
         assert sorted(sum(numbers, [])) == list(range(7))
     assert together[5] != together[6] != together[7]
     assert by_epoch(read(dataset, 2, epochs=[6, 7], cache=cache)) == {6: together[6]}, "6 follows from what came before"
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("window", [1, 2, 40])  # in batches
+def test_a_pass_goes_on_at_any_batch(dataset, cache, window, monkeypatch):
+    monkeypatch.setattr(pipeline, "WINDOW_BATCHES", window)
+    whole = read(dataset, 2, epochs=[5, 7], cache=cache)
+    assert [(int(batch.epoch), int(batch.index)) for batch in whole] == [(e, k) for e in (5, 6) for k in range(4)]
+    for first in range(5):
+        rest = read(dataset, 2, epochs=[5, 7], cache=cache, first_batch=first)
+        assert [batch.numbers.tolist() for batch in rest] == [batch.numbers.tolist() for batch in whole[first:]]
+        assert [int(batch.index) for batch in rest] == [int(batch.index) for batch in whole[first:]]
+
+
+def test_replicas_share_the_samples(dataset):
+    shares = [np.concatenate([batch.numbers for batch in read(dataset, 2, epochs=[3, 4], replica=(k, 3))])
+              for k in range(3)]
+    assert sorted(map(len, shares)) == [2, 2, 3]
+    assert sorted(np.concatenate(shares)) == list(range(7))
+
+
+def test_what_is_held_out_is_not_trained_on(dataset):
+    parts = [sorted(np.concatenate([batch.numbers for batch in read(dataset, 2, selection=Selection(0.3, held_out))]))
+             for held_out in (False, True)]
+    # number * 2654435769 / 2**32 is 0, 0.618, 0.236, 0.854, 0.472, 0.090, 0.708 beyond the point
+    assert parts == [[1, 3, 4, 6], [0, 2, 5]]
 
 
 def test_several_files_are_mixed_and_their_records_keep_their_numbers(dataset, tmp_path):

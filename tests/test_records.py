@@ -1,6 +1,7 @@
 """Looking through datasets: old ones, and broken ones."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 
 from aocr.data.records import numbered_records, parse_example, to_example
-from aocr.data.scanning import Seen, scan
+from aocr.data.rows import read_rows
+from aocr.data.scanning import Seen, read_sidecar, scan, write_sidecar
 from aocr.errors import UserError
 
 
@@ -43,6 +45,16 @@ def test_scan_finds_what_there_is(tmp_path):
     assert found.longest_label == 3
     assert found.characters == {"A": Seen(2, 0, "AB"), "B": Seen(3, 0, "AB"), "Ä": Seen(1, 1, "ÄB"),
                                 "C": Seen(1, 4, "ABC")}
+
+
+def test_scan_by_graphemes(tmp_path):
+    path = write(tmp_path / "data", [to_example(png(5, 7), "e\u0301a"), to_example(b"no image", "x\u0301"),
+                                     to_example(png(5, 7), "aae\u0301\u0323")])
+    found = scan(path, graphemes=True)
+    assert found.graphemes and found.unreadable == {1: "the image cannot be decoded"}
+    assert found.lengths == {2: Seen(1, 0, "e\u0301a"), 3: Seen(1, 2, "aae\u0301\u0323")}
+    assert found.characters == {"e\u0301": Seen(1, 0, "e\u0301a"), "a": Seen(2, 0, "e\u0301a"),
+                                "e\u0301\u0323": Seen(1, 2, "aae\u0301\u0323")}
 
 
 def test_a_label_that_is_not_utf8_is_counted(tmp_path):
@@ -121,20 +133,53 @@ def test_records_of_another_kind_say_so(tmp_path):
         scan(path)
 
 
-def test_random_bytes_are_refused_or_read_never_fatal(tmp_path):
-    """A bounded fuzz: valid datasets with random damage."""
-    random = np.random.default_rng(3)
-    path = write(tmp_path / "data", [to_example(png(5, 7), "X"), to_example(png(9, 4), "YZ")])
-    whole = np.frombuffer((tmp_path / "data").read_bytes(), np.uint8)
-    refused = 0
-    for _ in range(60):
-        damaged = whole.copy()
-        for place in random.integers(0, len(damaged), random.integers(1, 4)):
-            damaged[place] = random.integers(0, 256)
-        (tmp_path / "data").write_bytes(damaged[:random.integers(1, len(damaged) + 1)].tobytes())
-        try:
-            assert scan(path).records > 0
-        except UserError as error:
-            refused += 1
-            assert str(path) in str(error)
-    assert refused > 30
+def test_a_record_that_is_cited_in_bytes_that_are_no_text(tmp_path):
+    path = write(tmp_path / "data", [to_example(png(5, 7), "X"), b"9\xf5\x80"])
+    for look in (scan, lambda path: list(read_rows(path, "tfrecord", None, None))):
+        with pytest.raises(UserError, match="record 1 has no features `image` and `label`"):
+            look(path)
+
+
+def test_the_cause_of_a_break_is_told_without_names_of_operations(tmp_path):
+    (tmp_path / "data").write_bytes(b"this is not a TFRecord file, but a text that is long enough to be read as one")
+    with pytest.raises(UserError) as caught:
+        scan(str(tmp_path / "data"))
+    assert "{{" not in str(caught.value) and "Op:" not in str(caught.value)
+
+
+def test_a_comment_that_is_no_text_is_stored_as_one(tmp_path):
+    path = write(tmp_path / "data", [to_example(png(5, 7), "X", "\udcff.png")])
+    row, = read_rows(path, "tfrecord", None, None)
+    assert row.comment == "\\udcff.png"
+
+
+def test_many_images_that_cannot_be_decoded_are_passed_over_in_one_go(tmp_path, monkeypatch):
+    """Not from the start for each of them."""
+    path = write(tmp_path / "data", [to_example(b"no image" if k % 2 else png(5, 7), str(k)) for k in range(40)])
+    monkeypatch.setattr(tf.data.Dataset, "skip", None)
+    found = scan(path)
+    assert list(found.unreadable) == list(range(1, 40, 2))
+    assert found.characters["8"] == Seen(4, 8, "8")
+
+
+@pytest.mark.parametrize("change", [
+    dict(records=2), dict(records=True), dict(records=3.0), dict(records=-3), dict(widths={"23": 2}),
+    dict(widths={"23": "3"}), dict(widths={"-1": 3}), dict(widths=None), dict(lengths={"1": [2, 0, "X"]}),
+    dict(lengths={"1": [3, 3, "X"]}), dict(lengths={"1": [3, -1, "X"]}), dict(lengths={"1": [3, 0, 7]}),
+    dict(lengths={"1": [3, 0]}), dict(characters={"X": [3.5, 0, "X"]}), dict(characters={"\ud800": [1, 0, "X"]}),
+])
+def test_a_sidecar_that_contradicts_itself_is_not_believed(tmp_path, caplog, change):
+    path = write(tmp_path / "data", [to_example(png(5, 7), "X")] * 3)
+    write_sidecar(scan(path), path)
+    sidecar = tmp_path / "data.json"
+    values = json.loads(sidecar.read_text())
+    assert read_sidecar(path).records == 3
+    sidecar.write_text(json.dumps({**values, **change}))
+    assert read_sidecar(path) is None and "looking through" in caplog.text
+    assert scan(path).records == 3
+
+
+def test_a_sidecar_that_is_nested_too_deeply(tmp_path, caplog):
+    path = write(tmp_path / "data", [to_example(png(5, 7), "X")])
+    (tmp_path / "data.json").write_text("[" * 100_000)
+    assert scan(path).records == 1 and "nested too deeply" in caplog.text

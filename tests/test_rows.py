@@ -2,9 +2,9 @@
 
 import io
 import json
+import os
 import re
 
-import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -128,20 +128,23 @@ def test_a_format_that_is_not_the_inputs(tmp_path):
         format_of(str(tmp_path / "none"), "names")
 
 
-@pytest.mark.parametrize("input_format", ["lines", "tsv", "csv", "jsonl"])
-def test_any_bytes_are_rows_or_rejected(input_format):
-    """A bounded fuzz run: bytes from what means something to one of the parsers, in any order."""
-    random = np.random.default_rng(5)
-    pieces = [b"path", b"label", b"a.png", b"\t", b",", b'"', b'""', b"\n", b"\r", b" ", b"{", b"}", b'"image":', b"[",
-              b"\xff", b"\x00", b"\xef\xbb\xbf", "\u2028".encode(), b"\\u", b"1e999",
-              b'\n{"image": "a", "label": "b"}\n']
-    seen = set()
-    for _ in range(2000):
-        content = b"".join(pieces[k] for k in random.integers(0, len(pieces), random.integers(1, 25)))
-        rows = list(read_rows("-", input_format, NAMES, io.BytesIO(content)))
-        numbers = [row.number for row in rows]
-        assert numbers == sorted(set(numbers)) and all(0 < number <= content.count(b"\n") + 1 for number in numbers)
-        for row in rows:
-            assert row.path if isinstance(row, Row) else row.reason
-        seen |= {type(row) for row in rows}
-    assert seen == {Row, Rejected}
+def test_names_that_are_no_text(tmp_path):
+    folder = os.fsencode(tmp_path)
+    for name in (b"A\xff.png", b"B.png"):
+        with open(os.path.join(folder, name), "wb"):
+            pass
+    rows, rejected = read(tmp_path, "names")
+    assert rows == [(2, f"{tmp_path}/B.png", "B")]
+    assert rejected == [(1, "not UTF-8", f"{tmp_path}/A\udcff.png: the name is not UTF-8; rename the file")]
+
+
+def test_a_label_pattern_whose_group_has_no_part_in_a_name(file, tmp_path):
+    file("B.png", b"")
+    row, = read_rows(str(tmp_path), "names", re.compile("(A)|B"), None)
+    assert row.kind == "no label in the name"
+
+
+def test_json_that_is_nested_too_deeply(file):
+    rows, rejected = read(file("a.jsonl", "[" * 100_000 + '\n{"image": "a.png", "label": "ONE"}'))
+    assert rows == [(2, "a.png", "ONE")]
+    assert rejected[0][:2] == (1, "bad JSON") and rejected[0][2].startswith("nested too deeply; ")

@@ -288,8 +288,10 @@ def test_a_missing_image_cannot_look_whole(monkeypatch, capsys):
     assert len(os.listdir("words")) == 4 and all(name.endswith(".png") for name in os.listdir("words"))
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_what_is_interrupted_does_not_look_whole_and_leaves_no_process(number, code):
+@pytest.mark.parametrize("number, code, told", [(signal.SIGINT, 130, "aocr: error: interrupted\n"),
+                                                (signal.SIGTERM, 143, "aocr: error: terminated\n"),
+                                                (signal.SIGKILL, -signal.SIGKILL, None)])
+def test_what_is_interrupted_does_not_look_whole_and_leaves_no_process(number, code, told):
     process = subprocess.Popen(
         [sys.executable, "-m", "aocr", "synth", "words", "--count", "1000000", "--workers", "2", "--log-path", ""],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -300,15 +302,15 @@ def test_what_is_interrupted_does_not_look_whole_and_leaves_no_process(number, c
         if number == signal.SIGINT:
             os.killpg(process.pid, number)  # as a terminal does
         else:
-            process.kill()
+            process.send_signal(number)
         out, error = process.communicate(timeout=60)  # until all processes have closed their ends
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         raise
     assert process.returncode == code and out == ""
     assert "Traceback" not in error
-    if number == signal.SIGINT:
-        assert error == "aocr: error: interrupted\n"
+    if told:
+        assert error == told
     assert len(os.listdir("words")) > 20 and not os.path.exists("words/annotations.txt")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aocr.evaluation.visualize import safe_name, write_sample
+from aocr.evaluation.visualize import attention_picture, safe_name, write_sample
 
 
 def encode(image, file_format="PNG", **options):
@@ -331,3 +331,53 @@ def test_safe_names(name, safe):
 
 def test_long_names_keep_what_tells_them_apart():
     assert safe_name("17-" + "x" * 400) != safe_name("18-" + "x" * 400)
+
+
+def test_one_picture_of_all_steps():
+    picture = np.asarray(attention_picture(WHITE_WORD, "AB", "AB", at([0, 20, 39], 40), 160), float)
+    assert picture.shape == (4 + 4 * 68 + 2 * 24, 8 + 400, 3)
+    rows = [picture[4 + 68 * k:68 + 68 * k] for k in range(4)]
+    image, *steps = (row[:, 84:404].mean(axis=(0, 2)) for row in rows)
+    assert image.min() == 255
+    for columns, step in zip((slice(0, 8), slice(160, 168), slice(312, 320)), steps):
+        assert step[columns].mean() > 200 and np.delete(step, np.arange(320)[columns]).mean() < 130
+    drawn = [row[:, :84].min() < 255 for row in rows]
+    assert drawn == [False, True, True, True], "each step has its character at the left, the image has none"
+    assert not np.array_equal(rows[1][:, :84], rows[2][:, :84])
+
+
+@pytest.mark.parametrize("text, label, color", [("A", "A", "green"), ("A", "B", "red"), ("", "", "green"),
+                                                ("", "A", "red")])
+def test_the_texts_below_the_steps_tell_right_from_wrong(text, label, color):
+    picture = np.asarray(attention_picture(WHITE_WORD, text, label, spread(len(text) + 1, 40), 160), float)
+    read, label = picture[-48:-24], picture[-24:]
+    red, green, blue = read.mean(axis=(0, 1))
+    assert (green > red + 1) if color == "green" else (red > green + 1)
+    assert label.min() < 100 and np.ptp(label, axis=2).max() == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (160, 60), (3000, 20), (900, 900)])
+@pytest.mark.parametrize("text", ["", "ABCDEFGHIJK", "x" * 300, "\u0416\n\0\udc80 \u5b57" * 40])
+def test_one_picture_is_bounded(size, text):
+    encoded = encode(plain("L", 90, size))
+    picture = attention_picture(encoded, text, text[::-1], spread(len(text) + 1, 3), 11)
+    assert picture.mode == "RGB" and 400 <= picture.width <= 900 and picture.height <= 1000
+
+
+def test_steps_that_are_left_out_are_told_of():
+    whole = attention_picture(WHITE_WORD, "A" * 11, "B", spread(12, 40), 160)
+    cut = attention_picture(WHITE_WORD, "A" * 12, "B", spread(13, 40), 160)
+    assert cut.height == whole.height + 24
+    steps = cut.height - 3 * 24
+    assert np.asarray(cut)[steps:steps + 24].min() < 100
+
+
+def test_characters_that_the_font_lacks_are_told_apart():
+    first, second = (attention_picture(WHITE_WORD, text, "", spread(2, 40), 160) for text in ("\u0416", "\u5b57"))
+    assert first.size == second.size and first.tobytes() != second.tobytes()
+
+
+@ALL
+def test_one_picture_of_each_kind_of_image(encoded, color):
+    picture = np.asarray(attention_picture(encoded, "", "", spread(1, 14), 53), float)
+    np.testing.assert_allclose(picture[4:20, 84:100].mean(axis=(0, 1)), color, atol=10)

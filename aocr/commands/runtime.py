@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 
-from aocr.charset import FULL_ASCII, Charset
+from aocr.charset import FULL_ASCII, Charset, splitter
 from aocr.commands.flags import collect, given, warn_without_effect
 from aocr.config import ModelConfig, PlaceConfig
 from aocr.errors import UserError, usage_error
@@ -102,26 +102,28 @@ def model_arguments(args):
     place = collect(args, PlaceConfig)
     if not place.model_dir:
         raise UserError("--model-dir is empty; name a directory", exit_code=2)
-    collect(args, ModelConfig)
+    config = collect(args, ModelConfig)
     warn_without_effect(args)
-    return place, given(args, ModelConfig), _given_charset(args)
+    return place, given(args, ModelConfig), _given_charset(args, config.graphemes)
 
 
-def _given_charset(args):
+def _given_charset(args, graphemes):
     """The Charset that `--full-ascii` or `--charset` asks for; None without them."""
     characters = getattr(args, "charset", None)
     if getattr(args, "full_ascii", False):
         if characters is not None:
             raise usage_error("--full-ascii and --charset both name an alphabet; give one of them")
-        return Charset(FULL_ASCII)
+        return Charset(FULL_ASCII, graphemes)
     if characters is None:
         return None
+    lines = [characters]
     if exists(characters):
         try:
-            characters = "".join(read_bytes(characters).decode("utf-8-sig").splitlines())
+            lines = read_bytes(characters).decode("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--charset {characters}: cannot be read: {error}; name a file in UTF-8") from None
     try:
-        return Charset(characters)
+        split = splitter(graphemes)
+        return Charset((character for line in lines for character in split(line)), graphemes)
     except ValueError as error:
         raise usage_error(f"--charset: {error}") from None

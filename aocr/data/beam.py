@@ -75,7 +75,7 @@ class Check(beam.DoFn):
         checked, = self._decoder.reject_undecodable([check(row, self._config)])
         if isinstance(checked, Rejected):
             _count("rejected", checked.kind)
-            log.warning("%s:%d: skipped, %s: %s", *checked[:2], *checked[3:])
+            log.warning("%s:%d: skipped, %s: %s", *checked[:2], checked.kind, checked.reason)
             yield beam.pvalue.TaggedOutput(REJECTED, checked)
             return
         for kind, text in checked.notes:

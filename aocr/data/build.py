@@ -79,8 +79,9 @@ def make_dataset(inputs, output, config, stdin=None):
             writers = [stack.enter_context(tf.io.TFRecordWriter(path, _compression(config))) for path in temporary]
             rejects = stack.enter_context(_rejects_file(config))
             build = _Build(config, parts, writers, rejects, stack.enter_context(Duplicates()))
-            with tqdm(desc="dataset", unit=" rows", disable=None) as bar:
-                for checked in checked_rows(rows, config):
+            with tqdm(desc="dataset", unit=" rows", disable=None) as bar, (
+                    contextlib.closing(checked_rows(rows, config))) as every:
+                for checked in every:
                     build.add(checked)
                     bar.update()
             build.find_duplicates()
@@ -228,6 +229,7 @@ class _Build:
         self._scans = [[Scan(file, [file]) for file in part.files] for part in parts]
         self._written = [0] * len(parts)  # records of each part
         self._sources = {}
+        self._header = None  # the last one in the file of rejects
         self.counts = Counts()
 
     @property
@@ -261,6 +263,10 @@ class _Build:
         self.counts.rejected[row.kind] += 1
         log.warning("%s:%d: skipped, %s: %s", row.source, row.number, row.kind, row.reason)
         if self._rejects and row.raw is not None:
+            if row.header != self._header:
+                self._header = row.header
+                if row.header is not None:
+                    self._rejects.write(row.header + b"\n")
             self._rejects.write(row.raw + b"\n")
 
     def find_duplicates(self):

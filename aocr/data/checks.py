@@ -6,7 +6,6 @@ No TensorFlow here, so that worker processes start fast.
 import hashlib
 import io
 import os
-import signal
 import unicodedata
 import warnings
 from typing import NamedTuple
@@ -37,11 +36,6 @@ class Checked(NamedTuple):
     notes: tuple  # of (kind, text): what was changed, and is worth a line
 
 
-def start_worker():
-    """Sets up a worker process: Ctrl-C is for the main process to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def check_chunk(chunk, config):
     """`check` for each of a list of rows."""
     return [check(row, config) for row in chunk]
@@ -60,7 +54,7 @@ def check(row, config):
     except BadRow as error:
         kind, reason = error.args
         reason = f"{row.path}: {reason}" if row.path else reason
-        return Rejected(row.source, row.number, row.raw, kind, reason)
+        return Rejected(row.source, row.number, row.raw, kind, reason, row.header)
 
 
 def clean_label(label, config):
@@ -71,10 +65,14 @@ def clean_label(label, config):
             raise BadRow("control character", f"U+{ord(character):04X} at {place} of the label {label!r}; remove it")
     if label != label.strip():
         notes.append(("blank around the label", f"{label!r}; the blanks are left out"))
-        label = label.strip()
-    if config.normalize != "none":
-        label = unicodedata.normalize(config.normalize, label)
-    return label.upper() if config.force_uppercase else label, tuple(notes)
+    label = _normalized(label, config)
+    if config.force_uppercase:
+        label = _normalized(label.upper(), config)  # some capitals come in pieces
+    return label.strip(), tuple(notes)
+
+
+def _normalized(label, config):
+    return label if config.normalize == "none" else unicodedata.normalize(config.normalize, label)
 
 
 def _read(row, image_root):

@@ -1,6 +1,6 @@
 """Model options that the user leaves open are fitted to the data; those that are given are limits."""
 
-from aocr.charset import charset_for
+from aocr.charset import charset_for, named
 from aocr.config import IMAGE_HEIGHT, WIDEST_CANVAS, ModelConfig
 from aocr.errors import UserError
 
@@ -30,12 +30,12 @@ def fit_charset(scan, given=None):
     """The charset of a new model, unless one is given: (Charset, list of str: what was widened and why)."""
     if given:
         return given, []
-    charset = charset_for(scan.characters)
+    charset = charset_for(scan.characters, scan.graphemes)
     default = charset_for(())
     if charset == default:
         return charset, []
-    added = "".join(c for c in charset.characters if c not in default)
-    return charset, [f"{len(added)} characters beyond 0-9 and A-Z ({added})"]
+    added = [c for c in charset.characters if c not in default]
+    return charset, [f"{len(added)} characters beyond 0-9 and A-Z ({charset.listed(added)})"]
 
 
 def check_labels(scan, config, charset, remedy):
@@ -46,9 +46,8 @@ def check_labels(scan, config, charset, remedy):
     breaches = []
     for character in sorted(c for c in scan.characters if c not in charset):
         seen = scan.characters[character]
-        breaches.append(f"character {character!r} (U+{ord(character):04X}) is not in the alphabet of "
-                        f"{len(charset.characters)}: {seen.count} labels, the first is {seen.label!r} "
-                        f"(record {seen.record})")
+        breaches.append(f"character {named(character)} is not in the alphabet of {len(charset.characters)}: "
+                        f"{seen.count} labels, the first is {seen.label!r} (record {seen.record})")
     for length in sorted(n for n in scan.lengths if n > config.max_prediction):
         seen = scan.lengths[length]
         breaches.append(f"{length} characters are more than --max-prediction {config.max_prediction}: {seen.count} "

@@ -8,6 +8,7 @@ import unicodedata
 import numpy as np
 from PIL import Image, ImageFont
 
+from aocr.charset import named
 from aocr.errors import UserError
 
 FONT_SUFFIXES = (".ttf", ".otf")
@@ -41,11 +42,6 @@ def find_files(option, patterns, suffixes):
     return sorted(found)
 
 
-def code_point(character):
-    """A character as messages name it."""
-    return f"{character!r} (U+{ord(character):04X})"
-
-
 class Fonts:
     """Fonts by path, and which characters they have."""
 
@@ -69,10 +65,10 @@ class Fonts:
             self.at(path, SIZE_TO_LOOK_AT)
         for character in sorted(alphabet):
             if unicodedata.category(character)[0] == "M" or unicodedata.bidirectional(character) in ("R", "AL"):
-                raise UserError(f"the character {code_point(character)} cannot be drawn: each character is drawn by "
+                raise UserError(f"the character {named(character)} cannot be drawn: each character is drawn by "
                                 "itself, from left to right; leave out its words, or compose its accents (NFC)")
             if not any(self._has(path, character) for path in self.paths):
-                raise UserError(f"no font has the character {code_point(character)}; give one that has it with --fonts")
+                raise UserError(f"no font has the character {named(character)}; give one that has it with --fonts")
 
     def choose(self, word, random):
         """A font that has all characters of a word, each such font as likely as the others.
@@ -89,7 +85,7 @@ class Fonts:
                 return path, passed_over
             passed_over.append((path, lacking))
         path, lacking = passed_over[0]
-        raise UserError(f"no font has all characters of {word!r}: {path} lacks {code_point(lacking)}; give one that "
+        raise UserError(f"no font has all characters of {word!r}: {path} lacks {named(lacking)}; give one that "
                         "has them with --fonts")
 
     def _look_for(self, path, character):

@@ -8,6 +8,7 @@ import dataclasses
 
 LONGEST_WORD = 1000  # characters; no model writes longer texts
 DEEPEST_GROUP = 50
+MOST_CHARACTERS = 1_000_000  # in all classes, which are memory
 
 SPECIAL = frozenset("\\[](){}?|*+.^$")
 
@@ -145,7 +146,7 @@ class _Reader:
     """Goes through a pattern once, from left to right."""
 
     def __init__(self, text):
-        self._text, self._at, self._depth = text, 0, 0
+        self._text, self._at, self._depth, self._characters = text, 0, 0, 0
 
     def whole(self):
         """The whole text."""
@@ -233,6 +234,9 @@ class _Reader:
                     last = self._escaped()
             if last < first:
                 raise PatternError(at, f"the range {first}-{last} is empty; write {last}-{first}")
+            self._characters += ord(last) - ord(first) + 1
+            if self._characters > MOST_CHARACTERS:
+                raise PatternError(at, f"classes of more than {MOST_CHARACTERS} characters in all; name fewer")
             characters.update(dict.fromkeys(map(chr, range(ord(first), ord(last) + 1))))
         if not characters:
             raise PatternError(start, "an empty class; put characters between `[` and `]`")
@@ -247,6 +251,8 @@ class _Reader:
             part = Repeat(part, *self._numbers(start))
         else:
             return part
+        if not part.most:
+            part = Sequence(())  # nothing at all, which would else be drawn some times over
         if self._next() in ("?", "{"):
             raise PatternError(self._at, f"`{self._next()}` after `{self._text[start:self._at]}`; put what is to be "
                                          "repeated in a group")

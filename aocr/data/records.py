@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 GZIP_MAGIC = b"\x1f\x8b\x08"
 READ_TOGETHER = 8  # files of a dataset, when it is shuffled
 SIDECAR_EXTENSION = ".json"
+# Of a record that is no example, TensorFlow cites the bytes, which make no text then.
+NO_EXAMPLE = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
+UNREADABLE = (tf.errors.OpError, UnicodeDecodeError)  # what reading a record raises
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 
 
@@ -21,7 +24,7 @@ def to_example(image, label, comment=None):
     """One record. image: bytes, an encoded image file; label, comment: str. Returns tf.train.Example."""
     features = {"image": image, "label": label.encode()}
     if comment is not None:
-        features["comment"] = comment.encode()
+        features["comment"] = comment.encode("utf-8", "backslashreplace")  # a path may be no text
     return tf.train.Example(features=tf.train.Features(feature={
         name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in features.items()}))
 
@@ -97,11 +100,12 @@ def _compression(file):
 
 
 def broken_file(file, number, error):
-    """The UserError for a tf.errors.OpError that came instead of record `number`."""
-    if isinstance(error, tf.errors.InvalidArgumentError):
+    """The UserError for what came instead of record `number`: one of UNREADABLE."""
+    if isinstance(error, NO_EXAMPLE):
         return UserError(f"{file}: record {number} has no features `image` and `label`, each of one bytes value; make "
                          "the dataset with `aocr dataset`")
     if isinstance(error, (tf.errors.DataLossError, tf.errors.OutOfRangeError)):
-        return UserError(f"{file}: broken after {number} records ({error.message}); it is no TFRecord file, or an "
+        cause = re.sub(r"^\{\{.*?\}\} | \[Op:.*", "", error.message)  # without what tells of TensorFlow's own parts
+        return UserError(f"{file}: broken after {number} records ({cause}); it is no TFRecord file, or an "
                          "incomplete one: make it again with `aocr dataset`")
     return UserError(f"{file}: cannot be read: {error.message}")

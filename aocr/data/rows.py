@@ -4,13 +4,12 @@ Nothing here opens an image or imports TensorFlow, but for remote paths and data
 """
 
 import csv
-import json
 import os
 import re
 from typing import NamedTuple
 
 from aocr.errors import UserError
-from aocr.files import is_remote
+from aocr.files import is_remote, load_json
 
 BY_EXTENSION = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".tfrecord": "tfrecord",
                 ".tfrecords": "tfrecord"}
@@ -32,6 +31,7 @@ class Row(NamedTuple):
     path: str = None
     image: bytes = None
     comment: str = None
+    header: bytes = None  # of its table, if that has one
 
 
 class Rejected(NamedTuple):
@@ -42,6 +42,7 @@ class Rejected(NamedTuple):
     raw: bytes
     kind: str  # a few words, by which rows are counted
     reason: str  # with value and remedy
+    header: bytes = None  # as of Row
 
 
 class BadRow(ValueError):
@@ -100,8 +101,8 @@ def parse_line(line):
 def parse_json(line):
     """A JSON object -> (path, label). Raises BadRow."""
     try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        values = load_json(line)
+    except ValueError as error:
         raise BadRow("bad JSON", f"{error}; {JSON_FORM}") from None
     if not isinstance(values, dict):
         raise BadRow("bad JSON", f"{line[:60]!r} is no object; {JSON_FORM}")
@@ -199,23 +200,23 @@ def _csv_fields(lines):
 
 def _table(source, rows, separator):
     """Rows from tables; a first row that names a path's and a label's column is a header."""
-    columns, least = (0, 1), None
+    columns, least, header_line = (0, 1), None, None
     for number, raw, fields in rows:
         if isinstance(fields, BadRow):
-            yield Rejected(source, number, raw, *fields.args)
+            yield Rejected(source, number, raw, *fields.args, header_line)
             continue
         if least is None:
             least, header = 2, [field.strip().lower() for field in fields]
             named = [next((header.index(name) for name in names if name in header), None)
                      for names in (PATH_NAMES, LABEL_NAMES)]
             if None not in named:
-                columns, least = named, max(named) + 1
+                columns, least, header_line = named, max(named) + 1, raw
                 continue
         if len(fields) < least or not fields[columns[0]]:
             yield Rejected(source, number, raw, "no label field",
-                           f"{len(fields)} fields; a row is an image's path, {separator}, and the label")
+                           f"{len(fields)} fields; a row is an image's path, {separator}, and the label", header_line)
         else:
-            yield Row(source, number, raw, fields[columns[1]], fields[columns[0]])
+            yield Row(source, number, raw, fields[columns[1]], fields[columns[0]], header=header_line)
 
 
 def _folder(folder):
@@ -242,11 +243,16 @@ def _names(folder, label_pattern):
     """Images whose labels are in their names."""
     for number, path in enumerate(_images_below(folder), 1):
         raw, stem = path.encode("utf-8", "surrogateescape"), os.path.splitext(os.path.basename(path))[0]
-        if match := label_pattern.fullmatch(stem):
-            yield Row(folder, number, raw + b"\t" + match.group(1).encode(), match.group(1), path)
-        else:
+        match = label_pattern.fullmatch(stem)
+        if not match or match.group(1) is None:
             yield Rejected(folder, number, raw, "no label in the name",
                            f"{path}: {stem!r} does not match --label-pattern {label_pattern.pattern}")
+            continue
+        label = match.group(1).encode("utf-8", "surrogateescape")
+        try:
+            yield Row(folder, number, raw + b"\t" + label, decode(label), path)
+        except BadRow as error:
+            yield Rejected(folder, number, raw, error.args[0], f"{path}: the name is not UTF-8; rename the file")
 
 
 def _images_below(folder):
@@ -277,9 +283,7 @@ def _is_folder(path):
 
 def _records(source):
     """The records of a dataset."""
-    import tensorflow.compat.v1 as tf
-
-    from aocr.data.records import broken_file, parse_example, read_file
+    from aocr.data.records import UNREADABLE, broken_file, parse_example, read_file
 
     number = 0
     try:
@@ -290,5 +294,5 @@ def _records(source):
             except BadRow as error:
                 yield Rejected(source, number, None, *error.args)
             number += 1
-    except tf.errors.OpError as error:
+    except UNREADABLE as error:
         raise broken_file(source, number, error) from None

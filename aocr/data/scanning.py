@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
+from aocr.charset import splitter
 from aocr.config import scaled_width
-from aocr.data.records import SIDECAR_EXTENSION, broken_file, files_of, parse_example, read_file
+from aocr.data.records import NO_EXAMPLE, SIDECAR_EXTENSION, broken_file, files_of, parse_example, read_file
 from aocr.decoding import decode_image
 from aocr.errors import UserError
-from aocr.files import write_text
+from aocr.files import load_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Scan:
     lengths: dict = dataclasses.field(default_factory=dict)  # label length -> Seen
     widths: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # at height 32 -> images
     selection: Selection = None  # which part of the records is meant; the tables above tell of all
+    graphemes: bool = False  # what the characters of labels are: grapheme clusters instead of code points
 
     @property
     def usable(self):
@@ -99,11 +101,22 @@ class Scan:
 
     def count(self, label, width, height):
         """Adds the next record: its label (str) and its image's size in pixels."""
-        number, self.records = self.records, self.records + 1
         self.widths[max(1, scaled_width(width, height))] += 1
-        for table, keys in ((self.lengths, [len(label)]), (self.characters, set(label))):
+        self._count_label(label, self.records)
+        self.records += 1
+
+    def _count_label(self, label, number):
+        characters = splitter(self.graphemes)(label)
+        for table, keys in ((self.lengths, [len(characters)]), (self.characters, set(characters))):
             for key in keys:
                 _add(table, key, Seen(1, number, label))
+
+    def by_graphemes(self, labels):
+        """The same Scan, with the characters and lengths of its labels (iterable of str, all of them) by graphemes."""
+        found = dataclasses.replace(self, graphemes=True, characters={}, lengths={})
+        for number, label in enumerate(labels):
+            found._count_label(label, number)
+        return found
 
     def append(self, part):
         """Adds the Scan of a file that follows."""
@@ -123,16 +136,20 @@ def _add(table, key, seen):
         table[key] = seen
 
 
-def scan(path):
+def scan(path, graphemes=False):
     """Looks through a dataset: every label, and every image as training decodes it. What is unreadable is logged.
 
-    Args: path: the dataset, as for `records.files_of`.
+    Args: path: the dataset, as for `records.files_of`. graphemes: bool, what the characters of labels are.
     Returns: Scan.
-    Raises: UserError if there is no file, or one is no dataset or broken, or they hold nothing that can be read.
+    Raises: UserError if there is no file, or one is no dataset or broken, or they hold nothing that can be read, and
+      as `charset.splitter`.
     """
-    found = Scan(path, files_of(path))
+    found = Scan(path, files_of(path), graphemes=graphemes)
     for file in found.files:
-        found.append(read_sidecar(file) or _scan_file(file))
+        told = read_sidecar(file)
+        if told and graphemes:  # a sidecar counts code points
+            told = told.by_graphemes(_labels(file))
+        found.append(told or _scan_file(file, graphemes))
     if not found.records:
         raise UserError(f"{path}: the dataset is empty; make one with `aocr dataset`")
     for number, reason in found.unreadable.items():
@@ -143,8 +160,8 @@ def scan(path):
     return found
 
 
-def _scan_file(file):
-    found = Scan(file, [file])
+def _scan_file(file, graphemes):
+    found = Scan(file, [file], graphemes=graphemes)
     for label, size in tqdm(_labels_and_sizes(file), desc="scan", unit=" records", disable=None):
         reason = None
         try:
@@ -168,24 +185,40 @@ def _labels_and_sizes(file):
         record = parse_example(serialized)
         return record["label"], tf.shape(decode_image(record["image"]))[:2]
 
-    def label_only(serialized):
-        return parse_example(serialized)["label"]
-
     serialized = read_file(file)
     sizes = iter(serialized.map(look, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
+    # Follows behind, to where an image cannot be decoded: from the start each time would take the square of the time.
+    labels, passed = iter(serialized.map(_label_only)), 0
     for number in itertools.count():
         try:
             label, size = next(sizes)
             yield label.numpy(), size.numpy()
         except StopIteration:
             break
-        except tf.errors.InvalidArgumentError:
+        except NO_EXAMPLE:
             try:  # is it the image, or the record?
-                yield next(iter(serialized.skip(number).take(1).map(label_only))).numpy(), None
-            except tf.errors.InvalidArgumentError as error:
+                label, = itertools.islice(labels, number - passed, number - passed + 1)
+                passed = number + 1
+                yield label.numpy(), None
+            except NO_EXAMPLE as error:
                 raise broken_file(file, number, error) from None
         except tf.errors.OpError as error:
             raise broken_file(file, number, error) from None
+
+
+def _label_only(serialized):
+    return parse_example(serialized)["label"]
+
+
+def _labels(file):
+    """Yields each record's label (str), in order, of a file that `aocr dataset` wrote; no image is decoded."""
+    number = 0
+    try:
+        for label in read_file(file).map(_label_only, num_parallel_calls=tf.data.AUTOTUNE):
+            yield label.numpy().decode()
+            number += 1
+    except tf.errors.OpError as error:
+        raise broken_file(file, number, error) from None
 
 
 def fingerprint(file):
@@ -214,15 +247,29 @@ def read_sidecar(file):
         return None
     try:
         with tf.io.gfile.GFile(path, "rb") as stream:
-            values = json.loads(stream.read())
+            values = load_json(stream.read())
         if values["version"] != SIDECAR_VERSION or values["fingerprint"] != fingerprint(file):
             log.info("%s tells of another dataset than %s; looking through that", path, file)
             return None
-        lengths, characters = ({key: Seen(*seen) for key, seen in values[name].items()}
-                               for name in ("lengths", "characters"))
-        return Scan(file, [file], records=values["records"], characters=characters,
-                    lengths={int(length): seen for length, seen in lengths.items()},
-                    widths=collections.Counter({int(width): n for width, n in values["widths"].items()}))
+        return _scan_of(values, file)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s: broken (%r); looking through %s", path, error, file)
         return None
+
+
+def _scan_of(values, file):
+    """The Scan that a sidecar's values tell of. ValueError or another of Python's own if they contradict each other."""
+    records = values["records"]
+    lengths, characters = ({key: Seen(*seen) for key, seen in values[name].items()}
+                           for name in ("lengths", "characters"))
+    seen = [*lengths.values(), *characters.values()]
+    "".join([*characters, *(one.label for one in seen)]).encode()  # raises what they do if these are no texts
+    numbers = [records, *values["widths"].values(), *(one.count for one in seen), *(one.record for one in seen)]
+    found = Scan(file, [file], records=records, characters=characters,
+                 lengths={int(length): one for length, one in lengths.items()},
+                 widths=collections.Counter({int(width): count for width, count in values["widths"].items()}))
+    if not (all(type(number) is int and number >= 0 for number in numbers)
+            and found.widths.total() == sum(one.count for one in lengths.values()) == records
+            and all(one.record < records for one in seen) and min([*found.lengths, *found.widths], default=0) >= 0):
+        raise ValueError("it contradicts itself")
+    return found

@@ -1,15 +1,11 @@
 """Directories of drawn words, with the annotation file that `aocr dataset` reads."""
 
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import logging
-import multiprocessing
 import os
 import re
-import signal
-import threading
 
 import numpy as np
 from tqdm import tqdm
@@ -17,13 +13,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from aocr.data.drawing import Artist, Looks, artist_of
 from aocr.data.materials import FONT_SUFFIXES, find_files
+from aocr.data.processes import in_processes
 from aocr.data.rows import IMAGE_EXTENSIONS
 from aocr.data.words import words_of
 from aocr.errors import UserError
 
 ANNOTATIONS = "annotations.txt"
 BATCH = 64  # most images that a process draws before it reports
-WAITING = 2  # batches for each process that are given out ahead
 LONGEST_NAME = 40  # characters of the word that are in the name of its image
 
 log = logging.getLogger(__name__)
@@ -67,7 +63,8 @@ def make_words(directory, config):
             stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
             bar = stack.enter_context(tqdm(desc="synth", total=config.count, unit=" images", disable=None))
             file = stack.enter_context(_whole_text(annotations))
-            drawn = stack.enter_context(contextlib.closing(_drawn(_batches(directory, words, looks, config), config)))
+            batches = _batches(directory, words, looks, config)
+            drawn = stack.enter_context(contextlib.closing(in_processes(draw_batch, batches, _workers(config))))
             for batch, counts in drawn:
                 file.writelines(f"{path}\t{word}\n" for path, word in zip(batch.paths, batch.words))
                 passed_over += counts
@@ -131,7 +128,8 @@ def _name(word):
 def draw_batch(batch):
     """Draws the words of a Batch into their files.
 
-    Returns: collections.Counter of (font, a character that it lacks): the words that it was passed over for.
+    Returns: the Batch, and a collections.Counter of (font, a character that it lacks): the words that it was passed
+      over for.
     Raises: UserError as Artist.draw does; OSError if a file cannot be written.
     """
     artist, passed_over = artist_of(batch.looks), collections.Counter()
@@ -139,37 +137,7 @@ def draw_batch(batch):
         image, fonts = artist.draw(word, randoms(batch.seed, number)[1])
         passed_over.update(fonts)
         image.save(path)
-    return passed_over
-
-
-def _drawn(batches, config):
-    """Draws batches, in as many processes as the run has. Yields (Batch, what draw_batch returns), in order."""
-    workers = _workers(config)
-    if workers == 1:
-        for batch in batches:
-            yield batch, draw_batch(batch)
-        return
-    # Fresh processes: a copy of this one would hold locks that its threads were holding.
-    executor = concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
-    waiting = collections.deque()
-    try:
-        for batch in batches:
-            with _interrupts_later():
-                waiting.append((batch, executor.submit(draw_batch, batch)))
-            if len(waiting) > WAITING * workers:
-                yield _result(*waiting.popleft())
-        while waiting:
-            yield _result(*waiting.popleft())
-    except concurrent.futures.process.BrokenProcessPool:
-        raise UserError("a process that drew words was ended from outside; was memory short? Try fewer with "
-                        "--workers") from None
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _result(batch, future):
-    return batch, future.result()
+    return batch, passed_over
 
 
 def _workers(config):
@@ -179,32 +147,6 @@ def _workers(config):
     # Of a machine that is shared, only some of the processors may be ours.
     ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(ours, -(-config.count // BATCH))
-
-
-def _start_worker():
-    # Ctrl-C goes to all processes of a terminal; the first one tells the others to end. Here is where that is not
-    # masked from the start, as `_interrupts_later` does it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent():
-    """If the first process is killed, nobody else tells the others."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-@contextlib.contextmanager
-def _interrupts_later():
-    """Ctrl-C waits for the block's end, and a process that is started in it never gets it, not even while it starts."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _report(passed_over):

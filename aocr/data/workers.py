@@ -2,57 +2,40 @@
 
 import collections
 import concurrent.futures
+import contextlib
+import functools
 import itertools
-import multiprocessing
 import os
 
 import tensorflow.compat.v1 as tf
 
-from aocr.data.checks import Checked, check_chunk, start_worker
+from aocr.data.checks import Checked, check_chunk
+from aocr.data.processes import in_processes
 from aocr.data.rows import Rejected
 from aocr.decoding import decode_image
 
 CHUNK_ROWS = 64  # that a worker is handed at once
-CHUNKS_A_WORKER = 4  # that wait, at the most
 
 
 def checked_rows(rows, config):
-    """Checks rows: yields Checked and Rejected, in the order of the rows.
+    """Checks rows: yields Checked and Rejected, in the order of the rows. To be closed when not used to its end.
 
     Args: rows: iterator of Row and Rejected. config: DatasetConfig.
+    Raises: UserError as `in_processes`.
     """
     chunks = iter(lambda: list(itertools.islice(rows, CHUNK_ROWS)), [])
     workers = config.workers or os.cpu_count() or 1
-    with TensorFlowDecoder() as decoder:
-        if workers == 1:
-            checked = (check_chunk(chunk, config) for chunk in chunks)
-        else:
-            checked = _check_in_workers(chunks, config, workers)
-        # In a thread, so that one chunk is decoded while the one before is written.
-        with concurrent.futures.ThreadPoolExecutor(1) as thread:
-            decoded = collections.deque()
-            for chunk in checked:
-                decoded.append(thread.submit(decoder.reject_undecodable, chunk))
-                if len(decoded) > 1:
-                    yield from decoded.popleft().result()
-            while decoded:
+    checked = in_processes(functools.partial(check_chunk, config=config), chunks, workers)
+    # In a thread, so that one chunk is decoded while the one before is written.
+    with (TensorFlowDecoder() as decoder, contextlib.closing(checked),
+          concurrent.futures.ThreadPoolExecutor(1) as thread):
+        decoded = collections.deque()
+        for chunk in checked:
+            decoded.append(thread.submit(decoder.reject_undecodable, chunk))
+            if len(decoded) > 1:
                 yield from decoded.popleft().result()
-
-
-def _check_in_workers(chunks, config, workers):
-    # Not by fork, which TensorFlow's threads do not survive. What workers run is in a module without TensorFlow.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=start_worker) as pool:
-        waiting = collections.deque()
-        try:
-            for chunk in chunks:
-                waiting.append(pool.submit(check_chunk, chunk, config))
-                if len(waiting) >= CHUNKS_A_WORKER * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while decoded:
+            yield from decoded.popleft().result()
 
 
 class TensorFlowDecoder:
@@ -90,4 +73,4 @@ class TensorFlowDecoder:
             row = checked.row
             cause = error.message.split("\n")[0].split("[[")[0].strip()
             return Rejected(row.source, row.number, row.raw, "unreadable image",
-                            f"{row.path or 'record'}: {cause}; save the image anew")
+                            f"{row.path or 'record'}: {cause}; save the image anew", row.header)

@@ -6,7 +6,7 @@ from distance import levenshtein
 def accuracy(text, label, use_distance):
     """How right one reading is.
 
-    Args: text: str, what was read. label: str, what is there. use_distance: bool.
+    Args: text: str or list of its characters, what was read. label: the same, what is there. use_distance: bool.
     Returns: float in [0, 1]: 1 - edit distance / label length, not below 0; without `use_distance`, and for an empty
       label, 1.0 if both are the same and 0.0 otherwise.
     """
@@ -23,7 +23,7 @@ class Totals:
         self._accuracy = self._probability = 0.0
 
     def add(self, text, label, probability):
-        """Adds one sample. text, label: str. probability: float, the model's own of `text`."""
+        """Adds one sample. text, label: as in `accuracy`. probability: float, the model's own of `text`."""
         edits = levenshtein(text, label)
         self._samples += 1
         self._exact += edits == 0

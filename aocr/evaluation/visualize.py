@@ -7,7 +7,7 @@ import shutil
 import unicodedata
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 STEP_WIDTH = 4  # columns of the prepared image that one step of the encoder covers
 
@@ -15,6 +15,11 @@ LEAST_SIDE, LEAST_HEIGHT, MOST_SIDE = 320, 48, 1000  # pixels of a drawn picture
 DIMMED = 0.4  # brightness of what is not attended to
 GLOW = np.array([0.34, 0.2, 0.0], np.float32)  # RGB that attention adds to black, so that it shows on dark pictures
 FRAME_MILLISECONDS = 600
+
+MOST_STEPS = 12  # rows of a picture of all steps
+ROW_WIDTH, ROW_HEIGHT = 800, 64  # pixels of a row's image, at the most
+LETTER_WIDTH, LETTER_SIZE, GAP = 80, 16, 4  # pixels; where there is a row's character, how large, and between rows
+LEAST_WIDTH = 400  # pixels, so that there is room for the texts
 
 UNSAFE = frozenset('/\\:?*"<>|')  # separators, and what Windows forbids
 RESERVED = frozenset(["CON", "PRN", "AUX", "NUL"] + [f"{port}{k}" for port in ("COM", "LPT") for k in range(10)])
@@ -54,6 +59,41 @@ def write_sample(output_dir, name, encoded, text, label, attention, drawn_width)
             file.write(f"{text}\n{label}\n")
     shutil.rmtree(outdated, ignore_errors=True)
     return directory
+
+
+def attention_picture(encoded, text, label, attention, drawn_width):
+    """One picture of a sample: its image, below it a row for each step, and what was read and what is there.
+
+    A row is the step's character (`end` after the last one) and where the model looked while it wrote that. Of a long
+    text only the first rows are drawn, and a line says so. What Pillow's font lacks is written as an escape.
+
+    Args: as in `write_sample`.
+    Returns: PIL image, RGB, at most 900 x 1000 pixels.
+    Raises: OSError or PIL.Image.DecompressionBombError as there.
+    """
+    picture = _picture(encoded)
+    picture.thumbnail((ROW_WIDTH, ROW_HEIGHT))
+    shown = min(len(attention), MOST_STEPS)
+    frames = [_highlighted(picture, row) for row in _column_weights(attention[:shown], drawn_width, picture.width)]
+    font = ImageFont.load_default(LETTER_SIZE)
+    names = [_drawable(character, font) for character in text[:shown]]
+    names += ["end"] * (shown - len(names))
+    lines = [("read: " + _drawable(text, font), "#007000" if text == label else "#a00000"),
+             ("label: " + _drawable(label, font), "black")]
+    if shown < len(attention):
+        lines.insert(0, (f"... and {len(attention) - shown} steps more", "black"))
+    row_height, line_height = max(picture.height, LETTER_SIZE) + GAP, LETTER_SIZE + 2 * GAP
+    width = max(LETTER_WIDTH + picture.width, LEAST_WIDTH) + 2 * GAP
+    whole = Image.new("RGB", (width, GAP + (1 + shown) * row_height + len(lines) * line_height), "white")
+    draw = ImageDraw.Draw(whole)
+    for row, (name, frame) in enumerate(zip(["", *names], [picture, *frames])):
+        top = GAP + row * row_height
+        draw.text((GAP + LETTER_WIDTH / 2, top + frame.height / 2), name, fill="black", font=font, anchor="mm")
+        whole.paste(frame, (GAP + LETTER_WIDTH, top))
+    for number, (line, color) in enumerate(lines):
+        top = GAP + (1 + shown) * row_height + number * line_height
+        draw.text((GAP, top), _cut(line, font, width - 2 * GAP), fill=color, font=font)
+    return whole
 
 
 def safe_name(name):
@@ -105,6 +145,24 @@ def _highlighted(picture, weights):
     return Image.fromarray((pixels * 255.0 + 0.5).astype(np.uint8))
 
 
+def _drawable(text, font):
+    """A text in the characters that a font has; others become escapes. A blank alone is put into quotes."""
+    missing = bytes(font.getmask("\uffff"))  # which is no character at all
+    parts = [character if character.isprintable() and bytes(font.getmask(character)) != missing
+             else character.encode("unicode_escape").decode() for character in text]
+    return "".join(parts) if text != " " else "' '"
+
+
+def _cut(text, font, width):
+    """A text, or as much of its start as fits into a number of pixels, and a mark that there was more."""
+    if len(text) <= width and font.getlength(text) <= width:
+        return text
+    text = text[:width]  # no character takes less than a pixel
+    while font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
+
+
 @contextlib.contextmanager
 def _whole_directory(path):
     """Gives a new directory beside `path`; it becomes `path` when the block ends well, and is removed otherwise.
@@ -125,7 +183,3 @@ def _whole_directory(path):
         shutil.rmtree(part, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def attention_picture(encoded, text, label, attention, drawn_width):
-    return _picture(encoded)

@@ -6,6 +6,9 @@ import tensorflow.compat.v1 as tf
 from aocr.charset import EOS_ID, FIRST_ID, GO_ID, PAD_ID
 from aocr.graph.losses import until_eos
 
+END = 0x110000  # in the place of a code point, after the last one
+POINTS = END + 1
+
 
 def ids_to_text(ids, charset):
     """The characters before the first EOS: int32 [N, T] -> string [N] (UTF-8); padding and GO give nothing."""
@@ -16,15 +19,57 @@ def ids_to_text(ids, charset):
 
 
 def text_to_ids(text, charset):
-    """Ids of a label's characters: string [] (UTF-8) -> int32 [length], PAD_ID for what the charset lacks."""
+    """Ids of a label's characters: string [] (UTF-8) -> int32 [length], PAD_ID for a code point where none begins.
+
+    Of grapheme clusters, the longest one of the charset is taken at each place, and the next place is where it ends.
+    These are the label's own clusters if the charset has them all: whether a cluster ends before a code point follows
+    from that code point and from what the cluster holds so far, so one of the charset that is longer than the label's
+    own would end, in itself, where that one ends.
+    """
     with tf.name_scope("text_to_ids"):
-        points = np.array([ord(character) for character in charset.characters], np.int32)
-        order = np.argsort(points)
-        found = tf.strings.unicode_decode(text, "UTF-8")  # [length]
-        place = tf.minimum(tf.searchsorted(tf.constant(points[order]), found), len(points) - 1)
-        ids = tf.gather(tf.constant((order + FIRST_ID).astype(np.int32)), place)
-        return tf.where(tf.equal(tf.gather(tf.constant(points[order]), place), found), ids,
-                        tf.fill(tf.shape(ids), PAD_ID))
+        keys, ids_of_keys = _prefixes(charset)
+        table, nowhere = tf.constant(keys), len(keys)
+        table_ids = tf.constant(np.append(ids_of_keys, PAD_ID).astype(np.int32))
+        points = tf.cast(tf.strings.unicode_decode(text, "UTF-8"), tf.int64)  # [n]
+        size, longest = tf.shape(points), max(map(len, charset.characters))
+        ahead = tf.pad(points, [[0, longest - 1]], constant_values=END)
+        prefix = tf.zeros_like(points)  # number of the beginning that was found from each place on
+        ids = tf.fill(size, PAD_ID)  # of the longest character from there on
+        lengths = tf.fill(size, 1)  # its code points
+        for length in range(1, longest + 1):
+            key = prefix * POINTS + ahead[length - 1:][:size[0]]
+            place = tf.searchsorted(table, key)
+            found = tf.equal(tf.gather(table, tf.minimum(place, nowhere - 1)), key)
+            place = tf.where(found, place, tf.fill(size, nowhere))
+            prefix = tf.cast(place, tf.int64) + 1
+            ends = tf.not_equal(tf.gather(table_ids, place), PAD_ID)
+            ids = tf.where(ends, tf.gather(table_ids, place), ids)
+            lengths = tf.where(ends, tf.fill(size, length), lengths)
+        return tf.gather(ids, _places(lengths)) if longest > 1 else ids
+
+
+def _prefixes(charset):
+    """All beginnings of the characters, themselves among them, as a table to search, numbered from 1 in its order.
+
+    Returns: the table's keys, each made of a beginning's last code point and of the number of what precedes it (0:
+      nothing), int64 [P], rising; and the ids of those that are characters, PAD_ID for the others, list of P.
+    """
+    prefixes = sorted({character[:length] for character in charset.characters
+                       for length in range(1, len(character) + 1)}, key=lambda prefix: (len(prefix), prefix))
+    numbers = {prefix: number for number, prefix in enumerate(["", *prefixes])}
+    keys = [numbers[prefix[:-1]] * POINTS + ord(prefix[-1]) for prefix in prefixes]
+    ids = {character: FIRST_ID + k for k, character in enumerate(charset.characters)}
+    return np.array(keys, np.int64), [ids.get(prefix, PAD_ID) for prefix in prefixes]
+
+
+def _places(lengths):
+    """Place 0, and on from each place by its length: int32 [n] -> int32 [m], those that are less than n."""
+    def step(place, count, places):
+        return place + lengths[place], count + 1, places.write(count, place)
+
+    places = tf.TensorArray(tf.int32, size=0, dynamic_size=True, element_shape=[])
+    *_, places = tf.while_loop(lambda place, *_: place < tf.size(lengths), step, (0, 0, places))
+    return places.stack()
 
 
 def teaching_sequences(ids):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from aocr import checkpoint, legacy
 from aocr.checkpoint import Description, Trained
-from aocr.config import IMAGE_HEIGHT
+from aocr.config import IMAGE_HEIGHT, ModelConfig
 from aocr.data import fit, scanning
 from aocr.data.scanning import Scan
 from aocr.errors import UserError
@@ -43,7 +43,8 @@ def prepare_run(dataset, model_dir, given, charset, config):
         log.info("--init-from is for the first start; %s goes on from its own checkpoint", model_dir)
     elif config.init_from:
         source = checkpoint.find_model(config.init_from, transfer.of_source(given))
-    scan, validation = _look_at_data(dataset, config)
+    known = stored.config if stored else source.config if source else ModelConfig(**given)
+    scan, validation = _look_at_data(dataset, config, known.graphemes)
     if stored:
         description = stored
         remedy = f"The model in {model_dir} is fixed: mend the labels, or train a new one in another --model-dir"
@@ -59,12 +60,12 @@ def prepare_run(dataset, model_dir, given, charset, config):
     return Plan(scan, validation, description, newest, source)
 
 
-def _look_at_data(dataset, config):
-    """(Scan to train on, Scan to validate on or None)."""
-    scan = scanning.scan(dataset)
+def _look_at_data(dataset, config, graphemes):
+    """(Scan to train on, Scan to validate on or None); `graphemes`: bool, as in ModelConfig."""
+    scan = scanning.scan(dataset, graphemes)
     _check_readable(scan, config.max_bad_records)
     if config.validation:
-        validation = scanning.scan(config.validation)
+        validation = scanning.scan(config.validation, graphemes)
         _check_readable(validation, config.max_bad_records)
         return scan, validation
     if not config.validation_split:
@@ -103,7 +104,7 @@ def _warn_of_unknown(validation, charset):
     unknown = sorted(character for character in validation.characters if character not in charset)
     if unknown:
         log.warning("%s: labels hold characters that the model lacks and can never read: %s", validation.path,
-                    "".join(unknown))
+                    charset.listed(unknown))
 
 
 def prepared_bytes(scan, config):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import aocr
+from aocr.errors import cause
 from aocr.evaluation.curves import draw_curves
 from aocr.evaluation.visualize import attention_picture
 from aocr.files import append_text, write_text
@@ -52,8 +53,14 @@ class Reports:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self._stack.close()
+    def __exit__(self, kind, *_):
+        try:
+            self._stack.close()
+            self.write_history()
+        except (OSError, tf.errors.OpError) as error:
+            if not kind:
+                raise
+            log.warning("%s: the last lines of %s cannot be written: %s", self._model_dir, HISTORY_NAME, cause(error))
 
     def _begin(self):
         self._started, self._images, self._padding = time.monotonic(), 0, []
@@ -112,9 +119,9 @@ class Reports:
 
     def write_history(self):
         """Appends what was noted since the last time to the history."""
-        append_text(posixpath.join(self._model_dir, HISTORY_NAME), "".join(self._lines))
-        self._lines.clear()
-        self._events.flush()
+        if self._lines:
+            append_text(posixpath.join(self._model_dir, HISTORY_NAME), "".join(self._lines))
+            self._lines.clear()
 
     def forget_history(self):
         """Begins the history anew."""

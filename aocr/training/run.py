@@ -79,7 +79,8 @@ class Run:
         self._usable = plan.scan.usable
         self._recent = RecentBatches(min(STATISTICS_IMAGES, self._usable))
         self._last = None  # TrainStep
-        self._saved = plan.newest  # the checkpoint that a roll-back goes to
+        self._saved = plan.newest  # the newest checkpoint
+        self._fallen = 0  # roll-backs since it was written
         self._estimated_step = None  # that the batch norm statistics are of
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -228,16 +229,19 @@ class Run:
         told = (f"the loss is {step.loss} (the limit is {limit:.1f}) and the gradient norm {step.gradient_norm} at "
                 f"step {step.step} (learning rate {step.learning_rate:g}; records {numbers}"
                 f"{'...' if len(step.numbers) > LISTED_RECORDS else ''})")
-        if self._config.on_nan == "stop" or not self._saved or state.rollbacks == MOST_ROLLBACKS:
+        kept = checkpoint.known_checkpoints(self._model_dir) if self._saved else []
+        if self._config.on_nan == "stop" or not kept or state.rollbacks == MOST_ROLLBACKS:
             tried = f"{state.rollbacks} roll-backs did not help; " if state.rollbacks else ""
             raise UserError(f"{told}; {tried}nothing is saved beyond {self._saved or 'the start'}: lower "
                             "--initial-learning-rate, or look at these records")
+        self._fallen += 1
+        good = kept[-min(self._fallen, len(kept))]  # the newest, then the one before: it may have been spoilt already
         state.rollbacks += 1
         state.rate_factor *= 0.5
-        checkpoint.attempt(self._model.resume, self._saved)
-        self._recent, self._last = RecentBatches(min(STATISTICS_IMAGES, self._usable)), None
+        checkpoint.attempt(self._model.resume, good)
+        self._recent, self._last = RecentBatches(self._recent.wanted), None
         log.warning("%s; roll-back %d of %d: going on from %s with half the learning rate", told, state.rollbacks,
-                    MOST_ROLLBACKS, self._saved)
+                    MOST_ROLLBACKS, good)
         return False
 
     def _save(self):
@@ -250,6 +254,7 @@ class Run:
             self._model.state = self._state.to_json()
             self._saved = self._model.save(posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX))
             self._reports.write_history()
+        self._fallen = 0
         log.info("checkpoint %s", self._saved)
 
     def _save_best(self, step):

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 
 log = logging.getLogger(__name__)
 
@@ -13,7 +14,9 @@ class Signals:
         self.received = None
 
     def __enter__(self):
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        # Where a program trains in a thread of its own, signals are for that program.
+        ours = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        self._before = {number: signal.signal(number, self._note) for number in ours}
         return self
 
     def __exit__(self, *_):

@@ -36,12 +36,12 @@ def charset_of(source, scan, change):
     Returns: Charset, the source's characters first. UserError for `fail` if the data hold others.
     """
     if change == "new":
-        return charset_for(scan.characters)
+        return charset_for(scan.characters, scan.graphemes)
     added = sorted(character for character in scan.characters if character not in source.charset)
     if added and change == "fail":
         raise UserError(f"{scan.path}: holds {len(added)} characters that the model of --init-from lacks "
-                        f"({''.join(added)}); allow them by --charset-change union")
-    return Charset((*source.charset.characters, *added))
+                        f"({source.charset.listed(added)}); allow them by --charset-change union")
+    return Charset((*source.charset.characters, *added), source.charset.graphemes)
 
 
 def start_from(model, source):

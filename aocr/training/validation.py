@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from aocr.charset import splitter
 from aocr.data import pipeline
 from aocr.evaluation.metrics import Totals
 from aocr.model import Model
@@ -60,10 +61,11 @@ class Validator:
             self._model = Model(self._description.config, self._description.charset, **self._how)
         self._model.load(weights)
         totals, losses, shown = Totals(use_distance=True), 0.0, []
+        split = splitter(self._description.config.graphemes)
         bar = tqdm(desc="validate", total=self.scan.usable, unit=" images", disable=None, leave=False)
         with bar:
             for reading in self._model.read():
-                totals.add(reading.text, reading.label, reading.probability)
+                totals.add(split(reading.text), split(reading.label), reading.probability)
                 losses += reading.loss
                 if len(shown) < SHOWN:
                     shown.append(reading)

@@ -1,0 +1,148 @@
+"""Training that is killed, spoilt or fed with broken data goes on as if nothing had happened, or says why not."""
+
+import io
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from PIL import Image
+
+from aocr.cli import main
+from aocr.data import scanning
+from aocr.data.records import to_example
+from aocr.errors import UserError
+from aocr.training.state import RunState
+
+# All that a run could lose: an optimizer's slots, averages, a schedule, dropout, augmentation, sums of gradients.
+RECIPE = ["--attn-num-hidden", "8", "--batch-size", "2", "--accumulate", "2", "--optimizer", "adamw", "--ema", "0.9",
+          "--schedule", "cosine", "--warm-up", "2", "--augment", "scene", "--deterministic", "--log-path", "",
+          "--max-steps", "6", "--steps-per-checkpoint", "3", "--log-step", "1"]
+
+
+def train(dataset, model_dir, *flags):
+    """Runs `aocr train`; the exit code."""
+    return main(["train", dataset, "--model-dir", str(model_dir), *flags])
+
+
+def variables(checkpoint):
+    """{name: value} of all that a checkpoint holds but the run's state."""
+    reader = tf.train.load_checkpoint(checkpoint)
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name != "training/state"}
+
+
+def state_of(checkpoint):
+    """The RunState in a checkpoint."""
+    return RunState.from_json(tf.train.load_checkpoint(checkpoint).get_tensor("training/state").decode(), checkpoint)
+
+
+def as_killed_at(model_dir, step, copy):
+    """A copy of a model directory as a run leaves it that is killed some time after the checkpoint of a step."""
+    shutil.copytree(model_dir, copy)
+    for name in os.listdir(copy):
+        if name.startswith("model.ckpt-") and not name.startswith(f"model.ckpt-{step}."):
+            os.remove(os.path.join(copy, name))
+    (copy / "checkpoint").write_text(f'model_checkpoint_path: "model.ckpt-{step}"\n'
+                                     f'all_model_checkpoint_paths: "model.ckpt-{step}"\n')
+
+
+def test_a_killed_run_ends_with_the_same_weights(dataset, tmp_path, capsys):
+    assert train(dataset, tmp_path / "whole", *RECIPE) == 0
+    as_killed_at(tmp_path / "whole", 3, tmp_path / "killed")
+    assert not state_of(str(tmp_path / "killed" / "model.ckpt-3")).finished
+    capsys.readouterr()
+    assert train(dataset, tmp_path / "killed", *RECIPE) == 0
+    captured = capsys.readouterr()
+    assert "3 steps of its run are done, at batch 3 of pass 1" in captured.err  # 6 batches of 2, 2, 1 images
+    assert captured.out.startswith("step: 6\n")
+    whole, killed = (variables(str(tmp_path / name / "model.ckpt-6")) for name in ("whole", "killed"))
+    assert whole.keys() == killed.keys() and len(whole) == 145
+    for name, value in whole.items():
+        np.testing.assert_array_equal(killed[name], value, err_msg=name)
+
+
+def test_a_new_run_follows_a_finished_one_where_the_data_are(dataset, tmp_path, capsys):
+    flags = ["--attn-num-hidden", "8", "--batch-size", "2", "--log-path", "", "--max-steps", "4"]
+    assert train(dataset, tmp_path, *flags) == 0
+    first = state_of(str(tmp_path / "model.ckpt-4"))
+    assert (first.finished, first.first_step, first.epoch, first.batch) == (True, 0, 1, 1)
+    assert train(dataset, tmp_path, *flags) == 0
+    second = state_of(str(tmp_path / "model.ckpt-8"))
+    assert (second.finished, second.first_step, second.epoch, second.batch) == (True, 4, 2, 2)
+    capsys.readouterr()
+    assert train(dataset, tmp_path, *flags, "--batch-size", "3") == 0  # the position means nothing to other batches
+    third = state_of(str(tmp_path / "model.ckpt-12"))
+    assert (third.epoch, third.batch) == (4, 2)
+
+
+def test_another_optimizer_starts_afresh_and_says_so(dataset, tmp_path, capsys):
+    flags = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", "", "--max-steps", "1"]
+    assert train(dataset, tmp_path, *flags, "--optimizer", "adam", "--ema", "0") == 0
+    before = variables(str(tmp_path / "model.ckpt-1"))
+    capsys.readouterr()
+    assert train(dataset, tmp_path, *flags, "--optimizer", "adadelta", "--ema", "0.999", "--initial-learning-rate",
+                 "0") == 0
+    assert "was not trained with these options" in capsys.readouterr().err
+    after = variables(str(tmp_path / "model.ckpt-2"))
+    name = "cnn/conv1/kernel"
+    np.testing.assert_array_equal(after[name], before[name])
+    # averages that were not there begin with the weights, not with what a fresh graph holds
+    np.testing.assert_allclose(after[f"training/{name}/ExponentialMovingAverage"], before[name], rtol=1e-6)
+
+
+def test_a_spoilt_run_goes_back_three_times_then_stops(dataset, tmp_path, capsys):
+    flags = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", "", "--log-step", "1"]
+    assert train(dataset, tmp_path, *flags, "--max-steps", "2") == 0
+    capsys.readouterr()
+    assert train(dataset, tmp_path, *flags, "--initial-learning-rate", "1e30", "--no-gradient-clipping", "--optimizer",
+                 "adadelta", "--on-nan", "rollback") == 1
+    lines = capsys.readouterr().err.splitlines()
+    back = [line for line in lines if "roll-back" in line and "warning" in line]
+    assert [f"roll-back {k} of 3" in line for k, line in enumerate(back, 1)] == [True] * 3
+    assert "learning rate 1e+30; records " in back[0] and "model.ckpt-2 with half the learning rate" in back[0]
+    assert "learning rate 5e+29" in back[1] and "learning rate 2.5e+29" in back[2]
+    assert "error" in lines[-1] and "3 roll-backs did not help" in lines[-1] and "1.25e+29" in lines[-1]
+    assert tf.train.latest_checkpoint(str(tmp_path)).endswith("model.ckpt-2")
+
+
+def test_a_file_that_breaks_after_it_was_looked_through_is_one_clear_error(tmp_path, capsys):
+    """Its sidecar fits, so nobody looks through it before."""
+    path, noise = str(tmp_path / "data.tfrecords"), np.random.default_rng(1)
+    found = scanning.Scan(path, [path], [0])
+    with tf.io.TFRecordWriter(path) as writer:
+        for _ in range(40):
+            file = io.BytesIO()
+            Image.fromarray(noise.integers(0, 256, (32, 40), dtype=np.uint8)).save(file, "PNG")
+            writer.write(to_example(file.getvalue(), "A1").SerializeToString())
+            found.count("A1", 40, 32)
+    content = bytearray((tmp_path / "data.tfrecords").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (tmp_path / "data.tfrecords").write_bytes(content)
+    scanning.write_sidecar(found, path)
+    assert train(path, tmp_path / "model", "--attn-num-hidden", "8", "--batch-size", "5", "--log-path", "") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"aocr: error: {path}: broken since it was looked through") and "corrupted record" in error
+
+
+@pytest.mark.parametrize("flags, told", [
+    (["--patience", "2"], "--patience needs a validation"),
+    (["--schedule", "plateau"], "--schedule plateau needs a validation"),
+    (["--validation", "a", "--validation-split", "0.1"], "give one of them"),
+    (["--freeze", "cnn,head"], "--freeze is cnn,head; give one or two of cnn, encoder, decoder"),
+    (["--freeze", "cnn,encoder,decoder"], "give one or two of"),
+])
+def test_options_that_contradict_each_other(flags, told, capsys):
+    assert train("data", "model", "--log-path", "", *flags) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_states_are_read_or_refused():
+    state = RunState(first_step=3, epoch=7, batch=2, order="x", best={"step": 1})
+    assert RunState.from_json(state.to_json(), "c") == state
+    assert RunState.from_json("", "c").finished
+    values = json.loads(state.to_json())
+    for broken in ("{", "[]", "3", json.dumps(dict(values, version=99)), json.dumps(dict(values, more=1))):
+        with pytest.raises(UserError, match="^c: the state of its run cannot be read"):
+            RunState.from_json(broken, "c")

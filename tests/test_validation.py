@@ -1,0 +1,156 @@
+"""How good a training is: what is held out, the best checkpoint, the end when there is no gain."""
+
+import json
+import math
+import os
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+from aocr.checkpoint import find_model, latest_checkpoint
+from aocr.cli import main
+from aocr.data.scanning import Scan
+from aocr.errors import UserError
+from aocr.training.state import RunState
+from aocr.training.validation import Figures, judge
+
+SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
+
+
+def train(dataset, model_dir, *flags):
+    """Runs `aocr train`; the exit code."""
+    return main(["train", dataset, "--model-dir", str(model_dir), *SMALL, *flags])
+
+
+def printed(text):
+    """The figures of a command's output: dict of str."""
+    return dict(line.split(": ", 1) for line in text.splitlines())
+
+
+def history(model_dir, kind):
+    """The lines of one kind in the history."""
+    with open(os.path.join(model_dir, "history.jsonl"), encoding="utf-8") as file:
+        return [line for line in map(json.loads, file) if line["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def validated(dataset, tmp_path_factory):
+    """A model directory after six steps with two validations at a rate that spoils what was learnt."""
+    model_dir = str(tmp_path_factory.mktemp("validated") / "model")
+    assert train(dataset, model_dir, "--validation", dataset, "--max-steps", "6", "--steps-per-checkpoint", "2",
+                 "--keep", "2", "--monitor", "loss", "--optimizer", "adam", "--initial-learning-rate", "0.03",
+                 "--log-step", "1") == 0
+    return model_dir
+
+
+def test_what_validation_says_is_what_test_says(validated, dataset, capsys):
+    figures = {line["step"]: line for line in history(validated, "validation")}
+    assert list(figures) == [2, 4, 6]
+    best = min(figures.values(), key=lambda line: line["loss"])
+    for which, line in (("best", best), ("last", figures[6])):
+        assert main(["test", dataset, "--model-dir", validated, "--log-path", "", "--checkpoint", which]) == 0
+        told = printed(capsys.readouterr().out)
+        assert float(told["exact_match"]) == pytest.approx(line["exact_match"], abs=1e-6)
+        assert float(told["cer"]) == pytest.approx(line["cer"], abs=1e-6)
+    assert latest_checkpoint(os.path.join(validated, "best")).endswith(f"model.ckpt-{best['step']}")
+
+
+def test_the_last_checkpoints_are_kept_apart_from_the_best(validated):
+    state = tf.train.get_checkpoint_state(validated)
+    assert [path.rpartition("-")[2] for path in state.all_model_checkpoint_paths] == ["4", "6"]
+    assert len([name for name in os.listdir(os.path.join(validated, "best")) if name.endswith(".index")]) == 1
+
+
+def test_the_best_checkpoint_is_taken_unless_another_is_named(validated):
+    best = latest_checkpoint(os.path.join(validated, "best"))
+    last = latest_checkpoint(validated)
+    fourth = os.path.join(validated, "model.ckpt-4")
+    for which, path in ((None, best), ("best", best), ("last", last), (fourth, fourth)):
+        assert find_model(validated, {}, which=which).checkpoint == path
+    with pytest.raises(UserError, match="--checkpoint model.ckpt-3: no such checkpoint; give last, best or a path"):
+        find_model(validated, {}, which="model.ckpt-3")
+
+
+def test_without_validation_there_is_no_best(dataset, tmp_path, words, capsys):
+    assert train(dataset, tmp_path, "--max-steps", "1") == 0
+    assert main(["predict", "--model-dir", str(tmp_path), "--log-path", "", "--checkpoint", "best",
+                 words.images[0]]) == 1
+    assert "no best checkpoint there; train with --validation" in capsys.readouterr().err
+
+
+def test_what_a_run_was_stands_beside_its_model(validated, dataset):
+    with open(os.path.join(validated, "run.json"), encoding="utf-8") as file:
+        told = json.load(file)
+    assert (told["finished"], told["step"], told["seed"], told["first_step"]) == (True, 6, 0, 0)
+    assert told["data"]["path"] == dataset and told["data"]["used"] == 5 and told["validation"]["used"] == 5
+    assert told["flags"]["initial_learning_rate"] == 0.03 and told["versions"]["tensorflow"] == tf.__version__
+    assert told["best"]["loss"] == min(line["loss"] for line in history(validated, "validation"))
+    assert [line["step"] for line in history(validated, "train")] == [1, 2, 3, 4, 5, 6]
+    assert {line["learning_rate"] for line in history(validated, "train")} == {0.03}
+
+
+def test_tensorboard_shows_figures_and_samples(validated):
+    tags, pictures = set(), []
+    for name in os.listdir(validated):
+        if name.startswith("events"):
+            for event in tf.train.summary_iterator(os.path.join(validated, name)):
+                tags |= {value.tag for value in event.summary.value}
+                pictures += [value.image for value in event.summary.value if value.HasField("image")]
+    assert {"loss", "total_gradient_norm", "learning_rate", "images_per_second", "padding", "validation/cer",
+            "validation/exact_match", "validation/loss"} <= tags
+    assert pictures and all(picture.encoded_image_string.startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_a_share_is_held_out_and_said(dataset, tmp_path, capsys):
+    assert train(dataset, tmp_path, "--validation-split", "0.4", "--max-steps", "1") == 0
+    assert "2 records are held out to validate on, 3 are trained on" in capsys.readouterr().err
+
+
+def test_a_share_that_leaves_nothing_is_an_error(dataset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Scan, "usable", property(lambda scan: 0 if scan.selection else 5))
+    assert train(dataset, tmp_path, "--validation-split", "0.4", "--max-steps", "1") == 1
+    assert "--validation-split 0.4 leaves 0 records" in capsys.readouterr().err
+
+
+def test_a_run_without_gain_halves_its_rate_and_ends(dataset, tmp_path, capsys):
+    """With a rate of 0 nothing changes, so every validation but the first is without gain."""
+    flags = ["--validation", dataset, "--validate-every", "1", "--initial-learning-rate", "0", "--patience", "4",
+             "--schedule", "plateau"]
+    assert train(dataset, tmp_path, *flags) == 0
+    captured = capsys.readouterr()
+    assert "no better figure in 3 validations: the learning rate is halved" in captured.err
+    assert "no better figure in 4 validations (--patience): the best was at step 1" in captured.err
+    assert printed(captured.out)["step"] == "5" and printed(captured.out)["best_step"] == "1"
+    state = RunState.from_json(tf.train.load_variable(str(tmp_path), "training/state").decode(), "")
+    assert (state.finished, state.rate_factor, state.without_gain) == (True, 0.5, 4)
+
+
+@pytest.mark.parametrize("monitor, mine, its, better", [
+    ("cer", (0.5, 0.1, 9.0), (0.9, 0.2, 1.0), True),
+    ("exact", (0.5, 0.1, 9.0), (0.9, 0.2, 1.0), False),
+    ("loss", (0.5, 0.1, 9.0), (0.9, 0.2, 1.0), False),
+    ("cer", (0.0, 1.0, 2.0), (0.0, 1.0, 3.0), True),  # equal: the loss tells
+    ("cer", (0.0, 1.0, 3.0), (0.0, 1.0, 3.0), False),
+    ("loss", (0.0, 1.0, math.nan), (0.0, 1.0, 3.0), False),
+])
+def test_which_figures_are_better(monitor, mine, its, better):
+    assert Figures(*mine).better_than(Figures(*its), monitor) is better
+
+
+def test_figures_of_other_data_are_not_compared():
+    state = RunState()
+    assert judge(state, Figures(0.9, 0.1, 0.2), 10, "cer", "a")
+    assert not judge(state, Figures(0.8, 0.2, 0.2), 20, "cer", "a")
+    assert (state.without_gain, state.best["step"]) == (1, 10)
+    assert judge(state, Figures(0.1, 0.9, 0.2), 30, "cer", "b")
+    assert (state.without_gain, state.best["step"]) == (0, 30)
+
+
+def test_characters_that_cannot_be_read_are_told_of(dataset, tmp_path, capsys):
+    records = [tf.train.Example.FromString(r.numpy()) for r in tf.data.TFRecordDataset(dataset)]
+    records[0].features.feature["label"].bytes_list.value[0] = "Ж".encode()
+    with tf.io.TFRecordWriter(str(tmp_path / "data")) as writer:
+        for record in records:
+            writer.write(record.SerializeToString())
+    assert train(dataset, tmp_path / "model", "--validation", str(tmp_path / "data"), "--max-steps", "1") == 0
+    assert "labels hold characters that the model lacks and can never read: Ж" in capsys.readouterr().err
