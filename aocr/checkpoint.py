@@ -93,6 +93,22 @@ def known_checkpoints(directory):
     return list(state.all_model_checkpoint_paths) if state else []
 
 
+def copy_checkpoint(path, directory):
+    """Copies a checkpoint (without suffix) to a directory, as the only one there. Raises tf.errors.OpError."""
+    tf.io.gfile.makedirs(directory)
+    before = known_checkpoints(directory)
+    copy = posixpath.join(directory, posixpath.basename(path))
+    if copy in before:
+        forget_checkpoints(directory)  # it is written over, which may be cut short
+    for file in tf.io.gfile.glob(f"{path}.*"):
+        tf.io.gfile.copy(file, posixpath.join(directory, posixpath.basename(file)), overwrite=True)
+    tf.train.update_checkpoint_state(directory, copy, [copy], save_relative_paths=True)
+    for old in before:
+        if old != copy:
+            for file in tf.io.gfile.glob(f"{old}.*"):
+                tf.io.gfile.remove(file)
+
+
 def forget_checkpoints(model_dir):
     """Makes the directory's checkpoints unknown to later commands. The files stay, until new ones replace them."""
     state = posixpath.join(model_dir, "checkpoint")

@@ -340,6 +340,10 @@ class Model:
         averaged = self._average.averaged if self._average else lambda variable: variable
         return self.session.run({variable.op.name: averaged(variable) for variable in weights})
 
+    def values(self):
+        """All that a checkpoint holds: dict of names -> arrays, as for `load`."""
+        return self.session.run(self._variables)
+
     def load(self, weights):
         """Sets variables: dict of names -> arrays. KeyError for a name that is none."""
         # An initializer's second input is the value that it assigns.
@@ -425,6 +429,11 @@ class Model:
                 gradient_norm=float(got["gradient_norm"]), step=int(got["step"]), epoch=int(got["epoch"]),
                 index=int(got["index"]), numbers=np.concatenate([*(numbers for _, numbers in before), got["numbers"]]),
                 padding=1.0 - np.sum(widths) / (len(widths) * pixels.shape[2])), (pixels, widths)
+
+    def update(self, learning_rate):
+        """Makes the update of the gradients that met: (their norm, the global step after it)."""
+        norm, step = self.session.run(self.update_op, {self._learning_rate: learning_rate})
+        return float(norm), int(step)
 
     def _accumulate(self):
         """Adds a batch's gradients to those of the next update: (loss, record numbers)."""

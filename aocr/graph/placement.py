@@ -1,6 +1,7 @@
 """Where the parts of a training graph run: on the devices of one process, and on the parameter servers of a cluster."""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -21,6 +22,20 @@ class Placement(NamedTuple):
         if len(self.towers) == 1:
             return tf.device(self.towers[0] or None)
         return tf.device(lambda op: self.variables if op.type == VARIABLE else self.towers[k])
+
+
+def towers(count):
+    """The devices of so many towers: GPUs, where this machine has any, else as many virtual CPUs."""
+    if count == 1:
+        return ("",)
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    return tuple(f"/device:{kind}:{k}" for k in range(count))
+
+
+def in_process(count):
+    """The Placement of a process that trains alone, on so many GPUs."""
+    devices = towers(count)
+    return Placement(towers=devices, variables=devices[0])
 
 
 def in_cluster(target, servers, device, towers, sync):
