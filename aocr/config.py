@@ -10,7 +10,12 @@ IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
 WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived from data
 NO_AUGMENTATION = "none"
 NETWORK_PARTS = ("cnn", "encoder", "decoder")  # the scopes of the network's variables
-LEARNING_RATES = {"adadelta": 1.0, "adam": 1e-3, "adamw": 1e-3}  # by optimizer; where a run starts unless told
+# What else a run does unless told, by optimizer: what reads soonest with Adam, and with AdaDelta what the original did.
+SOONEST = dict(batch_size=32, initial_learning_rate=5e-4, warm_up=25, ema=0.98, dropout=0.2, initializer="scaled",
+               max_gradient_norm=1.0)
+ORIGINAL = dict(batch_size=65, initial_learning_rate=1.0, warm_up=0, ema=0.0, dropout=0.5, initializer="glorot",
+                max_gradient_norm=5.0)
+RECIPES = {"adam": SOONEST, "adamw": SOONEST, "adadelta": ORIGINAL}
 
 
 def scaled_width(width, height):
@@ -27,6 +32,12 @@ def option(default, help, flags=None, least=None, most=None, above=None, choices
     """
     metadata = dict(help=help, flags=flags, least=least, most=most, above=above, choices=choices, negated=negated)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def by_optimizer(name, help, **limits):
+    """An option of TrainConfig whose default depends on the optimizer; `name`: the field's."""
+    default = f"(default: {SOONEST[name]}; with --optimizer adadelta {ORIGINAL[name]})"
+    return option(None, f"{help} {default}", **limits)
 
 
 def precision_option():
@@ -115,7 +126,7 @@ class ModelConfig(Options):
 class TrainConfig(Options):
     """How weights are trained; not part of the model."""
 
-    batch_size: int = option(65, "images in a training batch", least=1)
+    batch_size: int = by_optimizer("batch_size", "images in a training batch", least=1)
     num_epoch: int = option(1000, "times that this run goes through the data", least=1)
     max_steps: int = option(None, "end this run after so many steps", least=1)
     steps_per_checkpoint: int = option(100, "steps between two checkpoints", least=1)
@@ -131,24 +142,25 @@ class TrainConfig(Options):
                           flags=("--no-resume",), negated=True)
     seed: int = option(0, "seed of the initial weights, the order of the samples, the dropout and the "
                        "augmentation", least=0)
-    optimizer: str = option("adadelta", "how gradients become new weights", choices=tuple(LEARNING_RATES))
-    initial_learning_rate: float = option(
-        None, f"learning rate (default: {', '.join(f'{rate:g} for {name}' for name, rate in LEARNING_RATES.items())})",
-        least=0.0)
-    warm_up: int = option(0, "first steps of this run, over which the rate rises to the initial one", least=0)
+    optimizer: str = option("adam", "how gradients become new weights; adadelta trains as the original aocr did",
+                            choices=tuple(RECIPES))
+    initial_learning_rate: float = by_optimizer("initial_learning_rate", "learning rate", least=0.0)
+    warm_up: int = by_optimizer("warm_up", "first steps of this run, over which the rate rises to the initial one",
+                                least=0)
     schedule: str = option("constant", "learning rate over this run: constant; cosine (constant for a third of the "
                                        "run, then down to 0); or plateau (halved after every three validations in a "
                                        "row without a better figure)", choices=("constant", "cosine", "plateau"))
     weight_decay: float = option(0.01, "share of the kernels that adamw takes off at each step, times the rate",
                                  least=0.0, most=1.0)
-    ema: float = option(0.0, "decay of averages of the weights, which are then what is read (0: none; 0.99 averages "
-                             "some hundred steps)", least=0.0, most=0.99999)
+    ema: float = by_optimizer("ema", "decay of averages of the weights, which are then what is read (0: none; 0.99 "
+                                     "averages some hundred steps)", least=0.0, most=0.99999)
     accumulate: int = option(1, "batches whose gradients make one step", least=1)
     label_smoothing: float = option(0.0, "share of a target's probability that is spread over all characters",
                                     least=0.0, most=0.9)
-    dropout: float = option(0.5, "share of the features that training drops", least=0.0, most=0.95)
-    initializer: str = option("glorot", "what kernels start from: glorot (uniform) or he (normal)",
-                              choices=("glorot", "he"))
+    dropout: float = by_optimizer("dropout", "share of the features that training drops", least=0.0, most=0.95)
+    initializer: str = by_optimizer("initializer", "what kernels start from: glorot; or scaled, which is He's for relu "
+                                                   "and orthogonal where they are recurrent",
+                                    choices=("glorot", "scaled"))
     forget_bias: float = option(0.0, "where the forget gates of LSTMs start", least=-10.0, most=10.0)
     freeze: str = option("", "parts that are not trained, separated by commas: cnn, encoder, decoder")
     init_from: str = option(None, "model directory to take the weights of a new model from; also one that the original "
@@ -165,12 +177,16 @@ class TrainConfig(Options):
     augment: str = augment_option(NO_AUGMENTATION)
     cache: bool = option(False, "keep the prepared images in memory from the first epoch on (a float32 for each pixel "
                                 "and channel, at height 32)")
-    max_gradient_norm: float = option(5.0, "global norm that gradients are clipped to", above=0.0)
+    max_gradient_norm: float = by_optimizer("max_gradient_norm", "global norm that gradients are clipped to",
+                                            above=0.0)
     gradient_clipping: bool = option(True, "leave gradients unclipped", flags=("--no-gradient-clipping",),
                                      negated=True)
 
     def __post_init__(self):
         super().__post_init__()
+        for name, value in RECIPES[self.optimizer].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)  # the class is frozen for others
         if self.validation and self.validation_split:
             raise ValueError("--validation and --validation-split both say what to validate on; give one of them")
         if not self.validates:
@@ -191,11 +207,6 @@ class TrainConfig(Options):
     def frozen(self):
         """The parts of the network that are not trained."""
         return tuple(sorted({part.strip() for part in self.freeze.split(",")} - {""}))
-
-    @property
-    def initial_rate(self):
-        """The learning rate that the run's schedule starts from."""
-        return LEARNING_RATES[self.optimizer] if self.initial_learning_rate is None else self.initial_learning_rate
 
 
 @dataclasses.dataclass(frozen=True)

@@ -165,7 +165,7 @@ def _batch_norm(x):
 def _encoder(features, units):
     """[N, S, 512] -> memory [N, S, 2U] and the forward direction's final LSTMState."""
     x = tf.transpose(features, [1, 0, 2])  # [S, N, 512]
-    cells = [layers.LSTMCell(f"bidirectional_rnn/{direction}/basic_lstm_cell", features.shape[2], units, 0.0)
+    cells = [layers.LSTMCell(f"bidirectional_rnn/{direction}/basic_lstm_cell", features.shape[2], units)
              for direction in ("fw", "bw")]
     forward = layers.run_lstm(cells[0], x)
     backward = layers.run_lstm(cells[1], tf.reverse(x, [0]))
@@ -186,7 +186,7 @@ class OriginalDecoder(AttentionDecoder):
                 if config.use_gru:
                     cell = layers.GRUCell("multi_rnn_cell/cell_0/gru_cell", units, units)
                 else:
-                    cell = layers.LSTMCell("multi_rnn_cell/cell_0/basic_lstm_cell", units, units, 0.0)
+                    cell = layers.LSTMCell("multi_rnn_cell/cell_0/basic_lstm_cell", units, units)
                 self._cells = [cell] * count
                 parts = len(cell.state._fields)
                 self._query = _Affine("Attention_0/", count * parts * units, depth)

@@ -152,36 +152,36 @@ class Model:
         """Sets `decoders`, one a tower, and `moments` (of the batch norm layers that are trained). `dtype` is the
         convolutions'.
         """
-        training = self.training
+        training, start = self.training, layers.Start()
+        if training:
+            scaled = training.initializer == "scaled"
+            start = layers.Start(he=scaled, orthogonal=scaled, forget_bias=training.forget_bias)
         learning = bool(training) and "cnn" not in training.frozen
-        initializer = layers.initializer(training.initializer if training else None)
         images = [share.images for share in self.shares] if self.shares else [self.images]
         self.decoders, moments = [], []
         for k, own in enumerate(images):
             reuse = True if k else None  # the towers' variables are the first one's
-            with tf.variable_scope(tf.get_variable_scope(), initializer=initializer, reuse=reuse), \
-                    self._placement.tower(k):
-                features = sliding_cnn(*own, is_training=learning, dtype=dtype)
+            with tf.variable_scope(tf.get_variable_scope(), reuse=reuse), self._placement.tower(k):
+                features = sliding_cnn(*own, is_training=learning, dtype=dtype, start=start)
                 moments.append(features.moments)
-                self.decoders.append(self._read_features(features, k))
+                self.decoders.append(self._read_features(features, k, start))
         self.moments = []
         if learning:
             self.moments = total_moments(moments, tf.stack([share.columns for share in self.shares]))
 
-    def _read_features(self, features, tower):
+    def _read_features(self, features, tower, start):
         """The AttentionDecoder over a tower's cnn.Features."""
         values, training = features.values, self.training  # [N, S, 512]
         if training:
             # Stateless, so that a run that is started again drops what it would have dropped.
             seed = variant_seed(training.seed + tower, self.batch.epoch, self.batch.index)
             values = tf.compat.v2.nn.experimental.stateless_dropout(values, training.dropout, seed)
-        forget_bias = training.forget_bias if training else 0.0
         encoded = bidirectional_encoder(values, features.lengths, units=self.config.encoder_units,
-                                        use_gru=self.config.use_gru, forget_bias=forget_bias)
+                                        use_gru=self.config.use_gru, start=start)
         return AttentionDecoder(
             encoded, vocabulary=len(self.charset), layers=self.config.attn_num_layers,
             units=self.config.attn_num_hidden, embedding_size=self.config.target_embedding_size,
-            use_gru=self.config.use_gru, forget_bias=forget_bias)
+            use_gru=self.config.use_gru, start=start)
 
     def _add_prediction(self):
         """Sets `reading` (greedy DecoderOutput), `prediction`, `probability`, shaped as the input. Needs `decoders`."""
@@ -415,7 +415,7 @@ class Model:
         fetches = dict(step=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm, epoch=self.batch.epoch,
                        index=self.batch.index, numbers=self.batch.numbers, images=tuple(self.images))
         while True:
-            rate = learning_rate() if learning_rate else self.training.initial_rate
+            rate = learning_rate() if learning_rate else self.training.initial_learning_rate
             try:
                 before = [self._accumulate() for _ in range(self.training.accumulate - 1)]
                 got = self.session.run(fetches, {self._learning_rate: rate})

@@ -163,6 +163,7 @@ def test_a_huge_header_is_refused_before_decoding(width, height):
 
 @pytest.mark.parametrize("file, told", [
     (b"", "empty file"), (b"text", "cannot identify"), (ANIMATED_WEBP, "animated WebP"),
+    (saved(picture(), "EPS"), "PostScript"),
     (saved(Image.new("F", (3, 3)), "TIFF"), "floating point"),
 ])
 def test_what_cannot_be_read_is_rejected_with_a_reason(file, told, tmp_path):

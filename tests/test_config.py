@@ -6,6 +6,7 @@ import pytest
 
 from aocr.config import (
     AugmentConfig,
+    CheckpointConfig,
     CommonConfig,
     DatasetConfig,
     ExportConfig,
@@ -23,7 +24,7 @@ from aocr.config import (
 TestConfig.__test__ = False
 
 ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, DatasetConfig, InspectConfig, SynthConfig,
-       AugmentConfig, CommonConfig, PlaceConfig)
+       AugmentConfig, CheckpointConfig, CommonConfig, PlaceConfig)
 
 
 def test_model_defaults():
@@ -34,14 +35,26 @@ def test_model_defaults():
 
 def test_train_defaults():
     assert dataclasses.asdict(TrainConfig()) == dict(
-        batch_size=65, num_epoch=1000, max_steps=None, steps_per_checkpoint=100, log_step=10, resume=True, seed=0,
-        initial_learning_rate=1.0, schedule="constant", precision="float32", augment="none", cache=False,
-        max_gradient_norm=5.0, gradient_clipping=True)
+        batch_size=32, num_epoch=1000, max_steps=None, steps_per_checkpoint=100, keep=5, validation=None,
+        validation_split=None, validate_every=None, monitor="cer", patience=None, log_step=10, resume=True, seed=0,
+        optimizer="adam", initial_learning_rate=0.0005, warm_up=25, schedule="constant", weight_decay=0.01, ema=0.98,
+        accumulate=1, label_smoothing=0.0, dropout=0.2, initializer="scaled", forget_bias=0.0, freeze="",
+        init_from=None, charset_change="union", on_nan="stop", max_bad_records=0.01, deterministic=False,
+        precision="float32", augment="none", cache=False, max_gradient_norm=1.0, gradient_clipping=True)
+
+
+def test_adadelta_is_the_original_s_way_to_train():
+    assert dataclasses.asdict(TrainConfig(optimizer="adadelta")) == dict(
+        dataclasses.asdict(TrainConfig()), optimizer="adadelta", batch_size=65, initial_learning_rate=1.0, warm_up=0,
+        ema=0.0, dropout=0.5, initializer="glorot", max_gradient_norm=5.0)
+    assert TrainConfig(optimizer="adadelta", batch_size=7, ema=0.5).batch_size == 7
+    assert TrainConfig(optimizer="adamw") == dataclasses.replace(TrainConfig(), optimizer="adamw")
 
 
 def test_other_defaults():
     assert dataclasses.asdict(TestConfig()) == dict(batch_size=64, distance=True, precision="float32", visualize=False,
                                                     output_dir="out")
+    assert dataclasses.asdict(CheckpointConfig()) == dict(checkpoint=None)
     assert dataclasses.asdict(PredictConfig()) == dict(batch_size=16)
     assert dataclasses.asdict(ExportConfig()) == dict(format="savedmodel", force=False, model_version=None)
     assert dataclasses.asdict(DatasetConfig()) == dict(

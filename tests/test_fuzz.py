@@ -37,7 +37,7 @@ from aocr.evaluation.curves import KINDS, read_history
 
 TIMES = float(os.environ.get("AOCR_FUZZ", 1))
 SECONDS = 20  # that one example may take, on a machine that does other things
-MEGABYTES = 300  # that the process may grow by in one test
+MEGABYTES = 300 * max(1, TIMES)  # that the process may grow by; the examples that are remembered are among them
 NAMES = re.compile(r"(.*?)(?:_[0-9]+)?")
 CONFIG = DatasetConfig(workers=1, max_pixels=100_000)
 

@@ -12,6 +12,7 @@ from aocr.graph.layers import (
     Linear,
     LSTMCell,
     LSTMState,
+    Start,
     batch_norm,
     conv,
     run_gru,
@@ -29,11 +30,28 @@ def close(actual, expected, atol=1e-5):
     np.testing.assert_allclose(actual, expected, atol=atol)
 
 
+def lstm_cell(name, forget_bias):
+    return LSTMCell(name, INPUTS, U, Start(forget_bias=forget_bias))
+
+
 # ---- recurrent cells
+
+def test_what_is_recurrent_can_start_orthogonal(bench):
+    """Each gate's [U, U] block is orthogonal, and no two gates have the same one; what reads the input is Glorot's."""
+    feed = dict(x=normal(N, INPUTS), cell=normal(N, U, seed=1), hidden=normal(N, U, seed=2))
+    kernel = bench(lambda x, cell, hidden: LSTMCell("lstm", INPUTS, U, Start(orthogonal=True))(
+        x, LSTMState(cell, hidden)), feed).initial["lstm/kernel"]
+    gates = np.split(kernel[INPUTS:], 4, axis=1)
+    for k, gate in enumerate(gates):
+        close(gate.T @ gate, np.eye(U))
+        assert np.abs(gate - gates[k - 1]).max() > 0.1
+    limit = np.sqrt(6 / (INPUTS + U + 4 * U))
+    assert 0.8 * limit < np.abs(kernel[:INPUTS]).max() <= limit
+
 
 def test_an_lstm_step_is_the_twins(bench):
     feed = dict(x=normal(N, INPUTS), cell=normal(N, U, seed=1), hidden=normal(N, U, seed=2))
-    network = bench(lambda x, cell, hidden: LSTMCell("lstm", INPUTS, U, 1.0)(x, LSTMState(cell, hidden)), feed)
+    network = bench(lambda x, cell, hidden: lstm_cell("lstm", 1.0)(x, LSTMState(cell, hidden)), feed)
     got = network.run(**feed)
     for n in range(N):
         expected = twin.lstm_step(network.weights, "lstm", feed["x"][n],
@@ -54,7 +72,7 @@ def test_a_gru_step_is_the_twins(bench):
 @pytest.mark.parametrize("use_gru", [False, True], ids=["lstm", "gru"])
 def test_a_sequence_is_the_twins_and_its_cells(bench, use_gru):
     def build(x):
-        cell = GRUCell("cell", INPUTS, U) if use_gru else LSTMCell("cell", INPUTS, U, 1.0)
+        cell = GRUCell("cell", INPUTS, U) if use_gru else lstm_cell("cell", 1.0)
         fused = run_gru(cell, x) if use_gru else run_lstm(cell, x)
         state, steps = cell.state(*[tf.zeros([N, U])] * len(cell.state._fields)), []
         for t in range(S):
@@ -77,7 +95,7 @@ def test_a_sequence_is_the_twins_and_its_cells(bench, use_gru):
 @pytest.mark.parametrize("use_gru", [False, True], ids=["lstm", "gru"])
 def test_a_sequence_of_one_step_and_one_of_none(bench, use_gru):
     def build(x):
-        return run_gru(GRUCell("cell", INPUTS, U), x) if use_gru else run_lstm(LSTMCell("cell", INPUTS, U, 1.0), x)
+        return run_gru(GRUCell("cell", INPUTS, U), x) if use_gru else run_lstm(lstm_cell("cell", 1.0), x)
 
     x = normal(S, N, INPUTS)
     network = bench(build, dict(x=x))
@@ -89,7 +107,7 @@ def test_large_cell_values_are_not_clipped(bench):
     """A cell whose input and forget gates are open counts its steps: 1, 2, 3, ..."""
     open_gates = np.repeat(np.float32([100, 100, 100, 0]), U)  # input, candidate, forget, output
     x = np.zeros([S, N, INPUTS], np.float32)
-    steps = bench(lambda x: run_lstm(LSTMCell("lstm", INPUTS, U, 1.0), x), dict(x=x), {
+    steps = bench(lambda x: run_lstm(lstm_cell("lstm", 1.0), x), dict(x=x), {
         "lstm/kernel": np.zeros([INPUTS + U, 4 * U], np.float32), "lstm/bias": open_gates}).run(x=x)
     close(steps.cell, np.broadcast_to(np.arange(1.0, S + 1)[:, np.newaxis, np.newaxis], [S, N, U]))
     close(steps.hidden, 0.5 * np.tanh(steps.cell))
@@ -98,13 +116,13 @@ def test_large_cell_values_are_not_clipped(bench):
 def test_the_forget_bias_is_the_start_of_the_forget_gates_bias(bench):
     feed = dict(x=np.zeros([N, INPUTS], np.float32), cell=np.ones([N, U], np.float32),
                 hidden=np.zeros([N, U], np.float32))
-    network = bench(lambda x, cell, hidden: LSTMCell("lstm", INPUTS, U, 2.5)(x, LSTMState(cell, hidden)), feed)
+    network = bench(lambda x, cell, hidden: lstm_cell("lstm", 2.5)(x, LSTMState(cell, hidden)), feed)
     close(network.initial["lstm/bias"], [0] * 2 * U + [2.5] * U + [0] * U)
     # Nothing is added to the variable: sigmoid(2.5) of the cell stays; with a bias of 0 a half.
     kernel = np.zeros([INPUTS + U, 4 * U], np.float32)
     for start, kept in [(2.5, 0.9241418), (0.0, 0.5)]:
         bias = np.repeat(np.float32([0, 0, start, 0]), U)
-        one = bench(lambda x, cell, hidden: LSTMCell("lstm", INPUTS, U, 2.5)(x, LSTMState(cell, hidden)), feed,
+        one = bench(lambda x, cell, hidden: lstm_cell("lstm", 2.5)(x, LSTMState(cell, hidden)), feed,
                     {"lstm/kernel": kernel, "lstm/bias": bias})
         close(one.run(**feed).cell, np.full([N, U], kept))
 
@@ -128,7 +146,7 @@ def test_what_a_sequence_learns_is_the_finite_difference(bench, use_gru):
     name = "cell/gates/kernel" if use_gru else "cell/kernel"
 
     def build(x):
-        cell = GRUCell("cell", INPUTS, U) if use_gru else LSTMCell("cell", INPUTS, U, 1.0)
+        cell = GRUCell("cell", INPUTS, U) if use_gru else lstm_cell("cell", 1.0)
         total = tf.reduce_sum((run_gru if use_gru else run_lstm)(cell, x).hidden)
         return tf.gradients(total, tf.trainable_variables()[0])[0]
 
@@ -151,7 +169,7 @@ def test_a_fused_lstm_learns_what_its_steps_would(bench):
     """Gradients by inputs and weights, of a loss in which every state of every step has a weight of its own."""
 
     def build(x, by_cell, by_hidden):
-        cell = LSTMCell("lstm", INPUTS, U, 1.0)
+        cell = lstm_cell("lstm", 1.0)
         state, steps = LSTMState(tf.zeros([N, U]), tf.zeros([N, U])), []
         for t in range(S):
             state = cell(x[t], state)

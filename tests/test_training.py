@@ -91,15 +91,16 @@ def test_training_goes_on_where_it_ended(copied, dataset, capsys):
         ["loss", "total_gradient_norm", "learning_rate", "images_per_second", "padding"], [3, 4, 5])
 
 
-@pytest.mark.parametrize("done, rate", [(0, 0.8), (30, 0.8), (60, 0.4), (90, 0.0)])
-def test_the_cosine_schedule_holds_for_a_third_then_falls(done, rate):
-    config = TrainConfig(initial_learning_rate=0.8, schedule="cosine")
+@pytest.mark.parametrize("done, rate", [(0, 0.2), (2, 0.6), (3, 0.8), (30, 0.8), (60, 0.4), (90, 0.0)])
+def test_the_rate_rises_holds_for_a_third_then_falls(done, rate):
+    config = TrainConfig(initial_learning_rate=0.8, warm_up=3, schedule="cosine")
     assert scheduled_rate(config, done, 90) == pytest.approx(rate)
-    assert scheduled_rate(TrainConfig(initial_learning_rate=0.8), done, 90) == 0.8
+    assert scheduled_rate(TrainConfig(initial_learning_rate=0.8, warm_up=0), done, 90) == 0.8
 
 
 def test_a_run_follows_its_schedule(copied, dataset):
-    assert train(dataset, copied, "--schedule", "cosine", "--max-steps", "3", "--log-step", "1") == 0
+    assert train(dataset, copied, "--schedule", "cosine", "--max-steps", "3", "--log-step", "1", "--warm-up", "0",
+                 "--initial-learning-rate", "1") == 0
     assert logged(copied)["learning_rate"] == [(3, 1.0), (4, 1.0), (5, pytest.approx(0.5))]
 
 
@@ -246,7 +247,7 @@ def test_recent_batches_hold_what_is_asked_for():
 
 def test_defaults_are_the_original_s():
     assert (ModelConfig.max_width, ModelConfig.max_height, ModelConfig.max_prediction) == (160, 60, 8)
-    assert (TrainConfig.batch_size, TrainConfig.num_epoch, TrainConfig.steps_per_checkpoint) == (65, 1000, 100)
+    assert (TrainConfig.num_epoch, TrainConfig.steps_per_checkpoint) == (1000, 100)
 
 
 def test_a_run_in_bfloat16_with_its_images_in_memory(dataset, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 
 import pytest
 import tensorflow.compat.v1 as tf
@@ -76,6 +77,12 @@ def test_without_validation_there_is_no_best(dataset, tmp_path, words, capsys):
     assert main(["predict", "--model-dir", str(tmp_path), "--log-path", "", "--checkpoint", "best",
                  words.images[0]]) == 1
     assert "no best checkpoint there; train with --validation" in capsys.readouterr().err
+
+
+def test_a_run_that_no_longer_validates_says_what_is_read(validated, dataset, tmp_path, capsys):
+    shutil.copytree(validated, tmp_path / "model")
+    assert train(dataset, tmp_path / "model", "--max-steps", "1") == 0
+    assert "without a validation the best checkpoint stays that of step " in capsys.readouterr().err
 
 
 def test_what_a_run_was_stands_beside_its_model(validated, dataset):

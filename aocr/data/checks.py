@@ -107,6 +107,8 @@ def standard_image(encoded, config):
             warnings.simplefilter("ignore")  # Pillow's own, of which the limit below is the stricter one
             with Image.open(io.BytesIO(encoded)) as image:
                 kind = f"{image.format} {image.mode}"
+                if image.format == "EPS":
+                    raise BadRow("unreadable image", "PostScript, a program that is not run; save it as a PNG")
                 _check_size(image, config.max_pixels)
                 if image.format == "PNG":
                     image.verify()  # the checksums; the file must be opened anew then

@@ -10,6 +10,7 @@ KINDS = {  # kind of a history's lines -> what is drawn of them
     "train": ("loss", "learning_rate"),
     "validation": ("loss", "cer", "exact_match"),
 }
+MARKED = 100  # points of a curve that are marked one by one, at the most
 INCHES, DOTS = (10, 9), 100  # width and height; dots an inch
 HIGHEST_SHARE = 1.05  # of the shares' axis: a character error rate beyond 1 says no more than 1
 
@@ -31,17 +32,17 @@ def draw_curves(history_path, output_path):
     losses.set(ylabel="loss", yscale="log" if positive else "linear")  # without data matplotlib warns of the first
     shares.set(ylabel="share", ylim=(0, HIGHEST_SHARE))
     rates.set(ylabel="learning rate", xlabel="step")
-    many = dict(color="tab:blue", linewidth=0.8)
-    few = dict(marker="o", markersize=3)
-    for axes, kind, name, label, style in (
-            (losses, "train", "loss", "training", many),
-            (losses, "validation", "loss", "validation", dict(few, color="tab:orange")),
-            (shares, "validation", "exact_match", "exact match", dict(few, color="tab:green")),
-            (shares, "validation", "cer", "character error rate", dict(few, color="tab:red")),
-            (rates, "train", "learning_rate", "learning rate", many)):
+    for axes, kind, name, label, color in (
+            (losses, "train", "loss", "training", "tab:blue"),
+            (losses, "validation", "loss", "validation", "tab:orange"),
+            (shares, "validation", "exact_match", "exact match", "tab:green"),
+            (shares, "validation", "cer", "character error rate", "tab:red"),
+            (rates, "train", "learning_rate", "learning rate", "tab:blue")):
         steps, values = history[kind]["step"], history[kind][name]
         known = [value for value in values if math.isfinite(value)]
-        axes.plot(steps, values, label=f"{label}, last {known[-1]:.4g}" if known else f"{label}, none yet", **style)
+        # One point alone is no line.
+        axes.plot(steps, values, color=color, linewidth=1, marker="o" if len(steps) <= MARKED else "", markersize=3,
+                  label=f"{label}, last {known[-1]:.4g}" if known else f"{label}, none yet")
     for axes in (losses, shares, rates):
         axes.grid(alpha=0.3)
         # A place of its own: to look for the best one takes long where there are many points.

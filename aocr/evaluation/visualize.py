@@ -67,7 +67,7 @@ def attention_picture(encoded, text, label, attention, drawn_width):
     A row is the step's character (`end` after the last one) and where the model looked while it wrote that. Of a long
     text only the first rows are drawn, and a line says so. What Pillow's font lacks is written as an escape.
 
-    Args: as in `write_sample`.
+    Args: as in `write_sample`; text: str or list of str, the characters that the steps wrote.
     Returns: PIL image, RGB, at most 900 x 1000 pixels.
     Raises: OSError or PIL.Image.DecompressionBombError as there.
     """
@@ -78,7 +78,8 @@ def attention_picture(encoded, text, label, attention, drawn_width):
     font = ImageFont.load_default(LETTER_SIZE)
     names = [_drawable(character, font) for character in text[:shown]]
     names += ["end"] * (shown - len(names))
-    lines = [("read: " + _drawable(text, font), "#007000" if text == label else "#a00000"),
+    whole_text = "".join(text)
+    lines = [("read: " + _drawable(whole_text, font), "#007000" if whole_text == label else "#a00000"),
              ("label: " + _drawable(label, font), "black")]
     if shown < len(attention):
         lines.insert(0, (f"... and {len(attention) - shown} steps more", "black"))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.layers import batch_norm, conv
+from aocr.graph.layers import Start, batch_norm, conv
 
 FEATURES = 512
 
@@ -22,7 +22,7 @@ def width_mask(widths, width, dtype=tf.float32):
     return tf.sequence_mask(widths, width, dtype)[:, tf.newaxis, :, tf.newaxis]
 
 
-def sliding_cnn(images, widths, *, is_training, dtype=tf.float32):
+def sliding_cnn(images, widths, *, is_training, dtype=tf.float32, start=None):
     """The convolutions. What an image gives does not depend on the padding to its right.
 
     The padding is 0 after every layer, as SAME convolution has it beyond the edge of an image that is alone, and
@@ -33,10 +33,11 @@ def sliding_cnn(images, widths, *, is_training, dtype=tf.float32):
       widths: int32 [N], 1 <= width <= W.
       is_training: bool; batch norm by this batch's moments.
       dtype: tf.DType of the convolutions and what flows between them; variables and batch norm are float32.
+      start: layers.Start of fresh weights.
 
     Returns: Features, S = ceil(W / 4).
     """
-    moments = []
+    moments, start = [], start or Start()
 
     def convolve(x, name, filters, size, mask, *, normalise=False, pool=None):
         """Convolution, batch norm, mask, max pooling that halves the height and divides the width by `pool`, relu.
@@ -44,7 +45,8 @@ def sliding_cnn(images, widths, *, is_training, dtype=tf.float32):
         Relu comes last, where there is less of it: it commutes with the maximum, and with a mask of 0 and 1.
         """
         with tf.variable_scope(name):
-            x = conv(x, filters, size)
+            he = start.he and not normalise
+            x = conv(x, filters, size, initializer=tf.initializers.he_normal() if he else None)
             if normalise:
                 x, of_batch = batch_norm(tf.cast(x, tf.float32), tf.cast(mask, tf.float32), is_training)
                 x = tf.cast(x, dtype)

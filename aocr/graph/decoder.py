@@ -28,9 +28,9 @@ class AttentionDecoder:
     """
 
     def __init__(self, encoded, *, vocabulary, layers, units, embedding_size, use_gru,
-                 forget_bias=0.0):
-        """`encoded`: EncoderOutput; `vocabulary`: V, ids of the charset; `forget_bias`: where the forget gates of fresh
-        LSTMs start; the rest as in ModelConfig."""
+                 start=None):
+        """`encoded`: EncoderOutput; `vocabulary`: V, ids of the charset; `start`: layers.Start of fresh
+        weights; the rest as in ModelConfig."""
         self._encoded = encoded
         depth = encoded.memory.shape[2]
         with tf.variable_scope("decoder"):
@@ -40,7 +40,7 @@ class AttentionDecoder:
             if use_gru:
                 self._cells = [GRUCell(f"layer{k}", units, units) for k in range(layers)]
             else:
-                self._cells = [LSTMCell(f"layer{k}", units, units, forget_bias) for k in range(layers)]
+                self._cells = [LSTMCell(f"layer{k}", units, units, start) for k in range(layers)]
             states_size = layers * units * len(self._cells[0].state._fields)
             with tf.variable_scope("attention"):
                 self._query = Linear("query", states_size, depth)

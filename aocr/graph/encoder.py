@@ -16,14 +16,14 @@ class EncoderOutput(NamedTuple):
     backward: NamedTuple  # the same of the other direction: after its first step
 
 
-def bidirectional_encoder(features, lengths, *, units, use_gru, forget_bias=0.0):
+def bidirectional_encoder(features, lengths, *, units, use_gru, start=None):
     """Reads the features in both directions, each image over its own length only.
 
     Args:
       features: float32 [N, S, F]. lengths: int32 [N], 1 <= length <= S.
       units: int, U, of each direction.
       use_gru: bool, GRU instead of LSTM.
-      forget_bias: float, where the forget gates of a fresh LSTM start.
+      start: layers.Start of fresh weights.
 
     Returns: EncoderOutput.
     """
@@ -37,7 +37,7 @@ def bidirectional_encoder(features, lengths, *, units, use_gru, forget_bias=0.0)
             if use_gru:
                 steps = run_gru(GRUCell(direction, size, units), x)
             else:
-                steps = run_lstm(LSTMCell(direction, size, units, forget_bias), x)
+                steps = run_lstm(LSTMCell(direction, size, units, start), x)
             states[direction] = type(steps)(*(tf.transpose(part, [1, 0, 2]) for part in steps))  # [N, S, U]
         last = {direction: _at_last_step(state, lengths) for direction, state in states.items()}
         backward = _reverse(states["backward"].hidden, lengths)

@@ -7,19 +7,33 @@ import tensorflow.compat.v1 as tf
 BATCH_NORM_EPSILON = 1e-3
 
 
-def initializer(name):
-    """What kernels start from, by name: `glorot` (Glorot and Bengio 2010, uniform), which None is too, or `he` (He et
-    al., arXiv 1502.01852, normal, for relu).
+class Start(NamedTuple):
+    """What the weights of a fresh network begin with, where that is not Glorot's (2010) uniform distribution or 0."""
+
+    he: bool = False  # He et al., arXiv 1502.01852, in the convolutions that go to relu without batch norm
+    orthogonal: bool = False  # Saxe et al., arXiv 1312.6120, in the recurrent part of LSTMs, gate by gate
+    forget_bias: float = 0.0  # of LSTMs
+
+
+def recurrent_start(inputs, units):
+    """The initializer of a kernel [inputs + units, 4 units]: what reads the input as Glorot, what is recurrent [units,
+    units] for each gate orthogonal.
     """
-    return tf.initializers.he_normal() if name == "he" else tf.glorot_uniform_initializer()
+
+    def start(shape, dtype, **_):
+        read = tf.glorot_uniform_initializer()(shape, dtype)[:inputs]
+        recurrent = [tf.orthogonal_initializer()([units, units], dtype) for _ in range(shape[1] // units)]
+        return tf.concat([read, tf.concat(recurrent, 1)], 0)
+
+    return start
 
 
 def variable(name, shape, initializer=None):
-    """The value of a trainable float32 variable; without an initializer, it starts as its variable scope says, and
-    where that says nothing, Glorot-uniform.
+    """The value of a trainable float32 variable, which starts Glorot-uniform unless an initializer is given.
 
     It is read here, outside of any loop: freezing a graph fails on a variable that is gathered from inside one.
     """
+    initializer = initializer or tf.glorot_uniform_initializer()
     return tf.get_variable(name, shape, tf.float32, initializer, use_resource=True).read_value()
 
 
@@ -36,9 +50,9 @@ class Linear:
         return tf.matmul(x, self.kernel) + self.bias
 
 
-def conv(x, filters, size, name="kernel"):
+def conv(x, filters, size, name="kernel", initializer=None):
     """2-D convolution, SAME, stride 1, no bias: [N, H, W, C] -> [N, H, W, filters]."""
-    kernel = tf.cast(variable(name, [size, size, x.shape[3], filters]), x.dtype)
+    kernel = tf.cast(variable(name, [size, size, x.shape[3], filters], initializer), x.dtype)
     return tf.nn.conv2d(x, kernel, strides=1, padding="SAME")
 
 
@@ -93,17 +107,19 @@ class GRUState(NamedTuple):
 class LSTMCell:
     """One LSTM layer (Hochreiter and Schmidhuber 1997): gates i, candidate j, f, o in one kernel, in this order.
 
-    The forget gate's bias starts at `forget_bias`; nothing is added to it later.
+    The forget gate's bias starts where `start` (Start) says; nothing is added to it later.
     """
 
     state = LSTMState
 
-    def __init__(self, name, inputs, units, forget_bias):
-        start = tf.constant_initializer([0.0] * 2 * units + [forget_bias] * units + [0.0] * units)
+    def __init__(self, name, inputs, units, start=None):
+        start = start or Start()
+        bias = tf.constant_initializer([0.0] * 2 * units + [start.forget_bias] * units + [0.0] * units)
         with tf.variable_scope(name):
             self.units = units
-            self.kernel = variable("kernel", [inputs + units, 4 * units])
-            self.bias = variable("bias", [4 * units], start)
+            self.kernel = variable("kernel", [inputs + units, 4 * units],
+                                   recurrent_start(inputs, units) if start.orthogonal else None)
+            self.bias = variable("bias", [4 * units], bias)
 
     def __call__(self, x, state):
         """One step: x [N, inputs], LSTMState -> LSTMState."""

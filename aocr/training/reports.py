@@ -18,7 +18,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import aocr
-from aocr.errors import cause
+from aocr.errors import UserError, cause
 from aocr.evaluation.curves import draw_curves
 from aocr.evaluation.visualize import attention_picture
 from aocr.files import append_text, write_text
@@ -95,17 +95,18 @@ class Reports:
                          "validation/loss": figures.loss})
         self._shown.update(exact=f"{figures.exact:.3f}", cer=f"{figures.cer:.3f}")
 
-    def samples(self, step, readings, drawn_width):
+    def samples(self, step, readings, split, drawn_width):
         """Pictures of what was read and where the model looked, for TensorBoard.
 
-        Args: readings: list of model.Reading. drawn_width: function of an image's size -> its width when prepared.
+        Args: readings: list of model.Reading. split: function of a text -> its characters. drawn_width: function of an
+          image's size -> its width when prepared.
         """
         values = []
         for k, reading in enumerate(readings):
             try:
                 with Image.open(io.BytesIO(reading.encoded)) as image:
                     size = image.size
-                picture = attention_picture(reading.encoded, reading.text, reading.label, reading.attention,
+                picture = attention_picture(reading.encoded, split(reading.text), reading.label, reading.attention,
                                             drawn_width(*size))
             except (OSError, Image.DecompressionBombError) as error:
                 # TensorFlow has decoded it; Pillow is stricter about some files.
@@ -134,11 +135,16 @@ class Reports:
             tf.io.gfile.remove(path)
 
     def draw_curves(self):
-        """Draws the history, where matplotlib is installed."""
+        """Draws the history, if there is any and matplotlib is installed."""
+        history = posixpath.join(self._model_dir, HISTORY_NAME)
+        if not tf.io.gfile.exists(history):
+            return
         try:
-            draw_curves(posixpath.join(self._model_dir, HISTORY_NAME), posixpath.join(self._model_dir, CURVES_NAME))
+            draw_curves(history, posixpath.join(self._model_dir, CURVES_NAME))
         except ImportError:
             log.info("no %s is drawn: matplotlib is missing; install aocr[plots]", CURVES_NAME)
+        except UserError as error:  # the model is there all the same
+            log.warning("no %s is drawn: %s", CURVES_NAME, error)
 
     def _note(self, kind, step, figures):
         self._lines.append(json.dumps(dict(kind=kind, step=step, **figures)) + "\n")

@@ -100,6 +100,9 @@ class Run:
             model.know_checkpoints(checkpoint.known_checkpoints(self._model_dir),
                                    checkpoint.known_checkpoints(self._best_dir))
             state = RunState.from_json(model.state, plan.newest)
+            if state.best and not self._validator:
+                log.warning("without a validation the best checkpoint stays that of step %d, which test, predict and "
+                            "export take; give them --checkpoint last for the newest", state.best["step"])
         else:
             model.initialize()
             state = RunState(finished=True)
@@ -226,7 +229,7 @@ class Run:
         data = f"{self._validator.scan.path}, {self._validator.scan.usable} records"
         best = judge(state, figures, step, config.monitor, data)
         self._reports.validation(step, figures, best)
-        self._reports.samples(step, readings, self._validator.drawn_width)
+        self._reports.samples(step, readings, self._validator.split, self._validator.drawn_width)
         if best:
             self._save_best(step)
         elif config.schedule == "plateau" and state.without_gain % PLATEAU == 0:

@@ -13,7 +13,7 @@ def scheduled_rate(config, done, steps):
     Returns: float. After a linear warm-up, constant, or a third of the run constant and then half a cosine down to 0
       (Loshchilov and Hutter, arXiv 1608.03983, without restarts). What plateaus take off comes on top.
     """
-    rate = config.initial_rate * min(1.0, (done + 1) / (config.warm_up + 1))
+    rate = config.initial_learning_rate * min(1.0, (done + 1) / (config.warm_up + 1))
     if config.schedule != "cosine":
         return rate
     falling = max(0.0, (done / steps - HELD) / (1.0 - HELD))

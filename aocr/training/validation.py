@@ -41,6 +41,7 @@ class Validator:
     def __init__(self, scan, description, precision, session_config):
         """`scan`: scanning.Scan of what to read. The rest as in Model."""
         self.scan, self._description = scan, description
+        self.split = splitter(description.config.graphemes)  # a text -> its characters
         self._how = dict(precision=precision, session_config=session_config, batches=functools.partial(
             pipeline.batches, scan, batch_size=BATCH_SIZE, image_bytes=description.config.image_bytes))
         self._model = None
@@ -61,11 +62,10 @@ class Validator:
             self._model = Model(self._description.config, self._description.charset, **self._how)
         self._model.load(weights)
         totals, losses, shown = Totals(use_distance=True), 0.0, []
-        split = splitter(self._description.config.graphemes)
         bar = tqdm(desc="validate", total=self.scan.usable, unit=" images", disable=None, leave=False)
         with bar:
             for reading in self._model.read():
-                totals.add(split(reading.text), split(reading.label), reading.probability)
+                totals.add(self.split(reading.text), self.split(reading.label), reading.probability)
                 losses += reading.loss
                 if len(shown) < SHOWN:
                     shown.append(reading)
