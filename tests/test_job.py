@@ -136,7 +136,7 @@ SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """The directories that a job service names: .checkpoints, .logs, .model."""
-    found = types.SimpleNamespace(checkpoints=tmp_path / "checkpoints", logs=tmp_path / "logs", model=tmp_path / "model")
+    found = types.SimpleNamespace(**{name: tmp_path / name for name in ("checkpoints", "logs", "model")})
     monkeypatch.setenv("AIP_CHECKPOINT_DIR", f"{found.checkpoints}/")
     monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", f"{found.logs}/")
     monkeypatch.setenv("AIP_MODEL_DIR", f"{found.model}/")
