@@ -130,7 +130,7 @@ def test_whoever_is_killed_comes_back(dataset, tmp_path, words, start, capsys):
 
 
 def test_a_local_cluster_in_step_with_an_evaluator(dataset, tmp_path, start):
-    launcher = start("train", dataset, "--model-dir", str(tmp_path / "model"), *SMALL, "--max-steps", "20", "--keep", "9",
+    launcher = start("train", dataset, "--model-dir", str(tmp_path / "model"), *SMALL, "--max-steps", "20",
                      "--validation", dataset, "--sync", "--local-cluster", "ps=2,worker=1,evaluator=1",
                      AIP_TENSORBOARD_LOG_DIR=str(tmp_path / "logs"), AIP_MODEL_DIR=str(tmp_path / "exported"))
     assert launcher.end() == 0
@@ -140,7 +140,8 @@ def test_a_local_cluster_in_step_with_an_evaluator(dataset, tmp_path, start):
     assert last_step(tmp_path / "model") == 20
     # Every step is made of both: the steps of the chief are all there are.
     assert [int(step) for step in re.findall(r"\[chief 0\].* step (\d+): loss", log)] == list(range(1, 21))
-    history = [json.loads(line) for line in (tmp_path / "logs" / "evaluator" / "history.jsonl").read_text().splitlines()]
+    history = (tmp_path / "logs" / "evaluator" / "history.jsonl").read_text().splitlines()
+    history = [json.loads(line) for line in history]
     assert [(entry["kind"], entry["step"]) for entry in history] == [("validation", 10), ("validation", 20)]
     best = min(history, key=lambda entry: (entry["cer"], entry["loss"]))["step"]
     assert last_step(tmp_path / "model" / "best") == best
