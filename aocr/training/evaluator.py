@@ -84,7 +84,7 @@ class _Evaluator:
         with tf.Graph().as_default() as nothing, Reports(
                 self._directory, self._directory, nothing, first_step=step, steps=None, done=0, log_step=1) as reports:
             reports.validation(step, figures, best)
-            reports.samples(step, readings, self._validator.drawn_width)
+            reports.samples(step, readings, self._validator.split, self._validator.drawn_width)
             if best:
                 try:
                     checkpoint.copy_checkpoint(path, self._best_dir)

@@ -85,7 +85,7 @@ class Chief(Replica):
         self._own, self._signals, self._notice = own, None, None
 
     def prepare(self, notice, signals):
-        """To be called before `train`. `signals`: Signals that may end the run."""
+        """To be called before anything else. `signals`: Signals that may end the run."""
         self._notice, self._signals = notice, signals
 
     def take(self):
@@ -100,6 +100,8 @@ class Chief(Replica):
 
     def end(self, finished):
         """Lets the workers end, or wait for another chief."""
+        if self._token == NOT_READY:  # it has not been looked for yet
+            wait_for_servers(self._task)
         try:
             self._board.write(ENDED if finished else NOT_READY, self._notice)
         except LOST as error:

@@ -100,7 +100,7 @@ class Run:
             model.know_checkpoints(checkpoint.known_checkpoints(self._model_dir),
                                    checkpoint.known_checkpoints(self._best_dir))
             state = RunState.from_json(model.state, plan.newest)
-            if state.best and not self._validator:
+            if state.best and not plan.validation:
                 log.warning("without a validation the best checkpoint stays that of step %d, which test, predict and "
                             "export take; give them --checkpoint last for the newest", state.best["step"])
         else:
@@ -120,18 +120,20 @@ class Run:
     def go(self):
         """Trains; returns the exit code."""
         step, done = self._model.step(), self._model.step() - self._state.first_step
+        if self._chief:
+            self._chief.prepare(Notice(self._plan.description.to_json(), self._state.first_step, self._steps_in_all),
+                                self._signals)
         if step >= self._end:
             log.warning("the run of %d steps was ended after %d of them: nothing is left to do; give --max-steps or "
                         "--num-epoch for more", self._steps_in_all, done)
             print(f"step: {step}\nmodel: {self._model_dir}")
+            if self._chief:
+                self._chief.end(finished=True)
             return 0
         write_summary(self._model_dir, self._plan, self._config, self._outcome())
         with self._signals, Reports(
                 self._model_dir, job.told(job.LOG_DIR) or self._model_dir, self._model.graph,
                 first_step=step, steps=self._steps_in_all, done=done, log_step=self._config.log_step) as self._reports:
-            if self._chief:
-                self._chief.prepare(Notice(self._plan.description.to_json(), self._state.first_step,
-                                           self._steps_in_all), self._signals)
             for step, images in self._steps():
                 if not self._sound(step):
                     continue
