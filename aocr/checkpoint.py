@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 DESCRIPTION_NAME = "model.json"
 FORMAT_VERSION = 1
 CHECKPOINT_PREFIX = "model.ckpt"
+STATE_NAME = "checkpoint"  # TensorFlow's file that tells which checkpoints there are
 BEST_NAME = "best"  # the directory of the best checkpoint, in that of the model
 LAST, BEST = "last", "best"  # names of checkpoints
 
@@ -102,7 +103,9 @@ def copy_checkpoint(path, directory):
         forget_checkpoints(directory)  # it is written over, which may be cut short
     for file in tf.io.gfile.glob(f"{path}.*"):
         tf.io.gfile.copy(file, posixpath.join(directory, posixpath.basename(file)), overwrite=True)
-    tf.train.update_checkpoint_state(directory, copy, [copy], save_relative_paths=True)
+    name = posixpath.basename(path)  # relative, so that the directory can be moved
+    write_text(posixpath.join(directory, STATE_NAME),
+               f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n')
     for old in before:
         if old != copy:
             for file in tf.io.gfile.glob(f"{old}.*"):
@@ -111,7 +114,7 @@ def copy_checkpoint(path, directory):
 
 def forget_checkpoints(model_dir):
     """Makes the directory's checkpoints unknown to later commands. The files stay, until new ones replace them."""
-    state = posixpath.join(model_dir, "checkpoint")
+    state = posixpath.join(model_dir, STATE_NAME)
     if tf.io.gfile.exists(state):
         tf.io.gfile.remove(state)
 

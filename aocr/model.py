@@ -81,7 +81,7 @@ class Model:
         self.config, self.charset, self.training, self._recipe = config, charset, training, recipe
         self._placement = placement or Placement()
         self.graph = tf.Graph()
-        with self.graph.as_default(), tf.device(self._placement.outer):
+        with self.graph.as_default(), tf.device(self._placement.outer):  # which None leaves to TensorFlow
             tf.set_random_seed(training.seed if training else 0)
             self._add_inputs(batches)
             self._add_network(tf.as_dtype(precision))

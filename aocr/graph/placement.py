@@ -1,5 +1,7 @@
 """Where the parts of a training graph run: on the devices of one process, and on the parameter servers of a cluster."""
 
+import contextlib
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,8 +22,8 @@ class Placement(NamedTuple):
     def tower(self, k):
         """Device scope of the k-th tower. Its variables, which the others use too, are not on its device."""
         if len(self.towers) == 1:
-            return tf.device(self.towers[0] or None)
-        return tf.device(lambda op: self.variables if op.type == VARIABLE else self.towers[k])
+            return contextlib.nullcontext()
+        return tf.device(lambda op: self.variables if op.type == VARIABLE else _settled(op) or self.towers[k])
 
 
 def towers(count):
@@ -45,8 +47,37 @@ def in_cluster(target, servers, device, towers, sync):
       target: str, its session's. servers: int, the number of parameter servers. device: str, the process's own.
       towers: as in Placement. sync: bool, whether the processes' gradients meet.
     """
-    def server(k):
-        return f"/job:ps/task:{k}"
+    places = _Servers(servers)
 
-    outer = tf.train.replica_device_setter(ps_tasks=servers, ps_device="/job:ps", worker_device=device)
-    return Placement(target, outer, towers, "", tuple(map(server, range(servers))) if sync else ())
+    def outer(op):
+        if op.type == VARIABLE:
+            return places.of(op)
+        own = tf.DeviceSpec.from_string(_settled(op))
+        return own.to_string() if own.job else tf.DeviceSpec.from_string(device).make_merged_spec(own).to_string()
+
+    return Placement(target, outer, towers, "", places.names if sync else ())
+
+
+def _settled(op):
+    """The device that an op has already, or that of a variable that it uses; '' if neither."""
+    used = (tensor.op.device for tensor in op.inputs if tensor.dtype == tf.resource and tensor.op.type == VARIABLE)
+    return op.device or next(used, "")
+
+
+class _Servers:
+    """Spreads variables over parameter servers, in the same way in each process that builds the same graph."""
+
+    def __init__(self, count):
+        self.names = tuple(f"/job:ps/task:{k}" for k in range(count))
+        self._sizes = dict.fromkeys(self.names, 0)
+        self._found = {}
+
+    def of(self, op):
+        """The server of a variable: that of the weight that it is about (of its name's middle), else that with the
+        least so far.
+        """
+        weight = op.name.partition("/")[2].rpartition("/")[0]
+        server = self._found.get(weight) or min(self.names, key=self._sizes.get)
+        self._found[op.name] = server
+        self._sizes[server] += math.prod(dim.size for dim in op.get_attr("shape").dim)
+        return server
