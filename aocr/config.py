@@ -11,9 +11,9 @@ WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived f
 NO_AUGMENTATION = "none"
 NETWORK_PARTS = ("cnn", "encoder", "decoder")  # the scopes of the network's variables
 # What else a run does unless told, by optimizer: what reads soonest with Adam, and with AdaDelta what the original did.
-SOONEST = dict(batch_size=32, initial_learning_rate=5e-4, warm_up=25, ema=0.98, dropout=0.2, initializer="scaled",
+SOONEST = dict(batch_size=32, initial_learning_rate=5e-4, ema=0.98, dropout=0.2, initializer="he",
                max_gradient_norm=1.0)
-ORIGINAL = dict(batch_size=65, initial_learning_rate=1.0, warm_up=0, ema=0.0, dropout=0.5, initializer="glorot",
+ORIGINAL = dict(batch_size=65, initial_learning_rate=1.0, ema=0.0, dropout=0.5, initializer="glorot",
                 max_gradient_norm=5.0)
 RECIPES = {"adam": SOONEST, "adamw": SOONEST, "adadelta": ORIGINAL}
 
@@ -145,8 +145,7 @@ class TrainConfig(Options):
     optimizer: str = option("adam", "how gradients become new weights; adadelta trains as the original aocr did",
                             choices=tuple(RECIPES))
     initial_learning_rate: float = by_optimizer("initial_learning_rate", "learning rate", least=0.0)
-    warm_up: int = by_optimizer("warm_up", "first steps of this run, over which the rate rises to the initial one",
-                                least=0)
+    warm_up: int = option(0, "first steps of this run, over which the rate rises to the initial one", least=0)
     schedule: str = option("constant", "learning rate over this run: constant; cosine (constant for a third of the "
                                        "run, then down to 0); or plateau (halved after every three validations in a "
                                        "row without a better figure)", choices=("constant", "cosine", "plateau"))
@@ -158,9 +157,8 @@ class TrainConfig(Options):
     label_smoothing: float = option(0.0, "share of a target's probability that is spread over all characters",
                                     least=0.0, most=0.9)
     dropout: float = by_optimizer("dropout", "share of the features that training drops", least=0.0, most=0.95)
-    initializer: str = by_optimizer("initializer", "what kernels start from: glorot; or scaled, which is He's for relu "
-                                                   "and orthogonal where they are recurrent",
-                                    choices=("glorot", "scaled"))
+    initializer: str = by_optimizer("initializer", "what convolutions without batch norm start from, all else being "
+                                                   "Glorot's: he or glorot", choices=("he", "glorot"))
     forget_bias: float = option(0.0, "where the forget gates of LSTMs start", least=-10.0, most=10.0)
     freeze: str = option("", "parts that are not trained, separated by commas: cnn, encoder, decoder")
     init_from: str = option(None, "model directory to take the weights of a new model from; also one that the original "

@@ -19,12 +19,3 @@ class Terminated(BaseException):
 def usage_error(message):
     """A UserError about the command line (exit code 2)."""
     return UserError(message, exit_code=2)
-
-
-def cause(error):
-    """One line about an exception that TensorFlow or the system raised: what was wrong, without where in the graph."""
-    lines = [line.strip() for line in str(getattr(error, "message", error)).splitlines() if line.strip()]
-    nodes = [k for k, line in enumerate(lines) if line.startswith("Node: ")]
-    if nodes and nodes[0] + 1 < len(lines):  # "Graph execution error", a trace, the node, and then the cause
-        return lines[nodes[0] + 1]
-    return lines[0] if lines else type(error).__name__

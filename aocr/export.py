@@ -2,14 +2,17 @@
 
 import os
 import posixpath
+import tempfile
 
 import tensorflow.compat.v1 as tf
 
 from aocr.errors import UserError, usage_error
+from aocr.files import cause, exists, is_remote
 from aocr.model import INPUT_NAME, PREDICTION_NAME, PROBABILITY_NAME
 
 FROZEN_NAME = "frozen_graph.pb"
-EXPORTED_NAMES = {FROZEN_NAME, "saved_model.pb", "variables", "assets", "assets.extra", "fingerprint.pb"}
+MAIN_NAMES = {FROZEN_NAME, "saved_model.pb"}  # without which a directory is no export
+EXPORTED_NAMES = MAIN_NAMES | {"variables", "assets", "assets.extra", "fingerprint.pb"}
 
 
 def target_of(directory, config):
@@ -19,11 +22,11 @@ def target_of(directory, config):
     """
     if config.model_version and config.format != "savedmodel":
         raise usage_error(f"--model-version {config.model_version} goes with --format savedmodel, not {config.format}")
-    target = directory if "://" in directory else os.path.abspath(directory)
+    target = directory if is_remote(directory) else os.path.abspath(directory)
     target = target.rstrip("/") or target
     if config.model_version:
         target = posixpath.join(target, str(config.model_version))
-    if tf.io.gfile.exists(target) and not tf.io.gfile.isdir(target):
+    if exists(target) and not tf.io.gfile.isdir(target):
         raise UserError(f"{target}: a file; name a directory")
     held = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(target)) if tf.io.gfile.isdir(target) else []
     if held and not config.force:
@@ -35,26 +38,47 @@ def target_of(directory, config):
 
 
 def export(model, target, config):
-    """Writes a model, complete at once: aside first, under a name that TensorFlow Serving passes over, then renamed.
+    """Writes a model, complete at once.
 
     Args: model: Model; target: path from `target_of`; config: ExportConfig.
     Raises: UserError if it cannot be written.
     """
+    write = _save if config.format == "savedmodel" else _freeze
+    try:
+        if is_remote(target):
+            _upload(model, write, target)
+        else:
+            _put(model, write, target)
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(f"{target}: cannot be written: {cause(error)}") from None
+
+
+def _put(model, write, target):
+    """Aside first, under a name that TensorFlow Serving passes over, then renamed."""
     parent, name = posixpath.split(target)
     part = posixpath.join(parent, f"{name}.part")
     try:
-        if parent:
-            tf.io.gfile.makedirs(parent)
+        tf.io.gfile.makedirs(parent)
         _remove(part)
-        if config.format == "savedmodel":
-            _save(model, part)
-        else:
-            _freeze(model, part)
+        write(model, part)
         _remove(target)
         tf.io.gfile.rename(part, target)
-    except (tf.errors.OpError, OSError) as error:
+    except BaseException:
         _remove(part)
-        raise UserError(f"{target}: cannot be written: {getattr(error, 'message', error)}") from None
+        raise
+
+
+def _upload(model, write, target):
+    """File by file, since remote storage renames no directories, and last the file without which it is no export."""
+    with tempfile.TemporaryDirectory() as directory:
+        part = os.path.join(directory, "part")
+        write(model, part)
+        names = [os.path.relpath(os.path.join(place, name), part) for place, _, names in os.walk(part)
+                 for name in names]
+        _remove(target)
+        for name in sorted(names, key=lambda name: (name in MAIN_NAMES, name)):
+            to = posixpath.join(target, *name.split(os.sep))
+            tf.io.gfile.copy(os.path.join(part, name), to, overwrite=True)
 
 
 def _save(model, directory):
@@ -82,5 +106,9 @@ def _freeze(model, directory):
 
 
 def _remove(path):
+    """Removes a directory, and first what makes it an export, so that half of it is none."""
     if tf.io.gfile.isdir(path):
+        for name in sorted(MAIN_NAMES):
+            if tf.io.gfile.exists(posixpath.join(path, name)):
+                tf.io.gfile.remove(posixpath.join(path, name))
         tf.io.gfile.rmtree(path)

@@ -1,8 +1,25 @@
 """Files on any path: local ones by Python itself, `scheme://` ones by tf.io.gfile, imported only when needed."""
 
 import contextlib
+import errno
 import json
 import os
+import re
+
+# What TensorFlow's gs:// says of an answer that is an error, of no answer, and of the path.
+HTTP_ERROR = re.compile(r"HTTP response code (\d+)(?: with body '(.*)')?", re.DOTALL)
+NO_ANSWER = re.compile(r"libcurl code \d+ meaning '([^']*)'")
+REMOTE_PATH = re.compile(r"gs://\S+")
+INSIDE = re.compile(r"^\{\{.*?\}\} | \[Op:.*")  # names of nodes and operations in a message
+NOT_FOUND = 5  # the code of a tf.errors.NotFoundError
+
+
+class StorageError(OSError):
+    """Remote storage refuses something. `strerror` is one line with the remedy, `filename` the path."""
+
+
+class Unreachable(StorageError):
+    """It does not answer, however often it is asked; so it is no use to go on with other files."""
 
 
 def is_remote(path):
@@ -17,11 +34,16 @@ def whole_file(path):
 
     part = path + ".part"
     try:
+        if is_remote(path):
+            # What is written is sent when it is complete; whether that is allowed is to be known before the work.
+            with tf.io.gfile.GFile(part, "wb") as file:
+                file.write(b"")
         yield part
         tf.io.gfile.rename(part, path, overwrite=True)
     except BaseException:
-        if tf.io.gfile.exists(part):
-            tf.io.gfile.remove(part)
+        with contextlib.suppress(tf.errors.OpError):  # what it fails of, in a storage that fails, was told already
+            if tf.io.gfile.exists(part):
+                tf.io.gfile.remove(part)
         raise
 
 
@@ -49,11 +71,11 @@ def write_bytes(path, content):
         with whole_file(path) as part, tf.io.gfile.GFile(part, "wb") as file:
             file.write(content)
     except tf.errors.OpError as error:
-        raise OSError(error.message) from None
+        raise os_error(error, path) from None
 
 
 def read_bytes(path):
-    """A file's content. Raises OSError, FileNotFoundError among it."""
+    """A file's content. Raises OSError, FileNotFoundError and StorageError among it."""
     if not is_remote(path):
         with open(path, "rb") as file:
             return file.read()
@@ -62,10 +84,24 @@ def read_bytes(path):
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             return file.read()
-    except tf.errors.NotFoundError as error:
-        raise FileNotFoundError(error.message) from None
     except tf.errors.OpError as error:
-        raise OSError(error.message) from None
+        raise os_error(error, path) from None
+
+
+def make_directory(path):
+    """Makes a directory unless it is there. Raises OSError."""
+    if not is_remote(path):
+        os.makedirs(path, exist_ok=True)
+        return
+    import tensorflow.compat.v1 as tf
+
+    try:
+        # Not makedirs: where there is no such bucket, it asks for it without end.
+        tf.io.gfile.mkdir(path)
+    except tf.errors.AlreadyExistsError:
+        pass
+    except tf.errors.OpError as error:
+        raise os_error(error, path) from None
 
 
 def load_json(content):
@@ -82,7 +118,7 @@ def is_pattern(path):
 
 
 def exists(path):
-    """Whether there is such a file or directory. Raises OSError for a remote path of which that cannot be told."""
+    """Whether there is such a file or directory. Raises OSError if remote storage does not tell."""
     if not is_remote(path):
         return os.path.exists(path)
     import tensorflow.compat.v1 as tf
@@ -90,4 +126,61 @@ def exists(path):
     try:
         return tf.io.gfile.exists(path)
     except tf.errors.OpError as error:
-        raise OSError(error.message) from None
+        raise os_error(error, path) from None
+
+
+def os_error(error, path):
+    """The OSError for a tf.errors.OpError on a remote path: a FileNotFoundError, a StorageError or another."""
+    message = error.message.strip()
+    if answer := HTTP_ERROR.search(message):
+        status, detail = int(answer.group(1)), f"HTTP {answer.group(1)}{_detail(answer.group(2))}"
+        if status in (401, 403):
+            return StorageError(errno.EACCES, f"access denied ({detail}); name a key file that may in "
+                                "GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`", path)
+        if status == 404:
+            return FileNotFoundError(errno.ENOENT, f"no such bucket or object ({detail})", path)
+        if status != 429 and status < 500:
+            return StorageError(errno.EIO, detail, path)
+    elif answer := NO_ANSWER.search(message):
+        detail = answer.group(1)
+    else:
+        missing = error.error_code == NOT_FOUND
+        return OSError(errno.ENOENT if missing else errno.EIO, _what_was_wrong(message), path)
+    return Unreachable(errno.EHOSTUNREACH, f"the storage does not answer ({detail}); look at the network and try again",
+                       path)
+
+
+def _what_was_wrong(message):
+    """The line of TensorFlow's message that says so, without what tells of TensorFlow's own parts; where it is about a
+    graph, it stands behind a trace."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    nodes = [k for k, line in enumerate(lines[:-1]) if line.startswith("Node: ")]
+    line = lines[nodes[0] + 1] if nodes else lines[0] if lines else "no reason is told"
+    return INSIDE.sub("", line)
+
+
+def _detail(body):
+    """What the body of an answer says of its reason: ": TEXT" in one line, or nothing."""
+    try:
+        text = json.loads(body)["error"]["message"]
+    except (TypeError, ValueError, KeyError):
+        return ""
+    return f": {' '.join(text.split())}"
+
+
+def cause(error):
+    """One line on what went wrong: `error` is an OSError, a tf.errors.OpError or another exception."""
+    if hasattr(error, "message"):  # a tf.errors.OpError
+        error = os_error(error, None)
+    return getattr(error, "strerror", None) or str(error)
+
+
+def storage_problem(error):
+    """One line on an exception that remote storage caused, wherever it came up; None for any other."""
+    message = getattr(error, "message", None)  # of a tf.errors.OpError
+    if isinstance(message, str) and (HTTP_ERROR.search(message) or NO_ANSWER.search(message)):
+        path = REMOTE_PATH.search(message)
+        error = os_error(error, path.group(0) if path else "gs://")
+    elif not isinstance(error, StorageError):
+        return None
+    return f"{error.filename}: {error.strerror}"

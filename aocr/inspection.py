@@ -18,7 +18,7 @@ from aocr.data.duplicates import Duplicates
 from aocr.data.records import numbered_records, parse_example
 from aocr.errors import UserError
 from aocr.evaluation.contact_sheet import draw_contact_sheet
-from aocr.files import whole_file
+from aocr.files import cause, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def inspect(dataset, config):
             with whole_file(config.sheet) as part, tf.io.gfile.GFile(part, "wb") as file:
                 draw_contact_sheet(samples).save(file, "PNG")
         except tf.errors.OpError as error:
-            raise UserError(f"{config.sheet}: cannot be written: {error.message}") from None
+            raise UserError(f"{config.sheet}: cannot be written: {cause(error)}") from None
         log.info("%s: %d samples", config.sheet, len(samples))
 
 

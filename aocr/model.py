@@ -154,8 +154,7 @@ class Model:
         """
         training, start = self.training, layers.Start()
         if training:
-            scaled = training.initializer == "scaled"
-            start = layers.Start(he=scaled, orthogonal=scaled, forget_bias=training.forget_bias)
+            start = layers.Start(he=training.initializer == "he", forget_bias=training.forget_bias)
         learning = bool(training) and "cnn" not in training.frozen
         images = [share.images for share in self.shares] if self.shares else [self.images]
         self.decoders, moments = [], []

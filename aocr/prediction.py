@@ -8,8 +8,7 @@ import threading
 
 import tensorflow.compat.v1 as tf
 
-from aocr.errors import cause
-from aocr.files import read_bytes
+from aocr.files import Unreachable, cause, read_bytes
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +21,7 @@ def predict_files(model, paths, batch_size, lines=None, out=None):
       lines: binary stream of paths (default: standard input). out: text stream (default: standard output).
 
     Returns: whether every file could be read; each that could not is one line in the log.
+    Raises: Unreachable if remote storage does not answer.
     """
     out = out or sys.stdout
     good = True
@@ -54,6 +54,8 @@ def _read(model, paths):
 def _or_error(function, *args):
     try:
         return function(*args)
+    except Unreachable:
+        raise
     except (OSError, tf.errors.OpError) as error:
         return error
 
@@ -62,8 +64,6 @@ def _told(error):
     """One line about a file that could not be read."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
     if isinstance(error, tf.errors.InvalidArgumentError):
         return "not an image that can be decoded (PNG, JPEG, GIF, BMP and WebP can)"
     return cause(error)

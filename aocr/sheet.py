@@ -7,7 +7,7 @@ from aocr.augmentation import Recipe, find_recipe
 from aocr.config import IMAGE_HEIGHT
 from aocr.data import fit, records, scanning
 from aocr.errors import UserError
-from aocr.files import whole_file
+from aocr.files import cause, whole_file
 from aocr.graph.augment import augment, variant_seed
 from aocr.graph.preprocess import prepare_image
 
@@ -31,7 +31,7 @@ def make_sheet(dataset, output, config):
         with whole_file(output) as part, tf.io.gfile.GFile(part, "wb") as file:
             file.write(encoded)
     except tf.errors.OpError as error:
-        raise UserError(f"{output}: cannot be written: {error.message}") from None
+        raise UserError(f"{output}: cannot be written: {cause(error)}") from None
     return len(rows)
 
 

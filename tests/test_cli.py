@@ -12,7 +12,7 @@ import pytest
 import aocr
 from aocr.cli import build_parser, main
 from aocr.commands import flags, inspect, predict
-from aocr.commands.runtime import ONEDNN, quiet_tensorflow
+from aocr.commands.runtime import ONEDNN, RETRIES, quiet_tensorflow
 from aocr.config import ModelConfig, SynthConfig, TrainConfig
 
 
@@ -176,6 +176,15 @@ def test_work_in_batches_asks_for_onednn_unless_the_user_chose(monkeypatch):
     assert ONEDNN not in os.environ
     quiet_tensorflow(in_batches=True)
     assert os.environ[ONEDNN] == "1"
+
+
+def test_storage_is_not_waited_for_in_silence_unless_the_user_chose(monkeypatch):
+    monkeypatch.setenv(RETRIES, "10")
+    quiet_tensorflow()
+    assert os.environ[RETRIES] == "10"
+    monkeypatch.delenv(RETRIES)
+    quiet_tensorflow()
+    assert os.environ[RETRIES] == "5"
 
 
 @pytest.mark.parametrize("text, told", [

@@ -5,6 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from aocr.graph.cnn import FEATURES, sliding_cnn, width_mask
+from aocr.graph.layers import Start
 
 
 def images_of(widths, width, channels=1):
@@ -125,3 +126,15 @@ def test_bfloat16_is_float32_with_fewer_digits(bench, is_training):
     assert values[0].dtype == values[1].dtype == np.float32
     error = np.abs(values[1] - values[0]).max() / values[0].max()
     assert 1e-5 < error < 0.05, "no error at all would be float32 under another name"
+
+
+def test_convolutions_to_relu_can_start_as_he_says(bench):
+    """Without batch norm a kernel's variance is 2 / (3 * 3 * inputs); the others stay Glorot's."""
+    feed = dict(images=np.zeros([1, 32, 8, 1], np.float32), widths=np.array([8], np.int32))
+    start = bench(lambda images, widths: sliding_cnn(images, widths, is_training=False, start=Start(he=True)).values,
+                  feed).initial
+    for name, inputs in (("conv2", 64), ("conv4", 256), ("conv6", 512)):
+        assert start[f"cnn/{name}/kernel"].std() == pytest.approx(np.sqrt(2 / (9 * inputs)), rel=0.01)
+    for name, inputs, outputs in (("conv3", 128, 256), ("conv5", 256, 512)):
+        limit = np.sqrt(6 / (9 * (inputs + outputs)))
+        assert 0.999 * limit < start[f"cnn/{name}/kernel"].max() <= limit

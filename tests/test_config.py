@@ -38,15 +38,15 @@ def test_train_defaults():
     assert dataclasses.asdict(TrainConfig()) == dict(
         batch_size=32, num_epoch=1000, max_steps=None, steps_per_checkpoint=100, keep=5, validation=None,
         validation_split=None, validate_every=None, monitor="cer", patience=None, log_step=10, resume=True, seed=0,
-        optimizer="adam", initial_learning_rate=0.0005, warm_up=25, schedule="constant", weight_decay=0.01, ema=0.98,
-        accumulate=1, label_smoothing=0.0, dropout=0.2, initializer="scaled", forget_bias=0.0, freeze="",
+        optimizer="adam", initial_learning_rate=0.0005, warm_up=0, schedule="constant", weight_decay=0.01, ema=0.98,
+        accumulate=1, label_smoothing=0.0, dropout=0.2, initializer="he", forget_bias=0.0, freeze="",
         init_from=None, charset_change="union", on_nan="stop", max_bad_records=0.01, deterministic=False,
         precision="float32", augment="none", cache=False, max_gradient_norm=1.0, gradient_clipping=True)
 
 
 def test_adadelta_is_the_original_s_way_to_train():
     assert dataclasses.asdict(TrainConfig(optimizer="adadelta")) == dict(
-        dataclasses.asdict(TrainConfig()), optimizer="adadelta", batch_size=65, initial_learning_rate=1.0, warm_up=0,
+        dataclasses.asdict(TrainConfig()), optimizer="adadelta", batch_size=65, initial_learning_rate=1.0,
         ema=0.0, dropout=0.5, initializer="glorot", max_gradient_norm=5.0)
     assert TrainConfig(optimizer="adadelta", batch_size=7, ema=0.5).batch_size == 7
     assert TrainConfig(optimizer="adamw") == dataclasses.replace(TrainConfig(), optimizer="adamw")

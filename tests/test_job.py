@@ -144,7 +144,7 @@ def places(tmp_path, monkeypatch):
     return found
 
 
-def test_the_directories_of_a_job(dataset, places, capsys):
+def test_the_directories_of_a_job(dataset, places, words, capsys):
     assert main(["train", dataset, *SMALL, "--max-steps", "2"]) == 0
     assert (places.checkpoints / "model.ckpt-2.index").exists() and (places.checkpoints / "model.json").exists()
     assert [path.name.split(".")[0] for path in places.logs.iterdir()] == ["events"]
@@ -153,7 +153,7 @@ def test_the_directories_of_a_job(dataset, places, capsys):
     # A job that is started again after its end: the export is there already, and made again.
     assert main(["train", dataset, *SMALL, "--max-steps", "1", "--job-dir", "given"]) == 0
     assert (places.checkpoints.parent / "given" / "model.ckpt-1.index").exists()
-    assert main(["predict", "none.png", "--log-path", ""]) == 1  # its directory is another one
+    assert main(["predict", words.images[0], "--log-path", ""]) == 1  # its directory is another one
     assert "./checkpoints: no checkpoint there" in capsys.readouterr().err
 
 

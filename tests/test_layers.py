@@ -36,19 +36,6 @@ def lstm_cell(name, forget_bias):
 
 # ---- recurrent cells
 
-def test_what_is_recurrent_can_start_orthogonal(bench):
-    """Each gate's [U, U] block is orthogonal, and no two gates have the same one; what reads the input is Glorot's."""
-    feed = dict(x=normal(N, INPUTS), cell=normal(N, U, seed=1), hidden=normal(N, U, seed=2))
-    kernel = bench(lambda x, cell, hidden: LSTMCell("lstm", INPUTS, U, Start(orthogonal=True))(
-        x, LSTMState(cell, hidden)), feed).initial["lstm/kernel"]
-    gates = np.split(kernel[INPUTS:], 4, axis=1)
-    for k, gate in enumerate(gates):
-        close(gate.T @ gate, np.eye(U))
-        assert np.abs(gate - gates[k - 1]).max() > 0.1
-    limit = np.sqrt(6 / (INPUTS + U + 4 * U))
-    assert 0.8 * limit < np.abs(kernel[:INPUTS]).max() <= limit
-
-
 def test_an_lstm_step_is_the_twins(bench):
     feed = dict(x=normal(N, INPUTS), cell=normal(N, U, seed=1), hidden=normal(N, U, seed=2))
     network = bench(lambda x, cell, hidden: lstm_cell("lstm", 1.0)(x, LSTMState(cell, hidden)), feed)

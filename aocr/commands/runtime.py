@@ -11,10 +11,11 @@ from aocr.charset import FULL_ASCII, Charset, splitter
 from aocr.commands.flags import collect, given, warn_without_effect
 from aocr.config import ModelConfig, PlaceConfig
 from aocr.errors import UserError, usage_error
-from aocr.files import exists, read_bytes
+from aocr.files import cause, exists, read_bytes
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+RETRIES = "GCS_RETRY_CONFIG_MAX_RETRIES"  # how often gs:// is asked again, after 1, 2, 4 ... seconds
 PROCESSOR = "/proc/cpuinfo"
 BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16"}  # the last one on ARM
 
@@ -28,9 +29,13 @@ def quiet_tensorflow(in_batches=False):
     processors only, but such work is faster with them (a training step took 1.4 instead of 2.2 s); one image at a time
     can take longer, so other commands leave the choice to TensorFlow. The user's own choice stands.
 
+    Storage that does not answer is asked for half a minute, instead of the three and a half of TensorFlow's default, in
+    which nothing would be said; here too the user's choice stands.
+
     While it is imported, it writes straight to the file descriptor, whatever that variable says (the reports of a
     missing GPU among it), so stderr is put aside; it comes back, with what was said, if the import fails.
     """
+    os.environ.setdefault(RETRIES, "5")
     if in_batches:
         os.environ.setdefault(ONEDNN, "1")
     if LOG_LEVEL not in os.environ and "tensorflow" not in sys.modules:
@@ -132,11 +137,11 @@ def _given_charset(args, graphemes):
     if characters is None:
         return None
     lines = [characters]
-    if exists(characters):
-        try:
+    try:
+        if exists(characters):
             lines = read_bytes(characters).decode("utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--charset {characters}: cannot be read: {error}; name a file in UTF-8") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--charset {characters}: cannot be read: {cause(error)}; name a file in UTF-8") from None
     try:
         split = splitter(graphemes)
         return Charset((character for line in lines for character in split(line)), graphemes)

@@ -6,6 +6,8 @@ Each sample's line goes to the log; the figures of the whole set go to standard 
 from aocr.commands.flags import add_model_options, add_options, collect
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config, warn_of_slow_precision
 from aocr.config import CheckpointConfig, PlaceConfig, TestConfig
+from aocr.errors import usage_error
+from aocr.files import is_remote
 
 HELP = "test a model on a dataset"
 
@@ -24,6 +26,9 @@ def run(args):
     """Runs the command; returns the exit code."""
     place, given, charset = model_arguments(args)
     config = collect(args, TestConfig)
+    if config.visualize and is_remote(config.output_dir):
+        raise usage_error(f"--output-dir is {config.output_dir}; pictures are written to local directories only, so "
+                          "name one")
     quiet_tensorflow(in_batches=True)
     from aocr.checkpoint import find_model
     from aocr.testing import test

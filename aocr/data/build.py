@@ -23,7 +23,7 @@ from aocr.data.rows import STDIN, format_of, read_rows
 from aocr.data.scanning import Scan, write_sidecar
 from aocr.data.workers import checked_rows
 from aocr.errors import UserError, usage_error
-from aocr.files import is_pattern, is_remote, whole_file
+from aocr.files import cause, exists, is_pattern, is_remote, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def make_dataset(inputs, output, config, stdin=None):
         for scan, file in zip(build.scans, files):
             write_sidecar(scan, file)
     except tf.errors.OpError as error:
-        raise UserError(f"{output}: cannot be written: {error.message}") from None
+        raise UserError(f"{output}: cannot be written: {cause(error)}") from None
     log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.told())
     if counts.rewritten:
         log.info("rewritten as PNG, so that everybody decodes them alike: %s",
@@ -128,7 +128,7 @@ def expand(inputs):
         matches = [path]
         if pattern:
             matches = sorted(tf.io.gfile.glob(path) if is_remote(path) else glob.glob(path, recursive=True))
-        if not matches or (path != STDIN and not pattern and not tf.io.gfile.exists(path)):
+        if not matches or (path != STDIN and not pattern and not exists(path)):
             raise UserError(f"{path}: cannot be read: no such file or directory")
         found += matches
     return found
@@ -214,9 +214,10 @@ def _rejects_file(config):
         return
     with tf.io.gfile.GFile(config.rejects, "wb") as file:
         try:
-            file.write(b"")  # opens it
+            file.write(b"")
+            file.flush()  # opens it, wherever it is
         except tf.errors.OpError as error:
-            raise UserError(f"--rejects {config.rejects}: cannot be written: {error.message}") from None
+            raise UserError(f"--rejects {config.rejects}: cannot be written: {cause(error)}") from None
         yield file
 
 

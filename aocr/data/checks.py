@@ -14,7 +14,7 @@ from PIL import Image, ImageColor, ImageOps
 
 from aocr.config import DatasetConfig
 from aocr.data.rows import BadRow, Rejected, Row
-from aocr.files import exists, is_remote, read_bytes
+from aocr.files import Unreachable, exists, is_remote, read_bytes
 
 # Unicode categories that a label may not hold: control characters, ends of lines and paragraphs, halves of surrogates.
 FORBIDDEN = ("Cc", "Zl", "Zp", "Cs")
@@ -42,19 +42,26 @@ def check_chunk(chunk, config):
 
 
 def check(row, config):
-    """A Row -> Checked or Rejected; a Rejected stays as it is. config: DatasetConfig."""
+    """A Row -> Checked or Rejected; a Rejected stays as it is. config: DatasetConfig.
+
+    Raises: Unreachable if the image is in remote storage that does not answer.
+    """
     if isinstance(row, Rejected):
         return row
     try:
         label, notes = clean_label(row.label, config)
-        encoded = row.image if row.image is not None else _read(row, config.image_root)
+        encoded = row.image if row.image is not None else _read(row, config)
         image, size, kind = standard_image(encoded, config)
         digests = hashlib.sha256(image).digest(), hashlib.sha256(label.encode()).digest()
         return Checked(row, label, image, size, kind, image is not encoded, digests, notes)
     except BadRow as error:
-        kind, reason = error.args
-        reason = f"{row.path}: {reason}" if row.path else reason
-        return Rejected(row.source, row.number, row.raw, kind, reason, row.header)
+        return _rejected(row, error)
+
+
+def _rejected(row, error):
+    kind, reason = error.args
+    reason = f"{row.path}: {reason}" if row.path else reason
+    return Rejected(row.source, row.number, row.raw, kind, reason, row.header)
 
 
 def clean_label(label, config):
@@ -75,15 +82,36 @@ def _normalized(label, config):
     return label if config.normalize == "none" else unicodedata.normalize(config.normalize, label)
 
 
-def _read(row, image_root):
-    """The content of a row's image file. A relative path is one from the working directory, else from the folder of the
-    file that names it, else from `image_root`."""
-    places = [row.path]
-    if not (os.path.isabs(row.path) or is_remote(row.path)):
-        places += [os.path.join(folder, row.path) for folder in (os.path.dirname(row.source), image_root) if folder]
+def fetch(row, config):
+    """A Row whose image may be in remote storage -> the same with the image's bytes, or Rejected; others as they are.
+
+    Raises: as `check`.
+    """
+    if isinstance(row, Rejected) or row.image is not None or not any(map(is_remote, _places(row, config))):
+        return row
     try:
-        path = next((place for place in places if exists(place)), row.path)
+        return row._replace(image=_read(row, config))
+    except BadRow as error:
+        return _rejected(row, error)
+
+
+def _places(row, config):
+    """Where a row's image may be. A relative path is one from the working directory, else from the folder of the file
+    that names it, else from --image-root."""
+    if os.path.isabs(row.path) or is_remote(row.path):
+        return [row.path]
+    folders = filter(None, (os.path.dirname(row.source), config.image_root))
+    return [row.path, *(os.path.join(folder, row.path) for folder in folders)]
+
+
+def _read(row, config):
+    """The content of a row's image file."""
+    places = _places(row, config)
+    try:
+        path = next((place for place in places if exists(place)), row.path) if places[1:] else row.path
         content = read_bytes(path)
+    except Unreachable:
+        raise
     except FileNotFoundError:
         raise BadRow("missing image", f"no such file; looked at {', '.join(places)}") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in a path

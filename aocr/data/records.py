@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from aocr.errors import UserError
-from aocr.files import is_pattern
+from aocr.files import cause, is_pattern
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,6 @@ def broken_file(file, number, error):
         return UserError(f"{file}: record {number} has no features `image` and `label`, each of one bytes value; make "
                          "the dataset with `aocr dataset`")
     if isinstance(error, (tf.errors.DataLossError, tf.errors.OutOfRangeError)):
-        cause = re.sub(r"^\{\{.*?\}\} | \[Op:.*", "", error.message)  # without what tells of TensorFlow's own parts
-        return UserError(f"{file}: broken after {number} records ({cause}); it is no TFRecord file, or an "
+        return UserError(f"{file}: broken after {number} records ({cause(error)}); it is no TFRecord file, or an "
                          "incomplete one: make it again with `aocr dataset`")
-    return UserError(f"{file}: cannot be read: {error.message}")
+    return UserError(f"{file}: cannot be read: {cause(error)}")

@@ -5,11 +5,12 @@ Nothing here opens an image or imports TensorFlow, but for remote paths and data
 
 import csv
 import os
+import posixpath
 import re
 from typing import NamedTuple
 
 from aocr.errors import UserError
-from aocr.files import is_remote, load_json
+from aocr.files import StorageError, is_remote, load_json, os_error
 
 BY_EXTENSION = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".tfrecord": "tfrecord",
                 ".tfrecords": "tfrecord"}
@@ -22,7 +23,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 class Row(NamedTuple):
-    """One annotated image; either its path or its bytes are known."""
+    """One annotated image; its path, its bytes or both are known."""
 
     source: str  # the file or folder that names it
     number: int  # of its line (from 1), file in a folder (from 1) or record (from 0)
@@ -76,7 +77,8 @@ def read_rows(source, input_format, label_pattern, stdin):
         group is the label.
       stdin: binary stream.
 
-    Raises: UserError if the input cannot be read, or its header names no path or label.
+    Raises: UserError if the input cannot be read, or its header names no path or label; StorageError if it is remote
+      and its storage refuses it.
     """
     if input_format == "tfrecord":
         return _records(source)
@@ -139,6 +141,8 @@ def _lines(source, stdin):
         for number, line in enumerate(stdin if source == STDIN else _open(source)):
             line = line.rstrip(b"\r\n")
             yield line if number else line.removeprefix(BOM)
+    except StorageError:
+        raise
     except OSError as error:
         raise UserError(f"{source}: cannot be read: {error.strerror or error}") from None
 
@@ -154,7 +158,7 @@ def _open(path):
         with tf.io.gfile.GFile(path, "rb") as file:
             yield from file
     except tf.errors.OpError as error:
-        raise OSError(error.message) from None
+        raise os_error(error, path) from None
 
 
 def _tsv_fields(lines):
@@ -262,15 +266,26 @@ def _images_below(folder):
 def _files_below(folder):
     """Paths of all files below a folder, folder by folder, sorted in each."""
     if is_remote(folder):
-        import tensorflow.compat.v1 as tf
-
-        walk = tf.io.gfile.walk(folder)
-    else:
-        walk = os.walk(folder)
-    for place, folders, files in walk:
+        yield from _remote_files_below(folder)
+        return
+    for place, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
             yield os.path.join(place, name)
+
+
+def _remote_files_below(folder):
+    """The same. gfile.walk would ask of each name whether it is a folder's, which takes longest of all."""
+    import tensorflow.compat.v1 as tf
+
+    names = sorted(tf.io.gfile.listdir(folder))
+    if folder.startswith("gs://"):  # where folders end in a slash
+        folders = [name for name in names if name.endswith("/")]
+    else:
+        folders = [name for name in names if tf.io.gfile.isdir(posixpath.join(folder, name))]
+    yield from (posixpath.join(folder, name) for name in names if name not in folders)
+    for name in folders:
+        yield from _remote_files_below(posixpath.join(folder, name))
 
 
 def _is_folder(path):

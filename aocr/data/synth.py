@@ -17,6 +17,7 @@ from aocr.data.processes import in_processes
 from aocr.data.rows import IMAGE_EXTENSIONS
 from aocr.data.words import words_of
 from aocr.errors import UserError
+from aocr.files import is_remote
 
 ANNOTATIONS = "annotations.txt"
 BATCH = 64  # most images that a process draws before it reports
@@ -50,6 +51,9 @@ def make_words(directory, config):
       or if no font has the characters of a word.
     """
     _check_directory(directory)
+    for path in (config.words, *config.fonts, *config.backgrounds):
+        if path and is_remote(path):
+            raise UserError(f"{path}: words are drawn with local files only; copy it here")
     words = words_of(config)
     looks = Looks(tuple(find_files("--fonts", config.fonts, FONT_SUFFIXES)),
                   tuple(find_files("--backgrounds", config.backgrounds, IMAGE_EXTENSIONS)),
@@ -78,7 +82,7 @@ def make_words(directory, config):
 
 
 def _check_directory(directory):
-    if "://" in directory:
+    if is_remote(directory):
         raise UserError(f"{directory}: words are drawn into local directories only; name one")
     if re.search(r"[\t\r\n\ud800-\udfff]", directory):
         raise UserError(f"{directory!r}: a path in an annotation file is UTF-8 in one line without tabs; name another "

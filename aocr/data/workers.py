@@ -9,21 +9,22 @@ import os
 
 import tensorflow.compat.v1 as tf
 
-from aocr.data.checks import Checked, check_chunk
+from aocr.data.checks import Checked, check_chunk, fetch
 from aocr.data.processes import in_processes
 from aocr.data.rows import Rejected
 from aocr.decoding import decode_image
 
 CHUNK_ROWS = 64  # that a worker is handed at once
+FETCHED_TOGETHER = 32  # images from remote storage, each of which is waited for
 
 
 def checked_rows(rows, config):
     """Checks rows: yields Checked and Rejected, in the order of the rows. To be closed when not used to its end.
 
     Args: rows: iterator of Row and Rejected. config: DatasetConfig.
-    Raises: UserError as `in_processes`.
+    Raises: UserError as `in_processes`; Unreachable if images are in remote storage that does not answer.
     """
-    chunks = iter(lambda: list(itertools.islice(rows, CHUNK_ROWS)), [])
+    chunks = _fetched(iter(lambda: list(itertools.islice(rows, CHUNK_ROWS)), []), config)
     workers = config.workers or os.cpu_count() or 1
     checked = in_processes(functools.partial(check_chunk, config=config), chunks, workers)
     # In a thread, so that one chunk is decoded while the one before is written.
@@ -36,6 +37,13 @@ def checked_rows(rows, config):
                 yield from decoded.popleft().result()
         while decoded:
             yield from decoded.popleft().result()
+
+
+def _fetched(chunks, config):
+    """Chunks -> the same, with what is in remote storage; read here, so that workers need no TensorFlow."""
+    with concurrent.futures.ThreadPoolExecutor(FETCHED_TOGETHER) as pool:
+        for chunk in chunks:
+            yield list(pool.map(lambda row: fetch(row, config), chunk))
 
 
 class TensorFlowDecoder:

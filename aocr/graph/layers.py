@@ -11,21 +11,7 @@ class Start(NamedTuple):
     """What the weights of a fresh network begin with, where that is not Glorot's (2010) uniform distribution or 0."""
 
     he: bool = False  # He et al., arXiv 1502.01852, in the convolutions that go to relu without batch norm
-    orthogonal: bool = False  # Saxe et al., arXiv 1312.6120, in the recurrent part of LSTMs, gate by gate
     forget_bias: float = 0.0  # of LSTMs
-
-
-def recurrent_start(inputs, units):
-    """The initializer of a kernel [inputs + units, 4 units]: what reads the input as Glorot, what is recurrent [units,
-    units] for each gate orthogonal.
-    """
-
-    def start(shape, dtype, **_):
-        read = tf.glorot_uniform_initializer()(shape, dtype)[:inputs]
-        recurrent = [tf.orthogonal_initializer()([units, units], dtype) for _ in range(shape[1] // units)]
-        return tf.concat([read, tf.concat(recurrent, 1)], 0)
-
-    return start
 
 
 def variable(name, shape, initializer=None):
@@ -117,8 +103,7 @@ class LSTMCell:
         bias = tf.constant_initializer([0.0] * 2 * units + [start.forget_bias] * units + [0.0] * units)
         with tf.variable_scope(name):
             self.units = units
-            self.kernel = variable("kernel", [inputs + units, 4 * units],
-                                   recurrent_start(inputs, units) if start.orthogonal else None)
+            self.kernel = variable("kernel", [inputs + units, 4 * units])
             self.bias = variable("bias", [4 * units], bias)
 
     def __call__(self, x, state):

@@ -5,8 +5,7 @@ import math
 import tensorflow.compat.v1 as tf
 
 ADADELTA_RHO, ADADELTA_EPSILON = 0.95, 1e-8  # Zeiler, arXiv 1212.5701
-# Kingma and Ba, arXiv 1412.6980, but for the second one: with their 0.999, captchas were read some 300 images later.
-ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.99, 1e-8
+ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8  # Kingma and Ba, arXiv 1412.6980
 
 
 def make_optimizer(name, rate):

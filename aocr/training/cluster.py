@@ -11,7 +11,8 @@ import time
 
 import tensorflow.compat.v1 as tf
 
-from aocr.errors import UserError, cause
+from aocr.errors import UserError
+from aocr.files import cause
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import time
 import tensorflow.compat.v1 as tf
 
 from aocr import checkpoint, job
-from aocr.errors import UserError, cause
-from aocr.files import read_bytes, write_text
+from aocr.errors import UserError
+from aocr.files import cause, make_directory, read_bytes, write_text
 from aocr.training.prepare import look_at_data
 from aocr.training.reports import Reports
 from aocr.training.state import RunState
@@ -71,7 +71,7 @@ class _Evaluator:
         self._validator = Validator(scan, description, config.precision, session_config)
         self._best_dir = posixpath.join(model_dir, checkpoint.BEST_NAME)
         self._directory = posixpath.join(job.told(job.LOG_DIR) or model_dir, DIRECTORY)
-        tf.io.gfile.makedirs(self._directory)
+        make_directory(self._directory)
 
     def look_at(self, path):
         """Validates a checkpoint; returns whether it is the last one of its run. Raises tf.errors.OpError."""
@@ -88,7 +88,7 @@ class _Evaluator:
             if best:
                 try:
                     checkpoint.copy_checkpoint(path, self._best_dir)
-                except (tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError) as error:
+                except (OSError, tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError) as error:
                     raise UserError(f"{self._best_dir}: cannot be written: {cause(error)}") from None
         write_text(posixpath.join(self._directory, STATE_NAME), state.to_json())
         return finished

@@ -3,7 +3,8 @@
 import logging
 import time
 
-from aocr.errors import UserError, cause
+from aocr.errors import UserError
+from aocr.files import cause
 from aocr.graph.placement import in_cluster, towers
 from aocr.training.cluster import ENDED, LOST, NOT_READY, RETRY, Board, join, wait_for_chief, wait_for_servers
 

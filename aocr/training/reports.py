@@ -18,10 +18,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import aocr
-from aocr.errors import UserError, cause
+from aocr.errors import UserError
 from aocr.evaluation.curves import draw_curves
 from aocr.evaluation.visualize import attention_picture
-from aocr.files import append_text, write_text
+from aocr.files import append_text, cause, write_text
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ import tensorflow.compat.v1 as tf
 
 from aocr import checkpoint, job
 from aocr.data.pipeline import share_size
-from aocr.errors import UserError, cause
+from aocr.errors import UserError
+from aocr.files import cause, make_directory
 from aocr.graph.placement import in_process
 from aocr.training import transfer
 from aocr.training.cluster import Notice
@@ -45,12 +46,15 @@ def train(dataset, model_dir, given, charset, config, session_config, parallel, 
       task: job.Task of a chief; None for a process that trains alone.
 
     Returns: the exit code, 0 or 128 + the signal's number. UserError as `prepare_run`, if there is no such
-      augmentation, if the loss is no number, or if a checkpoint cannot be written.
+      augmentation, if the loss is no number, or if the directory or a checkpoint cannot be written.
     """
     plan = prepare_run(dataset, model_dir, given, charset, config)
     description = plan.description
     make = model_maker(plan.scan, description, config, task.replica if task else (0, 1))
-    tf.io.gfile.makedirs(model_dir)
+    try:
+        make_directory(model_dir)
+    except OSError as error:
+        raise UserError(f"{model_dir}: cannot be made: {cause(error)}; name another --model-dir") from None
     with contextlib.ExitStack() as stack:
         model = stack.enter_context(make(
             session_config=session_config, placement=None if task else in_process(parallel.gpus)))
@@ -285,7 +289,7 @@ class Run:
         """Writes the best checkpoint."""
         prefix = posixpath.join(self._best_dir, checkpoint.CHECKPOINT_PREFIX)
         with self._writing(step):
-            tf.io.gfile.makedirs(self._best_dir)
+            make_directory(self._best_dir)
             if self._fresh:
                 checkpoint.forget_checkpoints(self._model_dir)
                 self._describe()

@@ -1,0 +1,140 @@
+"""How many images a training needs: captchas are drawn, trained on and read, for several seeds.
+
+    python benchmarks/convergence.py [--labels digits|mixed] [--images 6500] [--seeds 0 1 2] [-- FLAG...]
+
+Needs `pip install captcha`. `digits`: four digits; `mixed`: three to eight of 0-9A-Z; 6,000 images of 160 x 60 to train
+on and 500 to test, their labels by random.Random(1) and (2), the noise by Python's own generator with the same seed.
+What follows `--` is handed to `aocr train`, such as `--batch-size 65`. Each run is one `aocr train` of `--images`
+images with LOOKS checkpoints, and each of these reads the 500.
+
+A line a run: the images after which each checkpoint was written and its exact match in percent; the mean loss of the
+last tenth; and the worst spike, by which the mean loss of ten steps stood above the lowest before it.
+"""
+
+import argparse
+import functools
+import math
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+from aocr.commands.runtime import quiet_tensorflow
+
+SIZE = {"width": 160, "height": 60}
+COUNTS = {"train": (1, 6000), "test": (2, 500)}  # seed, images
+LOOKS = 5  # as many checkpoints as are kept
+SMOOTHED = 10  # steps whose mean loss tells of spikes
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--labels", choices=("digits", "mixed"), default="digits")
+    parser.add_argument("--images", type=int, default=6500)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("flags", nargs="*", help="flags of aocr train, after --")
+    args = parser.parse_args()
+    quiet_tensorflow(in_batches=True)
+    with tempfile.TemporaryDirectory() as directory:
+        data = {name: draw(directory, name, args.labels) for name in COUNTS}
+        for seed in args.seeds:
+            model_dir, started = os.path.join(directory, f"model-{seed}"), time.monotonic()
+            batch = train(data["train"], model_dir, seed, args)
+            seconds = time.monotonic() - started
+            losses = read_losses(model_dir)
+            exact = {step * batch: exact_match(path, data["test"]) for step, path in checkpoints(model_dir)}
+            tail = losses[-max(1, len(losses) // 10):]
+            print(f"seed {seed}: " + ", ".join(f"{images}: {100 * share:.1f}" for images, share in exact.items())
+                  + f"; loss {sum(tail) / len(tail):.3f}, spike {spike(losses):.2f}; {seconds:.0f} s", flush=True)
+
+
+def draw(directory, name, kind):
+    """Draws captchas and makes a dataset of them: its path."""
+    from captcha.image import ImageCaptcha
+
+    seed, count = COUNTS[name]
+    labels, captcha = random.Random(seed), ImageCaptcha(**SIZE)
+    random.seed(seed)  # what the captchas' fonts, places and noise are drawn by
+    images = os.path.join(directory, name)
+    os.mkdir(images)
+    annotations = os.path.join(images, "annotations.txt")
+    with open(annotations, "w", encoding="utf-8") as file:
+        for number in range(count):
+            if kind == "digits":
+                label = "".join(labels.choice("0123456789") for _ in range(4))
+            else:
+                label = "".join(labels.choice("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+                                for _ in range(labels.randint(3, 8)))
+            path = os.path.join(images, f"{number}.png")
+            captcha.write(label, path)
+            file.write(f"{path}\t{label}\n")
+    dataset = os.path.join(directory, f"{name}.tfrecords")
+    aocr("dataset", annotations, dataset)
+    return dataset
+
+
+def train(dataset, model_dir, seed, args):
+    """One training: returns its batch size."""
+    from aocr.config import TrainConfig
+
+    chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chosen.add_argument("--batch-size", type=int)
+    chosen.add_argument("--optimizer", default=TrainConfig.optimizer)
+    batch = TrainConfig(**vars(chosen.parse_known_args(args.flags)[0])).batch_size
+    steps = math.ceil(args.images / batch)
+    aocr("train", dataset, "--model-dir", model_dir, "--seed", str(seed), "--max-steps", str(steps),
+         "--steps-per-checkpoint", str(math.ceil(steps / LOOKS)), "--log-step", "1", "--cache", *args.flags)
+    return batch
+
+
+def aocr(*arguments):
+    subprocess.run([sys.executable, "-m", "aocr", "--log-path", "", *arguments], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def checkpoints(model_dir):
+    """(step, path) of each checkpoint that is kept."""
+    import tensorflow.compat.v1 as tf
+
+    paths = tf.train.get_checkpoint_state(model_dir).all_model_checkpoint_paths
+    return [(int(path.rpartition("-")[2]), path) for path in paths]
+
+
+def exact_match(path, dataset):
+    """The share of the dataset that a checkpoint reads without a mistake."""
+    from aocr import checkpoint
+    from aocr.config import TestConfig
+    from aocr.data import pipeline, scanning
+    from aocr.model import Model
+
+    described = checkpoint.read_description(os.path.dirname(path))
+    batches = functools.partial(pipeline.batches, scanning.scan(dataset), batch_size=TestConfig().batch_size,
+                                image_bytes=described.config.image_bytes)
+    with Model(described.config, described.charset, batches=batches) as model:
+        model.restore(path)
+        right = [reading.text == reading.label for reading in model.read()]
+    return sum(right) / len(right)
+
+
+def read_losses(model_dir):
+    """The loss of every step."""
+    import tensorflow.compat.v1 as tf
+
+    return [value.simple_value for path in sorted(tf.io.gfile.glob(os.path.join(model_dir, "events*")))
+            for event in tf.train.summary_iterator(path) for value in event.summary.value if value.tag == "loss"]
+
+
+def spike(losses):
+    """The most by which the mean of SMOOTHED losses in a row stood above the lowest such mean before it."""
+    lowest, worst = math.inf, 0.0
+    for end in range(SMOOTHED, len(losses) + 1):
+        mean = sum(losses[end - SMOOTHED:end]) / SMOOTHED
+        lowest = min(lowest, mean)
+        worst = max(worst, mean - lowest)
+    return worst
+
+
+if __name__ == "__main__":
+    main()
