@@ -69,7 +69,8 @@ class Replica:
         self.model.connect()
 
     def _lost(self, error):
-        log.warning("%s: lost the parameter servers (%s); going on when they are back", self._task.name, cause(error))
+        log.warning("%s: lost the parameter servers (%s); going on when they are back", self._task.name,
+                    type(error).__name__)
         time.sleep(RETRY)
 
     def _poll(self):
