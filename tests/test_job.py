@@ -136,7 +136,7 @@ SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """The directories that a job service names: .checkpoints, .logs, .model."""
-    found = types.SimpleNamespace(**{name: tmp_path / name for name in ("checkpoints", "logs", "model")})
+    found = types.SimpleNamespace(**{name: tmp_path / "job" / name for name in ("checkpoints", "logs", "model")})
     monkeypatch.setenv("AIP_CHECKPOINT_DIR", f"{found.checkpoints}/")
     monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", f"{found.logs}/")
     monkeypatch.setenv("AIP_MODEL_DIR", f"{found.model}/")
@@ -144,7 +144,7 @@ def places(tmp_path, monkeypatch):
     return found
 
 
-def test_the_directories_of_a_job(dataset, places, words, capsys):
+def test_the_directories_of_a_job(dataset, places, words, tmp_path, capsys):
     assert main(["train", dataset, *SMALL, "--max-steps", "2"]) == 0
     assert (places.checkpoints / "model.ckpt-2.index").exists() and (places.checkpoints / "model.json").exists()
     assert [path.name.split(".")[0] for path in places.logs.iterdir()] == ["events"]
@@ -152,13 +152,13 @@ def test_the_directories_of_a_job(dataset, places, words, capsys):
     assert f"exported: {places.model}\n" in capsys.readouterr().out
     # A job that is started again after its end: the export is there already, and made again.
     assert main(["train", dataset, *SMALL, "--max-steps", "1", "--job-dir", "given"]) == 0
-    assert (places.checkpoints.parent / "given" / "model.ckpt-1.index").exists()
+    assert (tmp_path / "given" / "model.ckpt-1.index").exists()
     assert main(["predict", words.images[0], "--log-path", ""]) == 1  # its directory is another one
     assert "./checkpoints: no checkpoint there" in capsys.readouterr().err
 
 
 def test_an_export_directory_that_holds_something_else(dataset, places, capsys):
-    places.model.mkdir()
+    places.model.mkdir(parents=True)
     (places.model / "mine.txt").write_text("x")
     assert main(["train", dataset, *SMALL, "--max-steps", "1"]) == 1
     assert "more in it (mine.txt)" in capsys.readouterr().err
