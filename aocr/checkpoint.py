@@ -193,13 +193,13 @@ def _find_checkpoint(model_dir, which):
             raise UserError(f"--checkpoint {which}: no such checkpoint; give {LAST}, {BEST} or a path without suffix, "
                             f"such as {posixpath.join(model_dir, CHECKPOINT_PREFIX)}-100")
         return which
+    last = latest_checkpoint(model_dir)
     best = latest_checkpoint(posixpath.join(model_dir, BEST_NAME)) if which != LAST else None
     if which == BEST and not best:
         raise UserError(f"{model_dir}: no best checkpoint there; train with --validation or --validation-split, or "
                         f"give --checkpoint {LAST}")
-    checkpoint = best or latest_checkpoint(model_dir)
-    if not checkpoint:
+    if not (best or last):
         raise UserError(f"{model_dir}: no checkpoint there; train one with `aocr train` or name another --model-dir")
     if best and not which:
         log.info("%s is the best checkpoint; --checkpoint %s takes the newest", best, LAST)
-    return checkpoint
+    return best or last

@@ -86,6 +86,8 @@ def read_bytes(path):
             return file.read()
     except tf.errors.OpError as error:
         raise os_error(error, path) from None
+    except TypeError:  # half of a surrogate pair, say
+        raise OSError(errno.EINVAL, "a path that is no text", path) from None
 
 
 def make_directory(path):
@@ -127,6 +129,8 @@ def exists(path):
         return tf.io.gfile.exists(path)
     except tf.errors.OpError as error:
         raise os_error(error, path) from None
+    except TypeError:
+        raise OSError(errno.EINVAL, "a path that is no text", path) from None
 
 
 def os_error(error, path):

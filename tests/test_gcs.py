@@ -132,7 +132,9 @@ def test_a_training_there_is_gone_on_with(job, storage, tmp_path):
     points = [(event.step, value.tag) for event in tf.train.summary_iterator(str(tmp_path / "events"))
               for value in event.summary.value]
     assert len(events) == 2 and {(1, "loss"), (2, "loss")} <= set(points)
-    assert set(names) - set(events) == {"jobs/model/", "jobs/model/checkpoint", "jobs/model/model.json", *checkpoints}
+    others = [f"jobs/model/{name}"
+              for name in ("", "checkpoint", "model.json", "run.json", "history.jsonl", "curves.png")]
+    assert set(names) - set(events) == {*others, *checkpoints}
     assert json.loads(storage.read("bucket", "jobs/model/model.json"))["model"]["attn_num_hidden"] == 8
 
 

@@ -44,9 +44,10 @@ class Reports:
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
         with graph.as_default():
-            self._events = self._stack.enter_context(tf.summary.FileWriter(log_dir, graph))
+            self._events = tf.summary.FileWriter(log_dir, graph)
         # Points of later steps, by a run that was killed before it saved them, are to be forgotten.
-        self._events.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first_step + 1)
+        self._write_events(lambda events: events.add_session_log(
+            tf.SessionLog(status=tf.SessionLog.START), first_step + 1))
         self._bar = self._stack.enter_context(
             tqdm(desc="train", total=steps, initial=done, unit="step", disable=None if steps else True))
         self._shown = {}
@@ -55,14 +56,20 @@ class Reports:
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, *_):
+        self._stack.close()
+        self.write_history()
+        self._write_events(lambda events: events.close())
+
+    def _write_events(self, write):
+        """Writes to TensorBoard's events, as long as that goes well: a training does not end for want of them."""
+        if not self._events:
+            return
         try:
-            self._stack.close()
-            self.write_history()
+            write(self._events)
         except (OSError, tf.errors.OpError) as error:
-            if not kind:
-                raise
-            log.warning("%s: the last lines of %s cannot be written: %s", self._model_dir, HISTORY_NAME, cause(error))
+            log.warning("no more TensorBoard events: they cannot be written: %s", cause(error))
+            self._events = None
 
     def _begin(self):
         self._started, self._images, self._padding = time.monotonic(), 0, []
@@ -116,7 +123,7 @@ class Reports:
             picture.save(file, "PNG")
             values.append(tf.Summary.Value(tag=f"validation/sample{k}", image=tf.Summary.Image(
                 width=picture.width, height=picture.height, colorspace=3, encoded_image_string=file.getvalue())))
-        self._events.add_summary(tf.Summary(value=values), step)
+        self._write_events(lambda events: events.add_summary(tf.Summary(value=values), step))
 
     def restart_clock(self):
         """What the next images a second are measured from; to be called after what is no training."""
@@ -124,9 +131,12 @@ class Reports:
 
     def write_history(self):
         """Appends what was noted since the last time to the history."""
-        if self._lines:
-            append_text(posixpath.join(self._model_dir, HISTORY_NAME), "".join(self._lines))
+        try:
+            if self._lines:
+                append_text(posixpath.join(self._model_dir, HISTORY_NAME), "".join(self._lines))
             self._lines.clear()
+        except (OSError, tf.errors.OpError) as error:  # they wait for the next time
+            log.warning("%s: %s cannot be written: %s", self._model_dir, HISTORY_NAME, cause(error))
 
     def forget_history(self):
         """Begins the history anew."""
@@ -150,8 +160,8 @@ class Reports:
         self._lines.append(json.dumps(dict(kind=kind, step=step, **figures)) + "\n")
 
     def _add(self, step, figures):
-        self._events.add_summary(tf.Summary(value=[
-            tf.Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()]), step)
+        summary = tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()])
+        self._write_events(lambda events: events.add_summary(summary, step))
 
 
 def write_summary(model_dir, plan, config, outcome):
