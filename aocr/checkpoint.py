@@ -13,7 +13,7 @@ from aocr import legacy
 from aocr.charset import FULL_ASCII, Charset
 from aocr.config import IMAGE_HEIGHT, ModelConfig, flags_of
 from aocr.errors import UserError, usage_error
-from aocr.files import cause, load_json, read_bytes, write_text
+from aocr.files import cause, load_json, make_directory, read_bytes, write_text
 from aocr.graph import preprocess
 from aocr.model import Model
 
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 DESCRIPTION_NAME = "model.json"
 FORMAT_VERSION = 1
 CHECKPOINT_PREFIX = "model.ckpt"
+STATE_NAME = "checkpoint"  # TensorFlow's file that tells which checkpoints there are
 BEST_NAME = "best"  # the directory of the best checkpoint, in that of the model
 LAST, BEST = "last", "best"  # names of checkpoints
 
@@ -101,9 +102,28 @@ def known_checkpoints(directory):
     return list(tf.train.get_checkpoint_state(directory).all_model_checkpoint_paths)
 
 
+def copy_checkpoint(path, directory):
+    """Copies a checkpoint (without suffix) to a directory, as the only one there. Raises tf.errors.OpError or OSError.
+    """
+    make_directory(directory)
+    before = known_checkpoints(directory)
+    copy = posixpath.join(directory, posixpath.basename(path))
+    if copy in before:
+        forget_checkpoints(directory)  # it is written over, which may be cut short
+    for file in tf.io.gfile.glob(f"{path}.*"):
+        tf.io.gfile.copy(file, posixpath.join(directory, posixpath.basename(file)), overwrite=True)
+    name = posixpath.basename(path)  # relative, so that the directory can be moved
+    write_text(posixpath.join(directory, STATE_NAME),
+               f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n')
+    for old in before:
+        if old != copy:
+            for file in tf.io.gfile.glob(f"{old}.*"):
+                tf.io.gfile.remove(file)
+
+
 def forget_checkpoints(model_dir):
     """Makes the directory's checkpoints unknown to later commands. The files stay, until new ones replace them."""
-    state = posixpath.join(model_dir, "checkpoint")
+    state = posixpath.join(model_dir, STATE_NAME)
     if tf.io.gfile.exists(state):
         tf.io.gfile.remove(state)
 

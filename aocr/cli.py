@@ -51,7 +51,7 @@ def main(argv=None):
     args, others = parser.parse_known_args(argv)
     if others and not getattr(args, "runner", None):
         parser.error(f"unrecognized arguments: {' '.join(others)}")
-    args.others = others
+    args.others, args.argv = others, sys.argv[1:] if argv is None else list(argv)
     try:
         with _logging(vars(args)):
             return _run(args)

@@ -208,6 +208,19 @@ class TrainConfig(Options):
 
 
 @dataclasses.dataclass(frozen=True)
+class ParallelConfig(Options):
+    """How processes and GPUs share the work of a run."""
+
+    gpus: int = option(1, "GPUs of this machine that share each batch, from --gpu-id on", least=1, most=64)
+    local_cluster: str = option(None, "start the processes of a cluster on this machine, such as ps=1,worker=2 (and "
+                                      "evaluator=1); the chief comes on top")
+    sync: bool = option(False, "in a cluster, each step is made of the mean of one batch of every process; without it, "
+                               "each one's batch makes a step of its own, as it comes")
+    evaluator: bool = option(False, "a process of its own (task type evaluator) validates the checkpoints, not the one "
+                                    "that writes them")
+
+
+@dataclasses.dataclass(frozen=True)
 class CheckpointConfig(Options):
     """Which of a model's checkpoints is used."""
 

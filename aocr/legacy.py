@@ -132,13 +132,13 @@ class OriginalModel(Model):
         return self.config.max_prediction + 2
 
     def _add_network(self, dtype):
-        """Sets `decoder` and `moments`. Needs `images`; `dtype` is the convolutions'."""
+        """Sets `decoders` and `moments`. Needs `images`; `dtype` is the convolutions'."""
         self.moments = []
         features = tf.cast(_features(tf.cast(self.images.pixels, dtype)), tf.float32)  # [N, S, 512]
         memory, forward = _encoder(features, self.config.encoder_units)
         lengths = tf.fill([tf.shape(features)[0]], tf.shape(features)[1])  # nothing is masked
         encoded = EncoderOutput(memory, lengths, forward, backward=None)
-        self.decoder = OriginalDecoder(encoded, self.config, len(self.charset))
+        self.decoders = [OriginalDecoder(encoded, self.config, len(self.charset))]
 
 
 def _features(x):

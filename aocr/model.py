@@ -17,8 +17,10 @@ from aocr.graph.augment import augment, variant_seed
 from aocr.graph.cnn import sliding_cnn
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import bidirectional_encoder
-from aocr.graph.optimizer import Accumulator, WeightAverage, make_optimizer, update
+from aocr.graph.optimizer import Accumulator, Meeting, WeightAverage, make_optimizer, update
+from aocr.graph.placement import Placement
 from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch, prepare_image
+from aocr.graph.towers import shares, total_moments
 
 INPUT_NAME, PREDICTION_NAME, PROBABILITY_NAME = "input_image_as_bytes", "prediction", "probability"
 LAST_EPOCH = 1 << 62
@@ -64,7 +66,7 @@ class Model:
     """
 
     def __init__(self, config, charset, *, batches=None, training=None, recipe=None,
-                 precision="float32", session_config=None):
+                 precision="float32", session_config=None, placement=None):
         """
         Args:
           config: ModelConfig. charset: Charset.
@@ -74,10 +76,12 @@ class Model:
           recipe: augmentation.Recipe of the training images, None for none.
           precision: str, number format of the convolutions.
           session_config: tf.ConfigProto.
+          placement: Placement of a training graph; None: wherever TensorFlow likes.
         """
         self.config, self.charset, self.training, self._recipe = config, charset, training, recipe
+        self._placement = placement or Placement()
         self.graph = tf.Graph()
-        with self.graph.as_default():
+        with self.graph.as_default(), tf.device(self._placement.outer):  # which None leaves to TensorFlow
             tf.set_random_seed(training.seed if training else 0)
             self._add_inputs(batches)
             self._add_network(tf.as_dtype(precision))
@@ -88,7 +92,12 @@ class Model:
             if training:
                 self._add_train_op()
             self._add_saver()
-        self.session = tf.Session(graph=self.graph, config=session_config)
+        self._session_config = session_config
+        self.connect()
+
+    def connect(self):
+        """Opens a session; a cluster's weights are where they are, others start anew."""
+        self.session = tf.Session(self._placement.target, graph=self.graph, config=self._session_config)
 
     def __enter__(self):
         return self
@@ -112,8 +121,10 @@ class Model:
         return self.config.max_prediction + 1
 
     def _add_inputs(self, batches):
-        """Sets `images`, and `batch` (from a dataset) or `encoded` (a placeholder of any shape)."""
-        self.batch = self.encoded = None
+        """Sets `images`, and `batch` (from a dataset) with the towers' `shares` of it, or `encoded` (a placeholder of
+        any shape).
+        """
+        self.batch = self.shares = self.encoded = None
         if batches:
             with tf.name_scope("batches"):
                 self._span = tf.placeholder(tf.int64, [3], "span")
@@ -124,6 +135,7 @@ class Model:
                 self._iterator = tf.data.make_initializable_iterator(dataset)
                 self.batch = self._iterator.get_next()
             self.images = PreparedImages(self.batch.pixels, self.batch.widths)
+            self.shares = shares(self.images, self.batch, len(self._placement.towers))
         else:
             self.encoded = tf.placeholder(tf.string, None, INPUT_NAME)
             self.images = at_least_one(prepare_batch(
@@ -137,28 +149,42 @@ class Model:
         return augment(pixels, self._recipe, variant_seed(self.training.seed, epoch, number))
 
     def _add_network(self, dtype):
-        """Sets `decoder` and `moments` (of the batch norm layers that are trained). `dtype` is the convolutions'."""
+        """Sets `decoders`, one a tower, and `moments` (of the batch norm layers that are trained). `dtype` is the
+        convolutions'.
+        """
         training, start = self.training, layers.Start()
         if training:
             start = layers.Start(he=training.initializer == "he", forget_bias=training.forget_bias)
         learning = bool(training) and "cnn" not in training.frozen
-        features = sliding_cnn(*self.images, is_training=learning, dtype=dtype, start=start)
-        self.moments = features.moments if learning else []
-        values = features.values  # [N, S, 512]
+        images = [share.images for share in self.shares] if self.shares else [self.images]
+        self.decoders, moments = [], []
+        for k, own in enumerate(images):
+            reuse = True if k else None  # the towers' variables are the first one's
+            with tf.variable_scope(tf.get_variable_scope(), reuse=reuse), self._placement.tower(k):
+                features = sliding_cnn(*own, is_training=learning, dtype=dtype, start=start)
+                moments.append(features.moments)
+                self.decoders.append(self._read_features(features, k, start))
+        self.moments = []
+        if learning:
+            self.moments = total_moments(moments, tf.stack([share.columns for share in self.shares]))
+
+    def _read_features(self, features, tower, start):
+        """The AttentionDecoder over a tower's cnn.Features."""
+        values, training = features.values, self.training  # [N, S, 512]
         if training:
             # Stateless, so that a run that is started again drops what it would have dropped.
-            seed = variant_seed(training.seed, self.batch.epoch, self.batch.index)
+            seed = variant_seed(training.seed + tower, self.batch.epoch, self.batch.index)
             values = tf.compat.v2.nn.experimental.stateless_dropout(values, training.dropout, seed)
         encoded = bidirectional_encoder(values, features.lengths, units=self.config.encoder_units,
                                         use_gru=self.config.use_gru, start=start)
-        self.decoder = AttentionDecoder(
+        return AttentionDecoder(
             encoded, vocabulary=len(self.charset), layers=self.config.attn_num_layers,
             units=self.config.attn_num_hidden, embedding_size=self.config.target_embedding_size,
             use_gru=self.config.use_gru, start=start)
 
     def _add_prediction(self):
-        """Sets `reading` (greedy DecoderOutput), `prediction`, `probability`, shaped as the input. Needs `decoder`."""
-        self.reading = self.decoder.decode(self.decoder_steps)
+        """Sets `reading` (greedy DecoderOutput), `prediction`, `probability`, shaped as the input. Needs `decoders`."""
+        self.reading = self.decoders[0].decode(self.decoder_steps)
         asked = self.encoded if self.encoded is not None else self.images.widths
         shape, count = tf.shape(asked), tf.size(asked)
         prediction = text.ids_to_text(self.reading.ids, self.charset)  # [N]
@@ -167,14 +193,20 @@ class Model:
         self.probability = tf.reshape(probability[:count], shape, name=PROBABILITY_NAME)
 
     def _add_loss(self):
-        """Sets `sample_losses` [N] and `loss`, both teacher forced. Needs `decoder` and `batch`."""
-        taught = self.decoder.decode(tf.shape(self.batch.inputs)[1], teacher=self.batch.inputs)
+        """Sets `sample_losses` [N] and `loss`, both teacher forced. Needs `decoders` and `shares`."""
         smoothing = self.training.label_smoothing if self.training else 0.0
-        self.sample_losses = losses.sequence_loss(taught.logits, self.batch.targets, self.batch.weights, smoothing)
+        found = []
+        for k, (share, decoder) in enumerate(zip(self.shares, self.decoders)):
+            with self._placement.tower(k):
+                taught = decoder.decode(tf.shape(share.inputs)[1], teacher=share.inputs)
+                found.append(losses.sequence_loss(taught.logits, share.targets, share.weights, smoothing))
+        if len(found) > 1:  # what is blank does not count
+            found = [tf.concat([own[:share.size] for own, share in zip(found, self.shares)], 0)]
+        self.sample_losses = found[0]
         self.loss = tf.reduce_mean(self.sample_losses)
 
     def _add_train_op(self):
-        """Sets `global_step`, `state`, `train_op` (the step after an update) and, if asked for, `add_op`."""
+        """Sets `global_step`, `state`, `gradient_norm`, `train_op` (the step after it) and, if asked for, `add_op`."""
         config, variables = self.training, tf.trainable_variables()
         trained = [variable for variable in variables if variable.op.name.split("/")[0] not in config.frozen]
         self.global_step = tf.train.get_or_create_global_step()
@@ -186,23 +218,45 @@ class Model:
             self._assign_state = self._state.assign(self._given_state)
             self._learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
             optimizer = make_optimizer(config.optimizer, self._learning_rate)
-            gradients = [gradient for gradient, _ in optimizer.compute_gradients(self.loss, trained)]
+            gradients = [gradient for gradient, _ in optimizer.compute_gradients(
+                self.loss, trained, colocate_gradients_with_ops=len(self.shares) > 1)]
             self._accumulator = None
             if config.accumulate > 1:
                 self._accumulator = Accumulator(trained, config.accumulate)
                 self._add_op = self._accumulator.add(gradients)
                 gradients = self._accumulator.total(gradients)
-            self.gradient_norm = tf.global_norm(gradients, name="total_gradient_norm")
-            if config.gradient_clipping:
-                gradients, _ = tf.clip_by_global_norm(gradients, config.max_gradient_norm, self.gradient_norm)
-            decay = self._learning_rate * config.weight_decay if config.optimizer == "adamw" else None
-            done = update(optimizer, list(zip(gradients, trained)), step=self.global_step, decay=decay)
-            self._average = None
-            if config.ema:
-                self._average = WeightAverage(config.ema, variables, self.global_step, after=done)
-                done = self._average.update
-            with tf.control_dependencies([done]):
-                self.train_op = self.global_step.read_value()
+            if self._placement.meetings:
+                self._add_meeting(optimizer, gradients, trained)
+            else:
+                self.gradient_norm, self.train_op = self._updated(optimizer, gradients, trained)
+
+    def _updated(self, optimizer, gradients, trained):
+        """(global norm of gradients, the global step after the update that they make)."""
+        config = self.training
+        norm = tf.global_norm(gradients, name="total_gradient_norm")
+        if config.gradient_clipping:
+            gradients, _ = tf.clip_by_global_norm(gradients, config.max_gradient_norm, norm)
+        decay = self._learning_rate * config.weight_decay if config.optimizer == "adamw" else None
+        done = update(optimizer, list(zip(gradients, trained)), step=self.global_step, decay=decay)
+        self._average = None
+        if config.ema:
+            self._average = WeightAverage(config.ema, tf.trainable_variables(), self.global_step, after=done)
+            done = self._average.update
+        with tf.control_dependencies([done]):
+            return norm, self.global_step.read_value()
+
+    def _add_meeting(self, optimizer, gradients, trained):
+        """Sets `meeting`: a training step only brings its gradients there (`train_op` is the step that they belong
+        to), and an update, made by one process for all, is `update_op`: its gradients' norm, and the step after it.
+        """
+        self.meeting = Meeting(trained, self._placement.meetings)
+        self.gradient_norm = tf.global_norm(gradients, name="own_gradient_norm")
+        step = self.global_step.read_value()
+        with tf.control_dependencies([self.meeting.bring(gradients, step)]):
+            self.train_op = tf.identity(step)
+        norm, after = self._updated(optimizer, self.meeting.mean(), trained)
+        self.update_op = norm, after
+        self.start_meeting = self.meeting.start(self.global_step)
 
     def _add_saver(self):
         """Sets what saves all variables in training, and what assigns batch norm statistics."""
@@ -284,6 +338,10 @@ class Model:
                                                     if "/population_" in name)]
         averaged = self._average.averaged if self._average else lambda variable: variable
         return self.session.run({variable.op.name: averaged(variable) for variable in weights})
+
+    def values(self):
+        """All that a checkpoint holds: dict of names -> arrays, as for `load`."""
+        return self.session.run(self._variables)
 
     def load(self, weights):
         """Sets variables: dict of names -> arrays. KeyError for a name that is none."""
@@ -370,6 +428,11 @@ class Model:
                 gradient_norm=float(got["gradient_norm"]), step=int(got["step"]), epoch=int(got["epoch"]),
                 index=int(got["index"]), numbers=np.concatenate([*(numbers for _, numbers in before), got["numbers"]]),
                 padding=1.0 - np.sum(widths) / (len(widths) * pixels.shape[2])), (pixels, widths)
+
+    def update(self, learning_rate):
+        """Makes the update of the gradients that met: (their norm, the global step after it)."""
+        norm, step = self.session.run(self.update_op, {self._learning_rate: learning_rate})
+        return float(norm), int(step)
 
     def _accumulate(self):
         """Adds a batch's gradients to those of the next update: (loss, record numbers)."""

@@ -12,6 +12,7 @@ from aocr.config import (
     ExportConfig,
     InspectConfig,
     ModelConfig,
+    ParallelConfig,
     PlaceConfig,
     PredictConfig,
     SynthConfig,
@@ -24,7 +25,7 @@ from aocr.config import (
 TestConfig.__test__ = False
 
 ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, DatasetConfig, InspectConfig, SynthConfig,
-       AugmentConfig, CheckpointConfig, CommonConfig, PlaceConfig)
+       AugmentConfig, CheckpointConfig, ParallelConfig, CommonConfig, PlaceConfig)
 
 
 def test_model_defaults():
@@ -66,6 +67,7 @@ def test_other_defaults():
         count=100, seed=0, words=None, pattern="[0-9A-Z]{3,6}", fonts=(), min_font_size=20, max_font_size=40,
         color=False, backgrounds=(), workers=None)
     assert dataclasses.asdict(CommonConfig()) == dict(log_path="aocr.log")
+    assert dataclasses.asdict(ParallelConfig()) == dict(gpus=1, local_cluster=None, sync=False, evaluator=False)
     assert dataclasses.asdict(PlaceConfig()) == dict(model_dir="./checkpoints", gpu_id=0)
 
 

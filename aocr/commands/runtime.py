@@ -1,6 +1,7 @@
 """What every command that runs TensorFlow sets up before importing it."""
 
 import contextlib
+import dataclasses
 import logging
 import os
 import sys
@@ -61,11 +62,11 @@ def _stderr_aside():
             os.close(kept)
 
 
-def session_config(gpu_id, deterministic=False):
-    """tf.ConfigProto for one GPU, whose memory is taken as needed; negative: the CPU. `deterministic`: one thread, and
-    only GPU kernels that give equal results each time.
+def session_config(gpu_id, deterministic=False, gpus=1):
+    """tf.ConfigProto for `gpus` GPUs from one on, whose memory is taken as needed; negative: the CPU. `deterministic`:
+    one thread, and only GPU kernels that give equal results each time.
 
-    UserError if there are GPUs, but not this one. Without any GPU the CPU is used.
+    UserError if there are GPUs, but not these. Without any GPU the CPU is used, as if it were several if need be.
     """
     import tensorflow.compat.v1 as tf
 
@@ -73,16 +74,25 @@ def session_config(gpu_id, deterministic=False):
     if deterministic:
         config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = 1
     if gpu_id < 0:
+        if gpus > 1:
+            raise usage_error(f"--gpus is {gpus}, but --gpu-id {gpu_id} asks for the CPU; leave one of them out")
         config.device_count["GPU"] = 0
         return config
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    if gpus and gpu_id >= gpus:
-        raise usage_error(f"--gpu-id is {gpu_id}, but the GPUs here are 0 to {gpus - 1}; negative means the CPU")
+    here = len(tf.config.list_physical_devices("GPU"))
+    if here and gpu_id >= here:
+        raise usage_error(f"--gpu-id is {gpu_id}, but the GPUs here are 0 to {here - 1}; negative means the CPU")
+    if here and gpu_id + gpus > here:
+        raise usage_error(f"--gpus is {gpus} from --gpu-id {gpu_id} on, but the GPUs here are 0 to {here - 1}; give "
+                          "fewer")
     config.gpu_options.allow_growth = True
-    if gpus:
+    if here:
         if deterministic:
             tf.config.experimental.enable_op_determinism()
-        config.gpu_options.visible_device_list = str(gpu_id)
+        config.gpu_options.visible_device_list = ",".join(map(str, range(gpu_id, gpu_id + gpus)))
+    elif gpus > 1:
+        log.warning("--gpus %d: there is no GPU here; as many virtual devices of the processor take their places, "
+                    "which gains nothing and is for trying out", gpus)
+        config.device_count["CPU"] = gpus
     return config
 
 
@@ -102,9 +112,14 @@ def warn_of_slow_precision(precision, gpu_id):
                     precision)
 
 
-def model_arguments(args):
-    """(PlaceConfig, dict of the ModelConfig fields that were given, Charset or None), each checked."""
+def model_arguments(args, model_dir=None):
+    """(PlaceConfig, dict of the ModelConfig fields that were given, Charset or None), each checked.
+
+    `model_dir`: directory of the model where no flag names one; None: PlaceConfig's default.
+    """
     place = collect(args, PlaceConfig)
+    if model_dir and "model_dir" not in given(args, PlaceConfig):
+        place = dataclasses.replace(place, model_dir=model_dir)
     if not place.model_dir:
         raise UserError("--model-dir is empty; name a directory", exit_code=2)
     config = collect(args, ModelConfig)

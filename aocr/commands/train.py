@@ -2,12 +2,16 @@
 
 Writes checkpoints, TensorBoard events and a description of the model to --model-dir, and goes on from the newest
 checkpoint there. The size of the canvas, the longest label and the alphabet are fitted to the data where no flag
-limits them. SIGINT and SIGTERM save before they end the run.
+limits them. SIGINT and SIGTERM save before they end the run. With TF_CONFIG in the environment it is one process of a
+cluster.
 """
 
+from aocr import job
+from aocr.commands import launch
 from aocr.commands.flags import add_model_options, add_options, collect
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config, warn_of_slow_precision
-from aocr.config import PlaceConfig, TrainConfig
+from aocr.config import ExportConfig, ParallelConfig, PlaceConfig, TrainConfig
+from aocr.errors import usage_error
 
 HELP = "train a model on a dataset"
 
@@ -18,16 +22,79 @@ def add_arguments(parser):
                         help="dataset that `aocr dataset` made, or a pattern ('data-*.tfrecords') of several")
     add_options(parser, PlaceConfig)
     add_options(parser, TrainConfig, "training")
+    add_options(parser, ParallelConfig, "several machines and GPUs")
     add_model_options(parser, TrainConfig)
 
 
 def run(args):
     """Runs the command; returns the exit code."""
-    place, given, charset = model_arguments(args)
-    config = collect(args, TrainConfig)
+    place, given, charset = model_arguments(args, job.told(job.CHECKPOINT_DIR))
+    config, parallel = collect(args, TrainConfig), collect(args, ParallelConfig)
+    task = job.task_of(job.told(job.CLUSTER))
+    if parallel.local_cluster:
+        return launch.launch(parallel, args)
+    check_options(config, parallel, task)
     quiet_tensorflow(in_batches=True)
-    from aocr.training.run import train
+    from aocr.training import cluster, evaluator, run, worker
 
+    role = task.job if task else None
+    if role == job.PARAMETER_SERVER:
+        return cluster.serve(task)
     warn_of_slow_precision(config.precision, place.gpu_id)
-    session = session_config(place.gpu_id, deterministic=config.deterministic)
-    return train(args.dataset, place.model_dir, given, charset, config, session)
+    session = session_config(place.gpu_id, config.deterministic, parallel.gpus)
+    if role == job.EVALUATOR:
+        return evaluator.evaluate(args.dataset, place.model_dir, config, session)
+    if task and not task.is_chief:
+        return worker.work(args.dataset, config, session, parallel, task)
+    target = job.told(job.EXPORT_DIR)
+    if target:
+        target = _export_target(target)
+    code = run.train(args.dataset, place.model_dir, given, charset, config, session, parallel, task)
+    if target and code == 0:
+        _export(place.model_dir, target)
+    return code
+
+
+def check_options(config, parallel, task):
+    """UserError if something was asked for that such a process, or a run of several, cannot do.
+
+    Args: config: TrainConfig. parallel: ParallelConfig. task: job.Task, or None for a process that trains alone.
+    """
+    evaluates = bool(task) and task.job == job.EVALUATOR
+    if evaluates and not parallel.evaluator:
+        raise usage_error(f"{job.CLUSTER} makes this process an evaluator; give --evaluator to all processes, so that "
+                          "the chief leaves the validation to it")
+    if parallel.evaluator:
+        if not config.validates:
+            raise usage_error("--evaluator needs something to validate on; give --validation or --validation-split")
+        for name, used in (("--patience", config.patience), ("--validate-every", config.validate_every),
+                           ("--schedule plateau", config.schedule == "plateau")):
+            if used:
+                raise usage_error(f"{name} does not go with --evaluator: it validates each checkpoint, and the process "
+                                  "that trains does not wait for it; leave one of them out")
+    if not task:
+        if parallel.sync:
+            raise usage_error(f"--sync is for a cluster; give --local-cluster, or {job.CLUSTER} in the environment")
+    elif not evaluates:
+        for name, used in (("--accumulate", config.accumulate > 1), ("--deterministic", config.deterministic),
+                           ("--on-nan rollback", config.on_nan == "rollback"),
+                           ("--schedule plateau", config.schedule == "plateau")):
+            if used:
+                raise usage_error(f"{name} does not work in a cluster ({job.CLUSTER}); leave it out, or train in one "
+                                  "process")
+
+
+def _export_target(directory):
+    from aocr import export
+
+    return export.target_of(directory, ExportConfig(force=True))
+
+
+def _export(model_dir, target):
+    """Exports what was trained, the best checkpoint where there is one."""
+    from aocr import export
+    from aocr.checkpoint import find_model
+
+    with find_model(model_dir, {}).open(session_config=session_config(-1)) as model:
+        export.export(model, target, ExportConfig(force=True))
+    print(f"exported: {target}")

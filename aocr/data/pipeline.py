@@ -121,6 +121,12 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
     return result.with_options(options)
 
 
+def share_size(records, replica):
+    """How many of so many records are the share of a replica: (number, count)."""
+    number, count = replica
+    return -(-(records - number) // count)
+
+
 def _to_batch(epoch, index, columns, inputs, targets, numbers, labels, comments, encoded):
     """Ragged columns, inputs and targets -> Batch."""
     padded = columns.to_tensor()  # [N, W, H, C]

@@ -1,5 +1,7 @@
 """From gradients to new weights: optimizers, clipping, accumulation over batches, averages of the weights."""
 
+import math
+
 import tensorflow.compat.v1 as tf
 
 ADADELTA_RHO, ADADELTA_EPSILON = 0.95, 1e-8  # Zeiler, arXiv 1212.5701
@@ -44,6 +46,55 @@ class Accumulator:
     def total(self, gradients):
         """The sums with the last batch's gradients: list of tensors."""
         return [total + gradient * self._share for total, gradient in zip(self._sums, gradients)]
+
+
+class Meeting:
+    """Where the gradients of several processes meet, of which the mean makes an update: kept on other devices.
+
+    All gradients make one vector, cut into a piece for each device. What belongs to an earlier step than the meeting's
+    is dropped there: its weights are gone.
+    """
+
+    def __init__(self, variables, devices):
+        """`variables`: list of what the gradients are of. `devices`: list of str."""
+        self._shapes = [variable.shape.as_list() for variable in variables]
+        total = sum(map(math.prod, self._shapes))
+        self._sizes = [total * (k + 1) // len(devices) - total * k // len(devices) for k in range(len(devices))]
+        self._pieces = []
+        for k, (device, size) in enumerate(zip(devices, self._sizes)):
+            with tf.device(device):
+                self._pieces.append((device, tf.ConditionalAccumulator(tf.float32, [size], shared_name=f"meeting{k}")))
+        self.brought = tf.reduce_min(self._on_each(lambda piece: piece.num_accumulated()))
+
+    def _on_each(self, function):
+        """`function` of each device's accumulator, there: list of what it gives."""
+        found = []
+        for device, piece in self._pieces:
+            with tf.device(device):
+                found.append(function(piece))
+        return found
+
+    def bring(self, gradients, step):
+        """The op that adds one process's gradients: list of tensors, for the weights of this step."""
+        vector = tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0)
+        parts = iter(tf.split(vector, self._sizes))
+        return tf.group(self._on_each(lambda piece: piece.apply_grad(next(parts), local_step=step)))
+
+    def mean(self):
+        """The mean of what was `brought` so far, which is taken away: list of gradients. It waits for the first."""
+        vector = tf.concat(self._on_each(lambda piece: piece.take_grad(1)), 0)
+        parts = tf.split(vector, [math.prod(shape) for shape in self._shapes])
+        return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes)]
+
+    def start(self, step):
+        """The op that throws away what was brought, and begins with a step's gradients."""
+        # With one more of no step that could be over, there is something to take in any case.
+        sizes = iter(self._sizes)
+        added = self._on_each(lambda piece: piece.apply_grad(tf.zeros([next(sizes)]), local_step=tf.int64.max))
+        with tf.control_dependencies(added):
+            taken = self._on_each(lambda piece: piece.take_grad(1))
+        with tf.control_dependencies(taken):
+            return tf.group(self._on_each(lambda piece: piece.set_global_step(step)))
 
 
 class WeightAverage:

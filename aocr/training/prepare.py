@@ -1,17 +1,23 @@
 """What a run is about, settled before anything is written: the data, the model, where it goes on from."""
 
+import dataclasses
+import functools
 import logging
 from typing import NamedTuple
 
 from aocr import checkpoint, legacy
+from aocr.augmentation import find_recipe
 from aocr.checkpoint import Description, Trained
 from aocr.config import IMAGE_HEIGHT, ModelConfig
-from aocr.data import fit, scanning
+from aocr.data import fit, pipeline, scanning
 from aocr.data.scanning import Scan
 from aocr.errors import UserError
+from aocr.model import Model
 from aocr.training import transfer
 
 log = logging.getLogger(__name__)
+
+REPLICA_SEEDS = 1 << 16  # from one replica's seed to the next one's
 
 
 class Plan(NamedTuple):
@@ -44,7 +50,7 @@ def prepare_run(dataset, model_dir, given, charset, config):
     elif config.init_from:
         source = checkpoint.find_model(config.init_from, transfer.of_source(given))
     known = stored.config if stored else source.config if source else ModelConfig(**given)
-    scan, validation = _look_at_data(dataset, config, known.graphemes)
+    scan, validation = look_at_data(dataset, config, known.graphemes)
     if stored:
         description = stored
         remedy = f"The model in {model_dir} is fixed: mend the labels, or train a new one in another --model-dir"
@@ -60,8 +66,10 @@ def prepare_run(dataset, model_dir, given, charset, config):
     return Plan(scan, validation, description, newest, source)
 
 
-def _look_at_data(dataset, config, graphemes):
-    """(Scan to train on, Scan to validate on or None); `graphemes`: bool, as in ModelConfig."""
+def look_at_data(dataset, config, graphemes):
+    """(Scan to train on, Scan to validate on or None); `graphemes`: bool, as in ModelConfig. UserError if there is too
+    little, or too much that is unreadable.
+    """
     scan = scanning.scan(dataset, graphemes)
     _check_readable(scan, config.max_bad_records)
     if config.validation:
@@ -105,6 +113,29 @@ def _warn_of_unknown(validation, charset):
     if unknown:
         log.warning("%s: labels hold characters that the model lacks and can never read: %s", validation.path,
                     charset.listed(unknown))
+
+
+def model_maker(scan, description, config, replica=(0, 1)):
+    """Function of `session_config` and `placement` -> Model that trains on a replica's share of a dataset.
+
+    Args: scan: Scan. description: Description. config: TrainConfig. replica: (number, count).
+    Raises: UserError if there is no such augmentation, or a replica would get nothing.
+    """
+    number, count = replica
+    recipe = find_recipe(config.augment)
+    if scan.usable < count:
+        raise UserError(f"{scan.path}: {scan.usable} records are too few for {count} processes; use fewer of them")
+    if config.cache:
+        log.info("keeping the prepared images in memory: %.0f MB",
+                 prepared_bytes(scan, description.config) / count / 1e6)
+    if recipe:
+        log.info("augmentation %s: %s", config.augment, recipe)
+    batches = functools.partial(pipeline.batches, scan, batch_size=config.batch_size, replica=replica,
+                                image_bytes=description.config.image_bytes, cache=config.cache)
+    # Replicas drop and vary differently.
+    training = dataclasses.replace(config, seed=config.seed + REPLICA_SEEDS * number)
+    return functools.partial(Model, description.config, description.charset, batches=batches, training=training,
+                             recipe=recipe, precision=config.precision)
 
 
 def prepared_bytes(scan, config):

@@ -37,14 +37,16 @@ class Reports:
         Args:
           model_dir: path of the history and the curves. log_dir: path of the events. graph: tf.Graph to show there.
           first_step: int, the global step at the start. steps: int, of the run in all; `done` of them are behind it.
+            None: it makes none, but is told of validations.
           log_step: int, steps between two lines.
         """
         self._model_dir, self._log_step, self._lines = model_dir, log_step, []
+        self._step = first_step
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
         self._events = EventFile(log_dir, graph, first_step)
         self._bar = self._stack.enter_context(
-            tqdm(desc="train", total=steps, initial=done, unit="step", disable=None))
+            tqdm(desc="train", total=steps, initial=done, unit="step", disable=None if steps else True))
         self._shown = {}
         self._begin()
 
@@ -61,11 +63,13 @@ class Reports:
 
     def step(self, step):
         """A training step: model.TrainStep."""
+        before = min(self._step, step.step - 1)  # in a cluster, others make steps too, and lost ones are made again
+        self._step = step.step
         self._images += len(step.numbers)
         self._padding.append(step.padding)
-        self._bar.update()
+        self._bar.update(step.step - before)
         self._shown["loss"] = f"{step.loss:.3f}"
-        if step.step % self._log_step == 0:
+        if step.step // self._log_step > before // self._log_step:
             per_second = self._images / (time.monotonic() - self._started)
             log.info("step %d: loss %.4f, perplexity %.3f, gradient norm %.2f, %.1f images/s", step.step, step.loss,
                      math.exp(min(step.loss, 300.0)), step.gradient_norm, per_second)

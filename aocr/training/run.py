@@ -3,24 +3,23 @@
 import collections
 import contextlib
 import datetime
-import functools
 import json
 import logging
 import math
-import os
 import posixpath
 
 import tensorflow.compat.v1 as tf
 
-from aocr import checkpoint
-from aocr.augmentation import find_recipe
-from aocr.data import pipeline
+from aocr import checkpoint, job
+from aocr.data.pipeline import share_size
 from aocr.errors import UserError
 from aocr.files import cause, make_directory
-from aocr.model import Model
+from aocr.graph.placement import in_process
 from aocr.training import transfer
-from aocr.training.prepare import prepare_run, prepared_bytes
+from aocr.training.cluster import Notice
+from aocr.training.prepare import model_maker, prepare_run
 from aocr.training.recent import RecentBatches
+from aocr.training.replica import open_chief
 from aocr.training.reports import Reports, write_summary
 from aocr.training.schedule import PLATEAU, scheduled_rate
 from aocr.training.signals import Signals
@@ -35,53 +34,51 @@ HURRIED_IMAGES = 130  # the same when a signal asked the run to end
 LISTED_RECORDS = 20  # in the message about a loss that is no number
 EXPLODED = 10.0  # times the loss of guessing, ln V, which a loss must stay below
 MOST_ROLLBACKS = 3
-LOG_DIR_VARIABLE = "AIP_TENSORBOARD_LOG_DIR"  # set by job services
 
 
-def train(dataset, model_dir, given, charset, config, session_config):
+def train(dataset, model_dir, given, charset, config, session_config, parallel, task=None):
     """Trains a model until the epochs or steps are done, it gets no better, or a signal asks to end.
 
     Args:
       dataset, model_dir: paths. given: dict of the ModelConfig fields that the user set. charset: Charset that the
         user asked for, or None.
-      config: TrainConfig. session_config: tf.ConfigProto.
+      config: TrainConfig. session_config: tf.ConfigProto. parallel: ParallelConfig.
+      task: job.Task of a chief; None for a process that trains alone.
 
     Returns: the exit code, 0 or 128 + the signal's number. UserError as `prepare_run`, if there is no such
       augmentation, if the loss is no number, or if the directory or a checkpoint cannot be written.
     """
-    recipe = find_recipe(config.augment)
     plan = prepare_run(dataset, model_dir, given, charset, config)
     description = plan.description
+    make = model_maker(plan.scan, description, config, task.replica if task else (0, 1))
     try:
         make_directory(model_dir)
     except OSError as error:
         raise UserError(f"{model_dir}: cannot be made: {cause(error)}; name another --model-dir") from None
-    batches = functools.partial(pipeline.batches, plan.scan, batch_size=config.batch_size,
-                                image_bytes=description.config.image_bytes, cache=config.cache)
-    if config.cache:
-        log.info("keeping the prepared images in memory: %.0f MB", prepared_bytes(plan.scan, description.config) / 1e6)
-    if recipe:
-        log.info("augmentation %s: %s", config.augment, recipe)
     with contextlib.ExitStack() as stack:
-        model = stack.enter_context(Model(
-            description.config, description.charset, batches=batches, training=config, recipe=recipe,
-            precision=config.precision, session_config=session_config))
-        validator = None
-        if plan.validation:
+        model = stack.enter_context(make(
+            session_config=session_config, placement=None if task else in_process(parallel.gpus)))
+        validator = chief = None
+        if plan.validation and not parallel.evaluator:
             validator = stack.enter_context(Validator(plan.validation, description, config.precision, session_config))
-        return Run(model, model_dir, plan, config, validator).go()
+        if task:
+            chief = open_chief(make, task, parallel, session_config, model)
+        return Run(model, model_dir, plan, config, validator, chief).go()
 
 
 class Run:
     """One run: from where its model directory stands to the last step."""
 
-    def __init__(self, model, model_dir, plan, config, validator):
-        """`plan`: prepare.Plan. `validator`: Validator or None. The rest as in `train`."""
+    def __init__(self, model, model_dir, plan, config, validator, chief=None):
+        """`plan`: prepare.Plan. `validator`: Validator or None. `chief`: replica.Chief of a cluster, whose own model
+        `model` is, or None. The rest as in `train`.
+        """
         self._model, self._model_dir, self._plan, self._config = model, model_dir, plan, config
-        self._validator, self._fresh = validator, not plan.newest
+        self._validator, self._chief, self._fresh = validator, chief, not plan.newest
+        self._replica = chief.replica if chief else (0, 1)
         self._best_dir = posixpath.join(model_dir, checkpoint.BEST_NAME)
-        self._usable = plan.scan.usable
-        self._recent = RecentBatches(min(STATISTICS_IMAGES, self._usable))
+        self._share = share_size(plan.scan.usable, self._replica)  # records that this process trains on
+        self._recent = RecentBatches(min(STATISTICS_IMAGES, self._share))
         self._last = None  # TrainStep
         self._saved = plan.newest  # the newest checkpoint
         self._fallen = 0  # roll-backs since it was written
@@ -89,7 +86,10 @@ class Run:
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._state = self._start()
-        steps = config.num_epoch * math.ceil(self._usable / (config.batch_size * config.accumulate))
+        self._before = self._state.first_step  # the step that this process knew before its last one
+        # Where processes update by themselves, the batches of all of them make a pass.
+        in_pass = self._share if chief and chief.sync else plan.scan.usable
+        steps = config.num_epoch * math.ceil(in_pass / (config.batch_size * config.accumulate))
         self._steps_in_all = min(steps, config.max_steps or steps)
         self._end = self._state.first_step + self._steps_in_all
 
@@ -104,7 +104,7 @@ class Run:
             model.know_checkpoints(checkpoint.known_checkpoints(self._model_dir),
                                    checkpoint.known_checkpoints(self._best_dir))
             state = RunState.from_json(model.state, plan.newest)
-            if state.best and not self._validator:
+            if state.best and not plan.validation:
                 log.warning("without a validation the best checkpoint stays that of step %d, which test, predict and "
                             "export take; give them --checkpoint last for the newest", state.best["step"])
         else:
@@ -113,7 +113,8 @@ class Run:
             if plan.source:
                 transfer.start_from(model, plan.source)
         step, scan = model.step(), plan.scan
-        order = json.dumps([scan.records, self._usable, config.batch_size, config.cache, config.seed])
+        shares = [self._replica[1]] if self._chief else []
+        order = json.dumps([scan.records, scan.usable, config.batch_size, config.cache, config.seed, *shares])
         goes_on = state.begin(step, config.seed, order)
         if plan.newest:
             log.info("going on from %s%s", plan.newest, f": {step - state.first_step} steps of its run are done, at "
@@ -123,23 +124,32 @@ class Run:
     def go(self):
         """Trains; returns the exit code."""
         step, done = self._model.step(), self._model.step() - self._state.first_step
+        if self._chief:
+            self._chief.prepare(Notice(self._plan.description.to_json(), self._state.first_step, self._steps_in_all),
+                                self._signals)
         if step >= self._end:
             log.warning("the run of %d steps was ended after %d of them: nothing is left to do; give --max-steps or "
                         "--num-epoch for more", self._steps_in_all, done)
             print(f"step: {step}\nmodel: {self._model_dir}")
+            if self._chief:
+                self._chief.end(finished=True)
             return 0
         write_summary(self._model_dir, self._plan, self._config, self._outcome())
         with self._signals, Reports(
-                self._model_dir, os.environ.get(LOG_DIR_VARIABLE) or self._model_dir, self._model.graph,
+                self._model_dir, job.told(job.LOG_DIR) or self._model_dir, self._model.graph,
                 first_step=step, steps=self._steps_in_all, done=done, log_step=self._config.log_step) as self._reports:
             for step, images in self._steps():
                 if not self._sound(step):
                     continue
+                # Not only the last one: in a cluster others make steps too, and lost ones are made again.
+                self._before = min(self._last.step if self._last else step.step, step.step - 1)
                 self._last = step
                 self._recent.add(images)
                 self._reports.step(step)
                 if self._after(step.step):
                     break
+            if self._chief:
+                self._chief.end(self._state.finished)
             self._reports.draw_curves()
         write_summary(self._model_dir, self._plan, self._config, self._outcome())
         self._tell()
@@ -151,7 +161,7 @@ class Run:
         state = self._state
         whole = state.epoch + 1 if state.batch else state.epoch  # the first pass that is used from its start
         first_epoch, first_batch, looked_at = self._look_back()
-        steps = self._model.train(first_epoch, None, first_batch, self._rate, looked_at)
+        steps = (self._chief or self._model).train(first_epoch, None, first_batch, self._rate, looked_at)
         while True:
             try:
                 step, images = next(steps)
@@ -163,16 +173,16 @@ class Run:
                 continue
             state.epoch, state.batch = step.epoch, step.index + 1
             samples[step.epoch] += len(step.numbers)
-            before = samples.pop(step.epoch - 1, self._usable)
-            if step.epoch > whole and before != self._usable and self._config.accumulate == 1:
-                raise RuntimeError(f"an epoch gave {before} of {self._usable} samples")
+            before = samples.pop(step.epoch - 1, self._share)
+            if step.epoch > whole and before != self._share and self._config.accumulate == 1:
+                raise RuntimeError(f"an epoch gave {before} of {self._share} samples")
             yield step, images
 
     def _look_back(self):
         """Where to start so that batch norm statistics are as if the run had never been ended: the batches that they
         come from are seen again. Returns (pass, its first batch, batches to look at).
         """
-        state, in_pass = self._state, math.ceil(self._usable / self._config.batch_size)
+        state, in_pass = self._state, math.ceil(self._share / self._config.batch_size)
         done = (state.epoch - self._config.seed) * in_pass + state.batch  # since the model's first pass
         wanted = math.ceil(self._recent.wanted / self._config.batch_size) + 1
         back = max(0, min(wanted, done)) if state.batch else 0
@@ -186,16 +196,27 @@ class Run:
 
     def _after(self, step):
         """What follows a step: validation, checkpoint. Returns whether the run ends with it."""
-        config, ended = self._config, step >= self._end
-        if self._validator and (ended or step % (config.validate_every or config.steps_per_checkpoint) == 0):
+        config, last, hurried = self._config, step >= self._end, bool(self._signals.received)
+        validates = self._validator and (last or self._due(config.validate_every or config.steps_per_checkpoint))
+        saves = last or hurried or self._due(config.steps_per_checkpoint)
+        if self._chief and (validates or saves):
+            step = self._chief.take()
+            self._last = self._last._replace(step=step)
+        ended = step >= self._end
+        if validates:
             self._estimate(STATISTICS_IMAGES)
             ended |= self._validate(step)
-        if self._signals.received or ended or step % config.steps_per_checkpoint == 0:
-            self._state.finished = ended and not self._signals.received
-            self._estimate(HURRIED_IMAGES if self._signals.received else STATISTICS_IMAGES)
+            hurried = bool(self._signals.received)
+        if saves or ended or hurried:
+            self._state.finished = ended and not hurried
+            self._estimate(HURRIED_IMAGES if hurried else STATISTICS_IMAGES)
             self._save()
             self._reports.restart_clock()
-        return ended or bool(self._signals.received)
+        return ended or hurried
+
+    def _due(self, every):
+        """Whether what comes every so many steps comes after the last one."""
+        return self._last.step // every > self._before // every
 
     def _estimate(self, images):
         """Sets the batch norm statistics from the newest `images` images, unless just done."""

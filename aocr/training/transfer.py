@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from aocr import legacy
 from aocr.charset import FIRST_ID, Charset, charset_for
+from aocr.config import NETWORK_PARTS
 from aocr.errors import UserError
 from aocr.model import averaged_name
 
@@ -71,14 +72,21 @@ def start_from(model, source):
                  f" and {len(left) - LISTED} more" if len(left) > LISTED else "")
 
 
+def read_weights(path):
+    """{name: array} of the network in a checkpoint of ours, averages where it has them. Raises tf.errors.OpError."""
+    reader = tf.train.load_checkpoint(path)
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(averaged_name(name) if averaged_name(name) in names else name)
+            for name in names if name.split("/")[0] in NETWORK_PARTS}
+
+
 def _stored_weights(source, decoder_layers):
     """{name in our graph: array} of a checkpoint, averages where it has them."""
-    reader = tf.train.load_checkpoint(source.checkpoint)
-    names = reader.get_variable_to_shape_map()
     if source.kind is legacy.OriginalModel:
+        reader = tf.train.load_checkpoint(source.checkpoint)
+        names = reader.get_variable_to_shape_map()
         return {ours: reader.get_tensor(its) for ours, its in legacy.our_names(names, decoder_layers).items()}
-    return {name: reader.get_tensor(averaged_name(name) if averaged_name(name) in names else name)
-            for name in names if name.split("/")[0] != "training"}
+    return read_weights(source.checkpoint)
 
 
 def _by_character(start, value, axis, source, target):

@@ -1,0 +1,61 @@
+"""A batch that several devices share: who gets what of it, and what they find put together again."""
+
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from aocr.graph.layers import Moments
+from aocr.graph.preprocess import PreparedImages, at_least_one
+
+
+class Share(NamedTuple):
+    """What one device gets of a batch: at least one row, which is blank if there are none for it."""
+
+    images: PreparedImages
+    inputs: tf.Tensor  # [N, T] int32
+    targets: tf.Tensor  # [N, T] int32
+    weights: tf.Tensor  # [N, T] float32; 0 for a blank row
+    size: tf.Tensor  # [] int32: the rows that are real
+    columns: tf.Tensor  # [] float32: columns of pixels of their images
+
+
+def shares(images, batch, count):
+    """Cuts a batch into `count` Shares of consecutive rows; with one, it is the batch as it is.
+
+    Args: images: PreparedImages of the batch. batch: anything with its `inputs`, `targets` and `weights`.
+    """
+    rows = tf.shape(images.widths)[0]
+    if count == 1:
+        return [Share(images, batch.inputs, batch.targets, batch.weights, rows, _columns(images.widths))]
+    return [_share(images, batch, rows * k // count, rows * (k + 1) // count) for k in range(count)]
+
+
+def _share(images, batch, first, end):
+    own = PreparedImages(images.pixels[first:end], images.widths[first:end])
+    blank = 1 - tf.minimum(end - first, 1)
+    inputs, targets, weights = (tf.pad(part[first:end], [[0, blank], [0, 0]])
+                                for part in (batch.inputs, batch.targets, batch.weights))
+    return Share(at_least_one(own), inputs, targets, weights, end - first, _columns(own.widths))
+
+
+def _columns(widths):
+    return tf.cast(tf.reduce_sum(widths), tf.float32)
+
+
+def total_moments(moments, columns):
+    """The moments of a whole batch from those of its shares.
+
+    Args: moments: for each share, a list of Moments, one a layer. columns: float32 [shares], what each counts.
+    Returns: list of Moments, one a layer.
+    """
+    if len(moments) == 1:
+        return moments[0]
+    weights = (columns / tf.reduce_sum(columns))[:, tf.newaxis]  # [shares, 1]
+    totals = []
+    for layer in zip(*moments):
+        means, variances = tf.stack([m.mean for m in layer]), tf.stack([m.variance for m in layer])  # [shares, C]
+        mean = tf.reduce_sum(weights * means, 0)
+        # The law of total variance: what varies within the shares, and between them.
+        variance = tf.reduce_sum(weights * (variances + tf.square(means - mean)), 0)
+        totals.append(Moments(mean, variance, layer[0].population_mean, layer[0].population_variance))
+    return totals

@@ -1,0 +1,124 @@
+"""What job services tell a process by its environment: where things go, and who else takes part in the run."""
+
+import json
+import os
+from typing import NamedTuple
+
+from aocr.errors import UserError
+
+CLUSTER = "TF_CONFIG"
+CHECKPOINT_DIR = "AIP_CHECKPOINT_DIR"
+LOG_DIR = "AIP_TENSORBOARD_LOG_DIR"
+EXPORT_DIR = "AIP_MODEL_DIR"
+
+PARAMETER_SERVER, WORKER, EVALUATOR = "ps", "worker", "evaluator"
+CHIEFS = ("chief", "master")  # two names of the same
+EXAMPLE = '{"cluster": {"chief": ["a:2222"], "ps": ["b:2222"]}, "task": {"type": "chief", "index": 0}}'
+
+
+def told(variable):
+    """The value of an environment variable; None if it is missing or empty."""
+    return os.environ.get(variable) or None
+
+
+class Task(NamedTuple):
+    """One process of several that make a run together."""
+
+    cluster: dict  # of job name -> list of its processes' addresses: chief or master, worker, ps
+    job: str  # this process's own: one of these, or `evaluator`, which is in no cluster
+    index: int  # in its job
+
+    @property
+    def name(self):
+        """For people."""
+        return f"{self.job} {self.index}"
+
+    @property
+    def device(self):
+        """This process's name among TensorFlow's devices."""
+        return f"/job:{self.job}/task:{self.index}"
+
+    @property
+    def servers(self):
+        """Addresses of the parameter servers."""
+        return self.cluster.get(PARAMETER_SERVER, [])
+
+    @property
+    def replicas(self):
+        """(job, index) of each process that trains, the chief being the first."""
+        return [(job, index) for job in (*CHIEFS, WORKER) for index in range(len(self.cluster.get(job, [])))]
+
+    @property
+    def replica(self):
+        """(number, count): which of the processes that train this is."""
+        return self.replicas.index((self.job, self.index)), len(self.replicas)
+
+    @property
+    def is_chief(self):
+        """Whether this is the process that alone writes; a cluster without a chief has its first worker for one."""
+        return self.replicas[:1] == [(self.job, self.index)]
+
+
+def task_of(text):
+    """The Task that a TF_CONFIG describes; None for a process that trains alone. Keys that are not known are ignored.
+
+    Raises: UserError if it cannot be understood, or names what cannot work.
+    """
+    if not text:
+        return None
+    values = _parsed(text)
+    cluster, task = values.get("cluster") or {}, values.get("task") or {}
+    if not isinstance(cluster, dict) or not isinstance(task, dict):
+        raise _malformed("`cluster` and `task` must be objects")
+    cluster = {job: _addresses(job, cluster[job]) for job in (*CHIEFS, WORKER, PARAMETER_SERVER) if cluster.get(job)}
+    if task.get("type") == EVALUATOR:
+        return Task(cluster, EVALUATOR, _index(task))
+    if sum(map(len, cluster.values())) <= 1 and PARAMETER_SERVER not in cluster:
+        return None
+    _check(cluster)
+    job, index = task.get("type"), _index(task)
+    if job not in cluster:
+        raise _malformed(f"`task.type` is {job!r}; the jobs of `cluster` are {', '.join(cluster)}, and there may be an "
+                         f"{EVALUATOR}")
+    if index >= len(cluster[job]):
+        raise _malformed(f"`task.index` is {index}; `cluster` has {len(cluster[job])} of {job}")
+    return Task(cluster, job, index)
+
+
+def _parsed(text):
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise _malformed(f"no JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise _malformed(f"{text[:40]!r} is no object")
+    return values
+
+
+def _addresses(job, value):
+    if not isinstance(value, list) or not all(isinstance(one, str) and one.rpartition(":")[2].isdigit()
+                                              and one.rpartition(":")[0] for one in value):
+        raise _malformed(f"`cluster.{job}` must be a list of HOST:PORT, not {json.dumps(value)[:60]}")
+    return value
+
+
+def _index(task):
+    index = task.get("index", 0)
+    if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+        raise _malformed(f"`task.index` is {json.dumps(index)}; give a number from 0")
+    return index
+
+
+def _check(cluster):
+    """UserError if such a cluster cannot train."""
+    chiefs = [job for job in CHIEFS for _ in cluster.get(job, [])]
+    if len(chiefs) > 1:
+        raise _malformed(f"there are {len(chiefs)} chiefs ({', '.join(chiefs)}); give one")
+    if not chiefs and WORKER not in cluster:
+        raise _malformed("nobody in `cluster` trains; add a chief")
+    if PARAMETER_SERVER not in cluster:
+        raise _malformed("`cluster` has several processes that train, but no ps that keeps their weights; add one")
+
+
+def _malformed(what):
+    return UserError(f"{CLUSTER}: {what}. It looks like {EXAMPLE}; without it, one process trains alone", exit_code=2)

@@ -1,0 +1,194 @@
+"""One process's part in a run of several: its steps, and its way back when others were gone."""
+
+import logging
+import time
+
+from aocr.errors import UserError
+from aocr.files import cause
+from aocr.graph.placement import in_cluster, towers
+from aocr.training.cluster import ENDED, LOST, NOT_READY, RETRY, Board, join, wait_for_chief, wait_for_servers
+
+log = logging.getLogger(__name__)
+
+POLL_SHARE, LONGEST_POLL = 0.02, 0.05  # of a step's time, and in seconds: between two looks at the others' gradients
+
+
+class Ended(Exception):
+    """The chief has ended the run."""
+
+
+class Replica:
+    """What a chief and a worker have in common."""
+
+    def __init__(self, model, task, board, sync):
+        """`model`: the Model whose weights are on the servers. `sync`: whether gradients meet."""
+        self.model, self._task, self._board, self.sync = model, task, board, sync
+        self.replica = task.replica
+        self._token = NOT_READY
+        self._step_began = time.monotonic()
+
+    def train(self, first_epoch, epochs, first_batch, learning_rate, looked_at=0):
+        """As Model.train, for as long as the run goes on."""
+        while True:
+            try:
+                self._begin()
+                for step, images in self.model.train(first_epoch, epochs, first_batch, learning_rate, looked_at):
+                    if step:
+                        first_epoch, first_batch, looked_at = step.epoch, step.index + 1, 0
+                        step = self._complete(step)
+                    yield step, images
+                    self._step_began = time.monotonic()
+                return
+            except LOST as error:
+                self._lost(error)
+            except Ended:
+                return
+
+    def ready(self):
+        """Returns the step of the weights that the servers hold, when they do."""
+        while True:
+            try:
+                self._begin()
+                return self.model.step()
+            except LOST as error:
+                self._lost(error)
+
+    def _begin(self):
+        """Returns when the servers hold the run's weights."""
+        raise NotImplementedError
+
+    def _complete(self, step):
+        """What follows a TrainStep before the next one: its form for others."""
+        raise NotImplementedError
+
+    def _check_signals(self):
+        """Called while there is nothing but to wait; may raise."""
+
+    def _connect(self):
+        wait_for_servers(self._task, self._check_signals)
+        self.model.connect()
+
+    def _lost(self, error):
+        log.warning("%s: lost the parameter servers (%s); going on when they are back", self._task.name,
+                    type(error).__name__)
+        time.sleep(RETRY)
+
+    def _poll(self):
+        """Waits for a small part of a step's time."""
+        time.sleep(min(LONGEST_POLL, POLL_SHARE * (time.monotonic() - self._step_began)))
+
+
+class Chief(Replica):
+    """The replica that also gives the weights to the servers, and takes them to be saved."""
+
+    def __init__(self, model, task, board, sync, own):
+        """`own`: the Model of this process alone that a run starts from, and whose copy is what is saved."""
+        super().__init__(model, task, board, sync)
+        self._own, self._signals, self._notice = own, None, None
+
+    def prepare(self, notice, signals):
+        """To be called before anything else. `signals`: Signals that may end the run."""
+        self._notice, self._signals = notice, signals
+
+    def take(self):
+        """Copies the weights and all else from the servers to the own model; returns their step."""
+        while True:
+            try:
+                self._own.load(self.model.values())
+                return self._own.step()
+            except LOST as error:
+                self._lost(error)
+                self.ready()
+
+    def end(self, finished):
+        """Lets the workers end, or wait for another chief."""
+        if self._token == NOT_READY:  # it has not been looked for yet
+            wait_for_servers(self._task)
+        try:
+            self._board.write(ENDED if finished else NOT_READY, self._notice)
+        except LOST as error:
+            log.warning("the workers cannot be told that the run is over: %s", cause(error))
+
+    def _begin(self):
+        self._connect()
+        self._board.write(NOT_READY, self._notice)
+        self.model.load(self._own.values())
+        if self.sync:
+            self.model.session.run(self.model.start_meeting)
+        self._token = time.time_ns()
+        self._board.write(self._token, self._notice)
+        log.info("the parameter servers hold the weights of step %d", self._own.step())
+
+    def _check_signals(self):
+        if self._signals.received:
+            raise UserError(f"ended while it waited for the others; what was saved stays, up to step "
+                            f"{self._own.step()}", exit_code=self._signals.exit_code)
+
+    def _complete(self, step):
+        if not self.sync:
+            return step
+        count, run = self._task.replica[1], self.model.session.run
+        while run(self.model.meeting.brought) < count:
+            if self._signals.received:
+                return step  # the last one that was made
+            self._poll()
+        norm, after = self.model.update(step.learning_rate)
+        return step._replace(gradient_norm=norm, step=after)
+
+
+class Worker(Replica):
+    """A replica that takes part in what the chief has begun."""
+
+    def __init__(self, model, task, board, sync, notice):
+        """`notice`: Notice that the model was built by."""
+        super().__init__(model, task, board, sync)
+        self.notice = notice
+
+    def _begin(self):
+        self._connect()
+        self._follow(*wait_for_chief(self._task, self._board))
+
+    def _follow(self, token, notice):
+        if token == ENDED:
+            raise Ended
+        if notice.description != self.notice.description:
+            raise UserError("the chief began to train another model meanwhile; start this worker again")
+        self._token, self.notice = token, notice
+
+    def _complete(self, step):
+        end = self.notice.first_step + self.notice.steps
+        now = self.model.step() if self.sync else step.step
+        while True:
+            token, notice = self._board.read()
+            if token == NOT_READY:
+                token, notice = wait_for_chief(self._task, self._board)
+            if token != self._token:
+                self._follow(token, notice)
+                break
+            if now < end and (now != step.step or not self.sync):
+                break
+            self._poll()
+            now = self.model.step()
+        return step._replace(step=now)
+
+
+def open_chief(make, task, parallel, session_config, own):
+    """The Chief of a cluster.
+
+    Args: make: function of a session's config and a Placement -> Model. task: job.Task. parallel: ParallelConfig.
+      session_config: tf.ConfigProto. own: Model, as in Chief.
+    """
+    server, config = join(task, session_config)
+    return Chief(_shared_model(make, task, parallel, server, config), task, Board(server.target, config),
+                 parallel.sync, own)
+
+
+def open_worker(make, task, parallel, server, board, config, notice):
+    """A Worker: as `open_chief`, with what `join` gave, and the Notice that it follows."""
+    return Worker(_shared_model(make, task, parallel, server, config), task, board, parallel.sync, notice)
+
+
+def _shared_model(make, task, parallel, server, config):
+    """The Model whose weights are on the parameter servers."""
+    return make(session_config=config, placement=in_cluster(
+        server.target, len(task.servers), task.device, towers(parallel.gpus), parallel.sync))

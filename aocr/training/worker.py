@@ -1,0 +1,64 @@
+"""What a worker of a cluster does: it follows the chief, and writes nothing."""
+
+import contextlib
+import logging
+import math
+import time
+
+from aocr.checkpoint import Description
+from aocr.data import fit
+from aocr.data.pipeline import share_size
+from aocr.errors import UserError
+from aocr.training.cluster import ENDED, Board, end_at_once, join, wait_for_chief, wait_for_servers
+from aocr.training.prepare import look_at_data, model_maker
+from aocr.training.replica import Ended, open_worker
+from aocr.training.schedule import scheduled_rate
+
+log = logging.getLogger(__name__)
+
+
+def work(dataset, config, session_config, parallel, task):
+    """Takes part in the chief's run until that ends it. Its model and where it stands come from the chief.
+
+    Args: dataset: path. config: TrainConfig. session_config: tf.ConfigProto. parallel: ParallelConfig. task: job.Task.
+    Returns: the exit code. UserError if the data do not fit, or the loss is no number.
+    """
+    end_at_once()
+    server, session_config = join(task, session_config)
+    wait_for_servers(task)
+    board = Board(server.target, session_config)
+    token, notice = wait_for_chief(task, board)
+    if token == ENDED:
+        log.info("%s: the run has ended", task.name)
+        return 0
+    description = Description.from_json(notice.description, "what the chief says")
+    scan, _ = look_at_data(dataset, config, description.config.graphemes)
+    fit.check_labels(scan, description.config, description.charset, "Give all processes the same data")
+    make = model_maker(scan, description, config, task.replica)
+    worker = open_worker(make, task, parallel, server, board, session_config, notice)
+    with contextlib.suppress(Ended):
+        _train(worker, config, share_size(scan.usable, task.replica), task)
+    log.info("%s: the run has ended", task.name)
+    return 0
+
+
+def _train(worker, config, share, task):
+    """Makes steps until the run ends. `share`: int, records that are this worker's."""
+    last = told = worker.ready()
+    images, started = 0, time.monotonic()
+
+    def rate():
+        return scheduled_rate(config, max(0, last - worker.notice.first_step), worker.notice.steps)
+
+    # About where it would be if it had been there all the time.
+    done = last if worker.sync else last // task.replica[1]
+    passes, batch = divmod(done, math.ceil(share / config.batch_size))
+    for step, _ in worker.train(config.seed + passes, None, batch, rate):
+        if not math.isfinite(step.gradient_norm):
+            raise UserError(f"{task.name}: the loss is {step.loss} and the gradient norm {step.gradient_norm} at step "
+                            f"{step.step} (learning rate {step.learning_rate:g}); lower --initial-learning-rate")
+        last, images = step.step, images + len(step.numbers)
+        if abs(last - told) >= config.log_step:
+            log.info("%s: step %d: loss %.4f, gradient norm %.2f, %.1f images/s", task.name, last, step.loss,
+                     step.gradient_norm, images / (time.monotonic() - started))
+            told, images, started = last, 0, time.monotonic()
