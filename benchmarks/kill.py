@@ -18,6 +18,8 @@ import time
 
 import numpy as np
 
+from aocr.commands.runtime import quiet_tensorflow
+
 FLAGS = ["--attn-num-hidden", "8", "--batch-size", "4", "--steps-per-checkpoint", "2", "--validation-split", "0.1",
          "--validate-every", "4", "--keep", "2", "--deterministic", "--log-path", ""]
 TRAINING_SECONDS = 8.0  # after the first step, within which the kill comes
@@ -62,6 +64,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     moments = random.Random(args.seed)
+    quiet_tensorflow()
     with tempfile.TemporaryDirectory() as directory:
         words, dataset = os.path.join(directory, "words"), os.path.join(directory, "data.tfrecords")
         alone, killed = os.path.join(directory, "alone"), os.path.join(directory, "killed")
