@@ -79,7 +79,8 @@ def main():
             still, seconds = train_and_kill(dataset, killed, args.steps,
                                             moments.uniform(0, startup + TRAINING_SECONDS))
             if not still:
-                sys.exit(f"the run ended after {kills} kills; give more --steps")
+                print(f"the run ended before it was killed again; give more --steps for {args.kills} kills")
+                break
             kills += 1
             newest, best = read(killed), read(os.path.join(killed, "best"))
             before_first += newest is None
