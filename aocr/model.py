@@ -216,7 +216,8 @@ class Model:
                                           use_resource=True)
             self._given_state = tf.placeholder(tf.string, [], "given_state")
             self._assign_state = self._state.assign(self._given_state)
-            self._learning_rate = tf.placeholder(tf.float32, [], "learning_rate")
+            self._learning_rate = tf.placeholder_with_default(
+                tf.constant(config.initial_learning_rate), [], "learning_rate")
             optimizer = make_optimizer(config.optimizer, self._learning_rate)
             gradients = [gradient for gradient, _ in optimizer.compute_gradients(
                 self.loss, trained, colocate_gradients_with_ops=len(self.shares) > 1)]

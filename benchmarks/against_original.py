@@ -111,7 +111,8 @@ def train_ours(args):
     config, _ = fit.fit_config(scan, {"max_width": 400, "max_height": 32} if args.size == "400x32" else {})
     charset, _ = fit.fit_charset(scan)
     batches = functools.partial(pipeline.batches, scan, batch_size=args.batch, image_bytes=config.image_bytes)
-    with Model(config, charset, batches=batches, training=TrainConfig(), precision=args.precision) as model:
+    training = TrainConfig(optimizer="adadelta")
+    with Model(config, charset, batches=batches, training=training, precision=args.precision) as model:
         model.initialize()
         return train_rate(model, args.steps, scan.usable // args.batch)
 

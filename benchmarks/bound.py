@@ -56,7 +56,7 @@ def main():
     config, charset = ModelConfig(), charset_for(())
     steps = config.max_prediction + 1
     batches = noise_batches(args.batch, args.width, steps, len(charset))
-    with Model(config, charset, batches=batches, training=TrainConfig()) as trained, \
+    with Model(config, charset, batches=batches, training=TrainConfig(optimizer="adadelta")) as trained, \
             Model(config, charset, batches=batches) as reading, tf.Graph().as_default(), tf.Session() as session:
         side = tf.random.uniform([MATRIX, MATRIX])
         matrix = tf.get_variable("matrix", initializer=side, use_resource=True)

@@ -33,7 +33,7 @@ def main():
     scan = scanning.scan(args.dataset)
     config, _ = fit.fit_config(scan, {})
     charset, _ = fit.fit_charset(scan)
-    training = TrainConfig()
+    training = TrainConfig(optimizer="adadelta")
     batches = functools.partial(pipeline.batches, scan, batch_size=training.batch_size,
                                 image_bytes=config.image_bytes)
     with Model(config, charset, batches=batches, training=training) as model:

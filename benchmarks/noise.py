@@ -16,5 +16,5 @@ def noise_batches(count, width, steps, vocabulary):
         widths=np.full(count, width, np.int32), inputs=random.integers(3, vocabulary, sizes, np.int32),
         targets=random.integers(3, vocabulary, sizes, np.int32), weights=np.ones(sizes, np.float32),
         numbers=np.arange(count), labels=[b""] * count, comments=[b""] * count, encoded=[b""] * count,
-        epoch=np.int64(0))
+        epoch=np.int64(0), index=np.int64(0))
     return lambda **_: tf.data.Dataset.from_tensors(Batch(*map(tf.constant, batch))).repeat()

@@ -39,7 +39,8 @@ def main():
     config, charset = ModelConfig(), charset_for(())
     batches = noise_batches(args.batch, args.width, config.max_prediction + 1, len(charset))
     stages, kinds, seconds = collections.Counter(), collections.Counter(), []
-    with Model(config, charset, batches=batches, training=TrainConfig(), precision=args.precision) as model:
+    training = TrainConfig(optimizer="adadelta")
+    with Model(config, charset, batches=batches, training=training, precision=args.precision) as model:
         model.initialize()
         model.start()
         for number in range(-WARM_UP, ROUNDS):
