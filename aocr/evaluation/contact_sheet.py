@@ -3,11 +3,13 @@
 import io
 import math
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from aocr.evaluation.fonts import cut, drawable, font_for
 
 COLUMNS = 4
 CELL_WIDTH, IMAGE_HEIGHT, TEXT_HEIGHT, GAP = 300, 64, 18, 6  # pixels
-LETTERS = 44  # of a label, at the most
+LETTER_SIZE = 13  # pixels
 
 
 def draw_contact_sheet(samples):
@@ -19,7 +21,7 @@ def draw_contact_sheet(samples):
     rows = math.ceil(len(samples) / COLUMNS)
     height = IMAGE_HEIGHT + TEXT_HEIGHT + GAP
     sheet = Image.new("RGB", (COLUMNS * (CELL_WIDTH + GAP) + GAP, rows * height + GAP), "#e8e8e8")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    draw, font = ImageDraw.Draw(sheet), font_for((label for _, label, _ in samples), LETTER_SIZE)
     for k, (number, label, encoded) in enumerate(samples):
         left, top = GAP + k % COLUMNS * (CELL_WIDTH + GAP), GAP + k // COLUMNS * height
         try:
@@ -29,8 +31,8 @@ def draw_contact_sheet(samples):
                 sheet.paste(image, (left, top + IMAGE_HEIGHT - image.height))
         except Exception as error:  # Pillow raises errors of any kind for files that it does not know
             draw.text((left, top), type(error).__name__, fill="#a00000", font=font)
-        shown = label if len(label) <= LETTERS else label[:LETTERS - 1] + "\u2026"
-        draw.text((left, top + IMAGE_HEIGHT), f"{number}  {shown}", fill="black", font=font)
+        line = cut(f"{number}  {drawable(label, font)}", font, CELL_WIDTH)
+        draw.text((left, top + IMAGE_HEIGHT), line, fill="black", font=font)
     return sheet
 
 

@@ -7,7 +7,9 @@ import shutil
 import unicodedata
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from aocr.evaluation.fonts import cut, drawable, font_for
 
 STEP_WIDTH = 4  # columns of the prepared image that one step of the encoder covers
 
@@ -75,12 +77,12 @@ def attention_picture(encoded, text, label, attention, drawn_width):
     picture.thumbnail((ROW_WIDTH, ROW_HEIGHT))
     shown = min(len(attention), MOST_STEPS)
     frames = [_highlighted(picture, row) for row in _column_weights(attention[:shown], drawn_width, picture.width)]
-    font = ImageFont.load_default(LETTER_SIZE)
-    names = [_drawable(character, font) for character in text[:shown]]
+    font = font_for([*text, label], LETTER_SIZE)
+    names = ["' '" if character == " " else drawable(character, font) for character in text[:shown]]
     names += ["end"] * (shown - len(names))
     whole_text = "".join(text)
-    lines = [("read: " + _drawable(whole_text, font), "#007000" if whole_text == label else "#a00000"),
-             ("label: " + _drawable(label, font), "black")]
+    lines = [("read: " + drawable(whole_text, font), "#007000" if whole_text == label else "#a00000"),
+             ("label: " + drawable(label, font), "black")]
     if shown < len(attention):
         lines.insert(0, (f"... and {len(attention) - shown} steps more", "black"))
     row_height, line_height = max(picture.height, LETTER_SIZE) + GAP, LETTER_SIZE + 2 * GAP
@@ -93,7 +95,7 @@ def attention_picture(encoded, text, label, attention, drawn_width):
         whole.paste(frame, (GAP + LETTER_WIDTH, top))
     for number, (line, color) in enumerate(lines):
         top = GAP + (1 + shown) * row_height + number * line_height
-        draw.text((GAP, top), _cut(line, font, width - 2 * GAP), fill=color, font=font)
+        draw.text((GAP, top), cut(line, font, width - 2 * GAP), fill=color, font=font)
     return whole
 
 
@@ -144,24 +146,6 @@ def _highlighted(picture, weights):
     pixels = np.asarray(picture, np.float32) / 255.0 * (DIMMED + (1.0 - DIMMED) * weights)
     pixels += (1.0 - pixels) * GLOW * weights
     return Image.fromarray((pixels * 255.0 + 0.5).astype(np.uint8))
-
-
-def _drawable(text, font):
-    """A text in the characters that a font has; others become escapes. A blank alone is put into quotes."""
-    missing = bytes(font.getmask("\uffff"))  # which is no character at all
-    parts = [character if character.isprintable() and bytes(font.getmask(character)) != missing
-             else character.encode("unicode_escape").decode() for character in text]
-    return "".join(parts) if text != " " else "' '"
-
-
-def _cut(text, font, width):
-    """A text, or as much of its start as fits into a number of pixels, and a mark that there was more."""
-    if len(text) <= width and font.getlength(text) <= width:
-        return text
-    text = text[:width]  # no character takes less than a pixel
-    while font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
 
 
 @contextlib.contextmanager

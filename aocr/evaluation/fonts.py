@@ -1,0 +1,49 @@
+"""A font for labels of any alphabet, from what the machine has."""
+
+from PIL import ImageFont
+
+# Fonts of many alphabets, by the names that systems have them under; Pillow finds them where systems keep fonts.
+NAMES = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
+NO_CHARACTER = "\U0010ffff"  # never a character, so no font has it: it is drawn as what is missing
+
+
+def font_for(texts, size):
+    """The font that has the most of the characters of some texts: Pillow's own, if it has all.
+
+    Args: texts: iterable of str. size: int, pixels.
+    """
+    wanted = {character for text in texts for character in text}
+    own = ImageFont.load_default(size=size)
+    if not lacking(wanted, own):
+        return own
+    fonts = [own]
+    for name in NAMES:
+        try:
+            fonts.append(ImageFont.truetype(name, size))
+        except OSError:  # this machine has no such font
+            continue
+    return min(fonts, key=lambda font: len(lacking(wanted, font)))
+
+
+def lacking(characters, font):
+    """Those of some characters that a font does not have: set of str."""
+    missing = bytes(font.getmask(NO_CHARACTER))
+    return {character for character in characters
+            if not character.isprintable() or bytes(font.getmask(character)) == missing}
+
+
+def drawable(text, font):
+    """A text in the characters that a font has; others become escapes."""
+    absent = lacking(set(text), font)
+    return "".join(character.encode("unicode_escape").decode() if character in absent else character
+                   for character in text)
+
+
+def cut(text, font, width):
+    """A text, or as much of its start as fits into a number of pixels, and a mark that there was more."""
+    if len(text) <= width and font.getlength(text) <= width:
+        return text
+    text = text[:width]  # no character takes less than a pixel
+    while font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
