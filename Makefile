@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # The demo: how many words, how long.
 DEMO_TRAIN_WORDS := 4000
 DEMO_TEST_WORDS := 300
-DEMO_STEPS := 420
+DEMO_STEPS := 480
 
 .PHONY: test lint demo clean
 
