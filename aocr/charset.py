@@ -8,6 +8,8 @@ from aocr.errors import UserError
 PAD_ID, GO_ID, EOS_ID = 0, 1, 2
 FIRST_ID = 3  # of the first character
 
+NO_CHARACTER = "\U0010ffff"  # never a character, so no font has it: it is drawn as what is missing
+
 ALPHANUMERIC = string.digits + string.ascii_uppercase
 FULL_ASCII = "".join(map(chr, range(32, 127)))
 

@@ -8,13 +8,12 @@ import unicodedata
 import numpy as np
 from PIL import Image, ImageFont
 
-from aocr.charset import named
+from aocr.charset import NO_CHARACTER, named
 from aocr.errors import UserError
 
 FONT_SUFFIXES = (".ttf", ".otf")
 
 BUILT_IN = "Pillow's built-in font"  # in place of a path
-NO_CHARACTER = "\U0010ffff"  # never a character, so no font has it: it is drawn as what is missing
 SIZE_TO_LOOK_AT = 32  # pixels; for telling glyphs apart
 FONTS_KEPT = 64  # of one size each; an open file each
 IMAGES_KEPT = 16

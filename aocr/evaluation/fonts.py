@@ -2,9 +2,10 @@
 
 from PIL import ImageFont
 
+from aocr.charset import NO_CHARACTER
+
 # Fonts of many alphabets, by the names that systems have them under; Pillow finds them where systems keep fonts.
 NAMES = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
-NO_CHARACTER = "\U0010ffff"  # never a character, so no font has it: it is drawn as what is missing
 
 
 def font_for(texts, size):

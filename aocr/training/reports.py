@@ -48,7 +48,7 @@ class Reports:
         self._bar = self._stack.enter_context(
             tqdm(desc="train", total=steps, initial=done, unit="step", disable=None if steps else True))
         self._shown = {}
-        self._begin()
+        self.restart_clock()
 
     def __enter__(self):
         return self
@@ -57,9 +57,6 @@ class Reports:
         self._stack.close()
         self.write_history()
         self._events.close()
-
-    def _begin(self):
-        self._started, self._images, self._padding = time.monotonic(), 0, []
 
     def step(self, step):
         """A training step: model.TrainStep."""
@@ -78,7 +75,7 @@ class Reports:
             self._add(step.step, dict(figures, total_gradient_norm=step.gradient_norm,
                                       padding=float(np.mean(self._padding))))
             self._shown["images/s"] = f"{per_second:.0f}"
-            self._begin()
+            self.restart_clock()
         self._bar.set_postfix(self._shown)
 
     def validation(self, step, figures, best):
@@ -114,7 +111,7 @@ class Reports:
 
     def restart_clock(self):
         """What the next images a second are measured from; to be called after what is no training."""
-        self._begin()
+        self._started, self._images, self._padding = time.monotonic(), 0, []
 
     def write_history(self):
         """Appends what was noted since the last time to the history, and lets TensorBoard see the rest."""

@@ -275,10 +275,7 @@ class Run:
     def _save(self):
         """Writes a checkpoint."""
         with self._writing(self._last.step):
-            if self._fresh:
-                # In this order, whenever a run is killed, no checkpoint is described by another model's description.
-                checkpoint.forget_checkpoints(self._model_dir)
-                self._describe()
+            self._describe()
             self._model.state = self._state.to_json()
             self._saved = self._model.save(posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX))
             self._reports.write_history()
@@ -290,16 +287,20 @@ class Run:
         prefix = posixpath.join(self._best_dir, checkpoint.CHECKPOINT_PREFIX)
         with self._writing(step):
             make_directory(self._best_dir)
-            if self._fresh:
-                checkpoint.forget_checkpoints(self._model_dir)
-                self._describe()
+            self._describe()
             if f"{prefix}-{step}" in checkpoint.known_checkpoints(self._best_dir):
                 checkpoint.forget_checkpoints(self._best_dir)  # it is written over, which may be cut short
             self._model.state = self._state.to_json()
             self._model.save_best(prefix)
 
     def _describe(self):
-        """Begins the model in the directory: no best checkpoint of an earlier one, a new description and history."""
+        """Begins a new model in the directory, unless that was done: no checkpoint of an earlier one is known any more,
+        its description and history are new.
+        """
+        if not self._fresh:
+            return
+        # In this order, whenever a run is killed, no checkpoint is described by another model's description.
+        checkpoint.forget_checkpoints(self._model_dir)
         checkpoint.forget_checkpoints(self._best_dir)
         checkpoint.write_description(self._model_dir, self._plan.description)
         self._reports.forget_history()
