@@ -17,7 +17,8 @@ from aocr.graph.augment import augment, variant_seed
 from aocr.graph.cnn import sliding_cnn
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import bidirectional_encoder
-from aocr.graph.optimizer import Accumulator, Meeting, WeightAverage, make_optimizer, update
+from aocr.graph.learning import Learning
+from aocr.graph.optimizer import WeightAverage
 from aocr.graph.placement import Placement
 from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch, prepare_image
 from aocr.graph.towers import shares, total_moments
@@ -206,58 +207,13 @@ class Model:
         self.loss = tf.reduce_mean(self.sample_losses)
 
     def _add_train_op(self):
-        """Sets `global_step`, `state`, `gradient_norm`, `train_op` (the step after it) and, if asked for, `add_op`."""
-        config, variables = self.training, tf.trainable_variables()
-        trained = [variable for variable in variables if variable.op.name.split("/")[0] not in config.frozen]
-        self.global_step = tf.train.get_or_create_global_step()
+        """Sets `learning`, and what a run notes of itself, which is saved at one with the weights. Needs `loss`."""
+        self.learning = Learning(self.loss, self.training, towers=len(self.shares), meetings=self._placement.meetings)
         with tf.variable_scope("training"):
-            # What the run notes of itself, saved at one with the weights.
             self._state = tf.get_variable("state", [], tf.string, tf.constant_initializer(""), trainable=False,
                                           use_resource=True)
             self._given_state = tf.placeholder(tf.string, [], "given_state")
             self._assign_state = self._state.assign(self._given_state)
-            self._learning_rate = tf.placeholder_with_default(
-                tf.constant(config.initial_learning_rate), [], "learning_rate")
-            optimizer = make_optimizer(config.optimizer, self._learning_rate)
-            gradients = [gradient for gradient, _ in optimizer.compute_gradients(
-                self.loss, trained, colocate_gradients_with_ops=len(self.shares) > 1)]
-            self._accumulator = None
-            if config.accumulate > 1:
-                self._accumulator = Accumulator(trained, config.accumulate)
-                self._add_op = self._accumulator.add(gradients)
-                gradients = self._accumulator.total(gradients)
-            if self._placement.meetings:
-                self._add_meeting(optimizer, gradients, trained)
-            else:
-                self.gradient_norm, self.train_op = self._updated(optimizer, gradients, trained)
-
-    def _updated(self, optimizer, gradients, trained):
-        """(global norm of gradients, the global step after the update that they make)."""
-        config = self.training
-        norm = tf.global_norm(gradients, name="total_gradient_norm")
-        if config.gradient_clipping:
-            gradients, _ = tf.clip_by_global_norm(gradients, config.max_gradient_norm, norm)
-        decay = self._learning_rate * config.weight_decay if config.optimizer == "adamw" else None
-        done = update(optimizer, list(zip(gradients, trained)), step=self.global_step, decay=decay)
-        self._average = None
-        if config.ema:
-            self._average = WeightAverage(config.ema, tf.trainable_variables(), self.global_step, after=done)
-            done = self._average.update
-        with tf.control_dependencies([done]):
-            return norm, self.global_step.read_value()
-
-    def _add_meeting(self, optimizer, gradients, trained):
-        """Sets `meeting`: a training step only brings its gradients there (`train_op` is the step that they belong
-        to), and an update, made by one process for all, is `update_op`: its gradients' norm, and the step after it.
-        """
-        self.meeting = Meeting(trained, self._placement.meetings)
-        self.gradient_norm = tf.global_norm(gradients, name="own_gradient_norm")
-        step = self.global_step.read_value()
-        with tf.control_dependencies([self.meeting.bring(gradients, step)]):
-            self.train_op = tf.identity(step)
-        norm, after = self._updated(optimizer, self.meeting.mean(), trained)
-        self.update_op = norm, after
-        self.start_meeting = self.meeting.start(self.global_step)
 
     def _add_saver(self):
         """Sets what saves all variables in training, and what assigns batch norm statistics."""
@@ -277,8 +233,8 @@ class Model:
     def initialize(self):
         """Fresh weights."""
         self.session.run(self._initialize)
-        if self.training and self._accumulator:
-            self.session.run(self._accumulator.initializer)
+        if self.training and self.learning.forget_added:
+            self.session.run(self.learning.forget_added)
 
     def restore(self, checkpoint):
         """Weights from a checkpoint (path without suffix); where it has averages of them, those.
@@ -298,8 +254,8 @@ class Model:
         lacking = [name for name in self._variables if name.startswith("training/") and name not in stored]
         self._restore(checkpoint, {name: variable for name, variable in self._variables.items()
                                    if name not in lacking})
-        if self._average and any(name.endswith(WeightAverage.SUFFIX) for name in lacking):
-            self.session.run(self._average.restart)
+        if self.learning.average and any(name.endswith(WeightAverage.SUFFIX) for name in lacking):
+            self.session.run(self.learning.average.restart)
         return lacking
 
     def _restore(self, checkpoint, variables):
@@ -316,7 +272,7 @@ class Model:
 
     def _save(self, saver, prefix):
         with self.graph.as_default():
-            return saver.save(self.session, prefix, global_step=self.global_step)
+            return saver.save(self.session, prefix, global_step=self.learning.global_step)
 
     def know_checkpoints(self, paths, best):
         """Tells what an earlier run kept, so that it is dropped in its turn: lists of paths, the oldest first."""
@@ -337,7 +293,8 @@ class Model:
         with self.graph.as_default():
             weights = [*tf.trainable_variables(), *(variable for name, variable in self._variables.items()
                                                     if "/population_" in name)]
-        averaged = self._average.averaged if self._average else lambda variable: variable
+        average = self.learning.average
+        averaged = average.averaged if average else lambda variable: variable
         return self.session.run({variable.op.name: averaged(variable) for variable in weights})
 
     def values(self):
@@ -353,15 +310,16 @@ class Model:
     @contextlib.contextmanager
     def _averaged_weights(self):
         """While a block runs, the weights are their averages, where these are kept."""
-        if not self._average:
+        average = self.learning.average
+        if not average:
             yield
             return
-        for op in (self._average.keep, self._average.put):
+        for op in (average.keep, average.put):
             self.session.run(op)
         try:
             yield
         finally:
-            self.session.run(self._average.put_back)
+            self.session.run(average.put_back)
 
     def estimate_statistics(self, batches):
         """Sets the batch norm layers' population statistics from training batches, with the weights as they are, or
@@ -388,7 +346,7 @@ class Model:
 
     def step(self):
         """The global step: how many training steps made these weights."""
-        return int(self.session.run(self.global_step))
+        return int(self.session.run(self.learning.global_step))
 
     # ---- use
 
@@ -412,17 +370,19 @@ class Model:
         for _ in range(looked_at):
             yield None, self.session.run(tuple(self.images))
         # The same every time: TensorFlow takes a second to get ready for each other choice.
-        fetches = dict(step=self.train_op, loss=self.loss, gradient_norm=self.gradient_norm, epoch=self.batch.epoch,
-                       index=self.batch.index, numbers=self.batch.numbers, images=tuple(self.images))
+        learning = self.learning
+        fetches = dict(step=learning.train_op, loss=self.loss, gradient_norm=learning.gradient_norm,
+                       epoch=self.batch.epoch, index=self.batch.index, numbers=self.batch.numbers,
+                       images=tuple(self.images))
         while True:
             rate = learning_rate() if learning_rate else self.training.initial_learning_rate
             try:
                 before = [self._accumulate() for _ in range(self.training.accumulate - 1)]
-                got = self.session.run(fetches, {self._learning_rate: rate})
+                got = self.session.run(fetches, {learning.learning_rate: rate})
             except tf.errors.OutOfRangeError:
                 return
             if before:
-                self.session.run(self._accumulator.initializer)
+                self.session.run(learning.forget_added)
             pixels, widths = got["images"]
             yield TrainStep(
                 loss=float(np.mean([*(loss for loss, _ in before), got["loss"]])), learning_rate=rate,
@@ -432,12 +392,12 @@ class Model:
 
     def update(self, learning_rate):
         """Makes the update of the gradients that met: (their norm, the global step after it)."""
-        norm, step = self.session.run(self.update_op, {self._learning_rate: learning_rate})
+        norm, step = self.session.run(self.learning.update_op, {self.learning.learning_rate: learning_rate})
         return float(norm), int(step)
 
     def _accumulate(self):
         """Adds a batch's gradients to those of the next update: (loss, record numbers)."""
-        loss, numbers, _ = self.session.run((self.loss, self.batch.numbers, self._add_op))
+        loss, numbers, _ = self.session.run((self.loss, self.batch.numbers, self.learning.add_op))
         return float(loss), numbers
 
     def read(self):

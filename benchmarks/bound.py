@@ -62,7 +62,8 @@ def main():
         matrix = tf.get_variable("matrix", initializer=side, use_resource=True)
         product = tf.matmul(matrix.read_value(), matrix.read_value())[0, 0]
         session.run(tf.global_variables_initializer())
-        runs = {"product": lambda: session.run(product), "train": lambda: trained.session.run(trained.train_op),
+        runs = {"product": lambda: session.run(product),
+                "train": lambda: trained.session.run(trained.learning.train_op),
                 "read": lambda: reading.session.run(reading.prediction)}
         for model in (trained, reading):
             model.initialize()

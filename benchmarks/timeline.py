@@ -46,7 +46,7 @@ def main():
         for number in range(-WARM_UP, ROUNDS):
             traced = tf.RunMetadata()
             started = time.perf_counter()
-            model.session.run(model.train_op, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
+            model.session.run(model.learning.train_op, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
                               run_metadata=traced)
             if number < 0:
                 continue

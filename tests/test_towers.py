@@ -72,17 +72,17 @@ def test_the_mean_of_equal_gradients_that_met_makes_the_same_step(dataset):
     with model_on(1, dataset, 5) as model:
         (alone, _), (second, _) = model.train(epochs=2)
     with model_on(1, dataset, 5, Placement(meetings=("/cpu:0", "/cpu:0"))) as model:
-        model.session.run(model.start_meeting)
+        model.session.run(model.learning.start_meeting)
         for _ in range(2):
             (step, _), = model.train()
             assert (step.step, step.loss) == (0, pytest.approx(alone.loss, rel=1e-5))
-        assert model.session.run(model.meeting.brought) == 2
+        assert model.session.run(model.learning.meeting.brought) == 2
         assert model.update(step.learning_rate) == (pytest.approx(alone.gradient_norm, rel=1e-4), 1)
-        assert model.session.run(model.meeting.brought) == 0
+        assert model.session.run(model.learning.meeting.brought) == 0
         (step, _), = model.train(1)
         assert (step.step, step.loss) == (1, pytest.approx(second.loss, rel=1e-3))
-        model.session.run(model.start_meeting)  # as when a chief begins again
-        assert model.session.run(model.meeting.brought) == 0
+        model.session.run(model.learning.start_meeting)  # as when a chief begins again
+        assert model.session.run(model.learning.meeting.brought) == 0
 
 
 def test_a_run_on_two(dataset, tmp_path, words, capsys):

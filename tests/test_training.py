@@ -18,7 +18,7 @@ from aocr.data.records import to_example
 from aocr.data.scanning import Scan
 from aocr.training.prepare import prepared_bytes
 from aocr.training.recent import RecentBatches
-from aocr.training.schedule import scheduled_rate
+from aocr.training.schedule import crossed, scheduled_rate
 
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
@@ -96,6 +96,12 @@ def test_the_rate_rises_holds_for_a_third_then_falls(done, rate):
     config = TrainConfig(initial_learning_rate=0.8, warm_up=3, schedule="cosine")
     assert scheduled_rate(config, done, 90) == pytest.approx(rate)
     assert scheduled_rate(TrainConfig(initial_learning_rate=0.8, warm_up=0), done, 90) == 0.8
+
+
+@pytest.mark.parametrize("before, after, due", [
+    (0, 1, False), (6, 7, True), (7, 8, False), (7, 13, False), (5, 9, True), (13, 29, True), (0, 7, True)])
+def test_what_comes_every_seven_steps_comes_also_where_steps_are_passed_over(before, after, due):
+    assert crossed(7, before, after) is due
 
 
 def test_a_run_follows_its_schedule(copied, dataset):

@@ -78,13 +78,11 @@ class _Evaluator:
         step, finished = int(path.rpartition("-")[2]), _run_state(path).finished
         figures, readings = self._validator.validate(read_weights(path), lambda: False)
         state = self._state()
-        scan = self._validator.scan
-        best = judge(state, figures, step, self._config.monitor, f"{scan.path}, {scan.usable} records")
+        best = judge(state, figures, step, self._config.monitor, self._validator.data)
         # An event file for each validation: they are seldom, and so what is there is always whole.
         with tf.Graph().as_default() as nothing, Reports(
                 self._directory, self._directory, nothing, first_step=step, steps=None, done=0, log_step=1) as reports:
-            reports.validation(step, figures, best)
-            reports.samples(step, readings, self._validator.split, self._validator.drawn_width)
+            reports.validation(step, figures, best, readings, self._validator)
             if best:
                 try:
                     checkpoint.copy_checkpoint(path, self._best_dir)

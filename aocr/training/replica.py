@@ -114,7 +114,7 @@ class Chief(Replica):
         self._board.write(NOT_READY, self._notice)
         self.model.load(self._own.values())
         if self.sync:
-            self.model.session.run(self.model.start_meeting)
+            self.model.session.run(self.model.learning.start_meeting)
         self._token = time.time_ns()
         self._board.write(self._token, self._notice)
         log.info("the parameter servers hold the weights of step %d", self._own.step())
@@ -128,7 +128,7 @@ class Chief(Replica):
         if not self.sync:
             return step
         count, run = self._task.replica[1], self.model.session.run
-        while run(self.model.meeting.brought) < count:
+        while run(self.model.learning.meeting.brought) < count:
             if self._signals.received:
                 return step  # the last one that was made
             self._poll()

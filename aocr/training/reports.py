@@ -23,6 +23,7 @@ from aocr.evaluation.curves import draw_curves
 from aocr.evaluation.visualize import attention_picture
 from aocr.files import append_text, cause, write_text
 from aocr.training.events import EventFile
+from aocr.training.schedule import crossed
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,6 @@ class Reports:
           log_step: int, steps between two lines.
         """
         self._model_dir, self._log_step, self._lines = model_dir, log_step, []
-        self._step = first_step
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
         self._events = EventFile(log_dir, graph, first_step)
@@ -58,15 +58,13 @@ class Reports:
         self.write_history()
         self._events.close()
 
-    def step(self, step):
-        """A training step: model.TrainStep."""
-        before = min(self._step, step.step - 1)  # in a cluster, others make steps too, and lost ones are made again
-        self._step = step.step
+    def step(self, step, before):
+        """A training step: model.TrainStep, and the global step that it led on from."""
         self._images += len(step.numbers)
         self._padding.append(step.padding)
         self._bar.update(step.step - before)
         self._shown["loss"] = f"{step.loss:.3f}"
-        if step.step // self._log_step > before // self._log_step:
+        if crossed(self._log_step, before, step.step):
             per_second = self._images / (time.monotonic() - self._started)
             log.info("step %d: loss %.4f, perplexity %.3f, gradient norm %.2f, %.1f images/s", step.step, step.loss,
                      math.exp(min(step.loss, 300.0)), step.gradient_norm, per_second)
@@ -78,27 +76,25 @@ class Reports:
             self.restart_clock()
         self._bar.set_postfix(self._shown)
 
-    def validation(self, step, figures, best):
-        """A validation: Figures, and whether they are the best so far."""
+    def validation(self, step, figures, best, readings, validator):
+        """A validation: Figures, whether they are the best so far, and a list of model.Reading to show, of a Validator.
+        """
         log.info("step %d: validation: %s%s", step, figures, " (the best so far)" if best else "")
         self._note("validation", step, dict(exact_match=figures.exact, cer=figures.cer, loss=figures.loss))
         self._add(step, {"validation/exact_match": figures.exact, "validation/cer": figures.cer,
                          "validation/loss": figures.loss})
         self._shown.update(exact=f"{figures.exact:.3f}", cer=f"{figures.cer:.3f}")
+        self._show(step, readings, validator)
 
-    def samples(self, step, readings, split, drawn_width):
-        """Pictures of what was read and where the model looked, for TensorBoard.
-
-        Args: readings: list of model.Reading. split: function of a text -> its characters. drawn_width: function of an
-          image's size -> its width when prepared.
-        """
+    def _show(self, step, readings, validator):
+        """Pictures of what was read and where the model looked, for TensorBoard."""
         values = []
         for k, reading in enumerate(readings):
             try:
                 with Image.open(io.BytesIO(reading.encoded)) as image:
                     size = image.size
-                picture = attention_picture(reading.encoded, split(reading.text), reading.label, reading.attention,
-                                            drawn_width(*size))
+                picture = attention_picture(reading.encoded, validator.split(reading.text), reading.label,
+                                            reading.attention, validator.drawn_width(*size))
             except (OSError, Image.DecompressionBombError) as error:
                 # TensorFlow has decoded it; Pillow is stricter about some files.
                 log.warning("record %d: no picture of it: %s", reading.number, error)
@@ -158,10 +154,10 @@ def write_summary(model_dir, plan, config, outcome):
                     unreadable=len(scan.unreadable), widest=scan.widest_image, longest_label=scan.longest_label)
 
     values = dict(
-        started=outcome.pop("started"), data=told(plan.scan),
+        **outcome, data=told(plan.scan),
         validation=told(plan.validation) if plan.validation else None,
         model=dataclasses.asdict(plan.description.config), characters=len(plan.description.charset.characters),
-        flags=dataclasses.asdict(config), seed=config.seed, **outcome,
+        flags=dataclasses.asdict(config), seed=config.seed,
         versions=dict(aocr=aocr.__version__, python=platform.python_version(), tensorflow=tf.__version__,
                       numpy=np.__version__, pillow=PIL.__version__))
     write_text(posixpath.join(model_dir, SUMMARY_NAME), json.dumps(values, indent=2, ensure_ascii=False) + "\n")

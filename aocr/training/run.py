@@ -21,7 +21,7 @@ from aocr.training.prepare import model_maker, prepare_run
 from aocr.training.recent import RecentBatches
 from aocr.training.replica import open_chief
 from aocr.training.reports import Reports, write_summary
-from aocr.training.schedule import PLATEAU, scheduled_rate
+from aocr.training.schedule import PLATEAU, crossed, scheduled_rate
 from aocr.training.signals import Signals
 from aocr.training.state import RunState
 from aocr.training.validation import Validator, judge
@@ -86,7 +86,7 @@ class Run:
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._state = self._start()
-        self._before = self._state.first_step  # the step that this process knew before its last one
+        self._before = self._reached = model.step()  # the global step before the last step, and after it
         # Where processes update by themselves, the batches of all of them make a pass.
         in_pass = self._share if chief and chief.sync else plan.scan.usable
         steps = config.num_epoch * math.ceil(in_pass / (config.batch_size * config.accumulate))
@@ -142,10 +142,10 @@ class Run:
                 if not self._sound(step):
                     continue
                 # Not only the last one: in a cluster others make steps too, and lost ones are made again.
-                self._before = min(self._last.step if self._last else step.step, step.step - 1)
+                self._before, self._reached = min(self._reached, step.step - 1), step.step
                 self._last = step
                 self._recent.add(images)
-                self._reports.step(step)
+                self._reports.step(step, self._before)
                 if self._after(step.step):
                     break
             if self._chief:
@@ -191,7 +191,7 @@ class Run:
 
     def _rate(self):
         """The learning rate of the next step."""
-        done = (self._last.step if self._last else self._model.step()) - self._state.first_step
+        done = self._reached - self._state.first_step
         return scheduled_rate(self._config, done, self._steps_in_all) * self._state.rate_factor
 
     def _after(self, step):
@@ -200,7 +200,7 @@ class Run:
         validates = self._validator and (last or self._due(config.validate_every or config.steps_per_checkpoint))
         saves = last or hurried or self._due(config.steps_per_checkpoint)
         if self._chief and (validates or saves):
-            step = self._chief.take()
+            step = self._reached = self._chief.take()
             self._last = self._last._replace(step=step)
         ended = step >= self._end
         if validates:
@@ -216,7 +216,7 @@ class Run:
 
     def _due(self, every):
         """Whether what comes every so many steps comes after the last one."""
-        return self._last.step // every > self._before // every
+        return crossed(every, self._before, self._reached)
 
     def _estimate(self, images):
         """Sets the batch norm statistics from the newest `images` images, unless just done."""
@@ -232,10 +232,8 @@ class Run:
         if not found:
             return False
         figures, readings = found
-        data = f"{self._validator.scan.path}, {self._validator.scan.usable} records"
-        best = judge(state, figures, step, config.monitor, data)
-        self._reports.validation(step, figures, best)
-        self._reports.samples(step, readings, self._validator.split, self._validator.drawn_width)
+        best = judge(state, figures, step, config.monitor, self._validator.data)
+        self._reports.validation(step, figures, best, readings, self._validator)
         if best:
             self._save_best(step)
         elif config.schedule == "plateau" and state.without_gain % PLATEAU == 0:
@@ -268,6 +266,7 @@ class Run:
         state.rate_factor *= 0.5
         checkpoint.attempt(self._model.resume, good)
         self._recent, self._last = RecentBatches(self._recent.wanted), None
+        self._reached = self._model.step()
         log.warning("%s; roll-back %d of %d: going on from %s with half the learning rate", told, state.rollbacks,
                     MOST_ROLLBACKS, good)
         return False

@@ -1,4 +1,4 @@
-"""The learning rate of each step."""
+"""What comes when in a run: the learning rate of each step, and what is done every so many steps."""
 
 import math
 
@@ -18,3 +18,10 @@ def scheduled_rate(config, done, steps):
         return rate
     falling = max(0.0, (done / steps - HELD) / (1.0 - HELD))
     return rate * 0.5 * (1.0 + math.cos(math.pi * falling))
+
+
+def crossed(every, before, after):
+    """Whether a multiple of `every` lies in (before, after], all of them int >= 0: whether what is done every so many
+    steps is due when one step led from `before` to `after`.
+    """
+    return after // every > before // every

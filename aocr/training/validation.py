@@ -41,6 +41,7 @@ class Validator:
     def __init__(self, scan, description, precision, session_config):
         """`scan`: scanning.Scan of what to read. The rest as in Model."""
         self.scan, self._description = scan, description
+        self.data = f"{scan.path}, {scan.usable} records"  # what a figure is of
         self.split = splitter(description.config.graphemes)  # a text -> its characters
         self._how = dict(precision=precision, session_config=session_config, batches=functools.partial(
             pipeline.batches, scan, batch_size=BATCH_SIZE, image_bytes=description.config.image_bytes))

@@ -1,0 +1,70 @@
+"""The training stage: from the loss to the update that it makes of the weights."""
+
+import tensorflow.compat.v1 as tf
+
+from aocr.graph.optimizer import Accumulator, Meeting, WeightAverage, make_optimizer, update
+
+
+class Learning:
+    """The ops of training one model, in the scope `training`, which names what only training needs in a checkpoint.
+
+    `train_op` is one step and gives the global step after it, `gradient_norm` the global norm of its gradients; both
+    take `learning_rate`, a placeholder. Where a step is made of several batches, `add_op` takes in one of those before
+    the last, and `forget_added` is run after it; else both are None. `average` is the WeightAverage or None.
+
+    Where gradients of several processes meet, at `meeting`, `train_op` only brings its own there and gives the step
+    that they belong to; an update, made by one process for all, is `update_op`: (norm of the mean gradients, the step
+    after it). `start_meeting` begins with the gradients of the global step.
+    """
+
+    def __init__(self, loss, config, *, towers=1, meetings=()):
+        """`loss`: float32 []. `config`: TrainConfig. `towers`: int, devices that share the batch. `meetings`: as in
+        Placement.
+        """
+        self._config = config
+        self._trained = [variable for variable in tf.trainable_variables()
+                         if variable.op.name.split("/")[0] not in config.frozen]
+        self.global_step = tf.train.get_or_create_global_step()
+        with tf.variable_scope("training"):
+            self.learning_rate = tf.placeholder_with_default(
+                tf.constant(config.initial_learning_rate), [], "learning_rate")
+            self._optimizer = make_optimizer(config.optimizer, self.learning_rate)
+            gradients = [gradient for gradient, _ in self._optimizer.compute_gradients(
+                loss, self._trained, colocate_gradients_with_ops=towers > 1)]
+            self.add_op = self.forget_added = self.average = None
+            if config.accumulate > 1:
+                gradients = self._accumulated(gradients)
+            if meetings:
+                self._meet(gradients, meetings)
+            else:
+                self.gradient_norm, self.train_op = self._updated(gradients)
+
+    def _accumulated(self, gradients):
+        """The mean gradients of several batches, of which `gradients` are the last one's."""
+        accumulator = Accumulator(self._trained, self._config.accumulate)
+        self.add_op, self.forget_added = accumulator.add(gradients), accumulator.initializer
+        return accumulator.total(gradients)
+
+    def _updated(self, gradients):
+        """(global norm of gradients, the global step after the update that they make)."""
+        config = self._config
+        norm = tf.global_norm(gradients, name="total_gradient_norm")
+        if config.gradient_clipping:
+            gradients, _ = tf.clip_by_global_norm(gradients, config.max_gradient_norm, norm)
+        decay = self.learning_rate * config.weight_decay if config.optimizer == "adamw" else None
+        done = update(self._optimizer, list(zip(gradients, self._trained)), step=self.global_step, decay=decay)
+        if config.ema:
+            self.average = WeightAverage(config.ema, tf.trainable_variables(), self.global_step, after=done)
+            done = self.average.update
+        with tf.control_dependencies([done]):
+            return norm, self.global_step.read_value()
+
+    def _meet(self, gradients, devices):
+        """Brings gradients to a Meeting on these devices, and updates from there."""
+        self.meeting = Meeting(self._trained, devices)
+        self.gradient_norm = tf.global_norm(gradients, name="own_gradient_norm")
+        step = self.global_step.read_value()
+        with tf.control_dependencies([self.meeting.bring(gradients, step)]):
+            self.train_op = tf.identity(step)
+        self.update_op = self._updated(self.meeting.mean())
+        self.start_meeting = self.meeting.start(self.global_step)
