@@ -137,7 +137,8 @@ class TrainConfig(Options):
     monitor: str = option("cer", "figure of the validation that tells which checkpoint is the best",
                           choices=("cer", "exact", "loss"))
     patience: int = option(None, "end the run after so many validations in a row without a better figure", least=1)
-    log_step: int = option(10, "steps between two log lines and TensorBoard points", least=1)
+    log_step: int = option(10, "steps between two log lines and TensorBoard points, which tell means of so many losses",
+                           least=1)
     resume: bool = option(True, "start afresh, even if the model directory holds a checkpoint",
                           flags=("--no-resume",), negated=True)
     seed: int = option(0, "seed of the initial weights, the order of the samples, the dropout and the "

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -16,8 +17,10 @@ from aocr.commands import runtime
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data.records import to_example
 from aocr.data.scanning import Scan
+from aocr.model import TrainStep
 from aocr.training.prepare import prepared_bytes
 from aocr.training.recent import RecentBatches
+from aocr.training.reports import Reports
 from aocr.training.schedule import crossed, scheduled_rate
 
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
@@ -96,6 +99,19 @@ def test_the_rate_rises_holds_for_a_third_then_falls(done, rate):
     config = TrainConfig(initial_learning_rate=0.8, warm_up=3, schedule="cosine")
     assert scheduled_rate(config, done, 90) == pytest.approx(rate)
     assert scheduled_rate(TrainConfig(initial_learning_rate=0.8, warm_up=0), done, 90) == 0.8
+
+
+def test_what_is_told_is_the_mean_of_the_last_steps(tmp_path, caplog):
+    caplog.set_level("INFO")
+    with Reports(str(tmp_path), str(tmp_path), tf.Graph(), first_step=20, steps=7, done=0, log_step=3) as reports:
+        for step, (loss, norm) in enumerate([(9.0, 1.0), (1.0, 2.0), (4.0, 6.0), (2.0, 0.5), (8.0, 2.5)], 21):
+            reports.step(TrainStep(loss, norm, 0.5, step, 0, step, np.arange(4), 0.25), step - 1)
+        assert reports.loss == pytest.approx(14 / 3)  # of steps 23 to 25
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"], line["gradient_norm"]) for line in lines] == [
+        (21, 9.0, 1.0), (24, pytest.approx(7 / 3), pytest.approx(8.5 / 3))]
+    assert "step 24: loss 2.3333, perplexity 10.312, gradient norm 2.83" in caplog.text
+    assert [value for _, value in logged(tmp_path)["loss"]] == pytest.approx([9.0, 7 / 3])
 
 
 @pytest.mark.parametrize("before, after, due", [

@@ -1,5 +1,6 @@
 """What a run tells: lines and a bar, TensorBoard events, a history for programs, curves, a summary."""
 
+import collections
 import contextlib
 import dataclasses
 import io
@@ -42,6 +43,8 @@ class Reports:
           log_step: int, steps between two lines.
         """
         self._model_dir, self._log_step, self._lines = model_dir, log_step, []
+        # Batches hold images of like widths, so that one's loss says little: what is told is the mean of some.
+        self._losses, self._norms = (collections.deque(maxlen=log_step) for _ in range(2))
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
         self._events = EventFile(log_dir, graph, first_step)
@@ -63,18 +66,25 @@ class Reports:
         self._images += len(step.numbers)
         self._padding.append(step.padding)
         self._bar.update(step.step - before)
-        self._shown["loss"] = f"{step.loss:.3f}"
+        self._losses.append(step.loss)
+        self._norms.append(step.gradient_norm)
+        self._shown["loss"] = f"{self.loss:.3f}"
         if crossed(self._log_step, before, step.step):
             per_second = self._images / (time.monotonic() - self._started)
-            log.info("step %d: loss %.4f, perplexity %.3f, gradient norm %.2f, %.1f images/s", step.step, step.loss,
-                     math.exp(min(step.loss, 300.0)), step.gradient_norm, per_second)
-            figures = dict(loss=step.loss, learning_rate=step.learning_rate, images_per_second=per_second)
-            self._note("train", step.step, dict(figures, gradient_norm=step.gradient_norm))
-            self._add(step.step, dict(figures, total_gradient_norm=step.gradient_norm,
-                                      padding=float(np.mean(self._padding))))
+            norm = float(np.mean(self._norms))
+            log.info("step %d: loss %.4f, perplexity %.3f, gradient norm %.2f, %.1f images/s", step.step, self.loss,
+                     math.exp(min(self.loss, 300.0)), norm, per_second)
+            figures = dict(loss=self.loss, learning_rate=step.learning_rate, images_per_second=per_second)
+            self._note("train", step.step, dict(figures, gradient_norm=norm))
+            self._add(step.step, dict(figures, total_gradient_norm=norm, padding=float(np.mean(self._padding))))
             self._shown["images/s"] = f"{per_second:.0f}"
             self.restart_clock()
         self._bar.set_postfix(self._shown)
+
+    @property
+    def loss(self):
+        """The mean loss of the last `log_step` steps of this process, or of all there were, at least one."""
+        return float(np.mean(self._losses))
 
     def validation(self, step, figures, best, readings, validator):
         """A validation: Figures, whether they are the best so far, and a list of model.Reading to show, of a Validator.

@@ -317,12 +317,12 @@ class Run:
         """What came of the run so far: plain values."""
         last = self._last
         return dict(started=self._started, first_step=self._state.first_step, step=last.step if last else None,
-                    loss=last.loss if last else None, best=self._state.best, finished=self._state.finished,
+                    loss=self._reports.loss if last else None, best=self._state.best, finished=self._state.finished,
                     signal=self._signals.received)
 
     def _tell(self):
         """The results, to standard output."""
-        print(f"step: {self._last.step}\nloss: {self._last.loss:.6f}")
+        print(f"step: {self._last.step}\nloss: {self._reports.loss:.6f}")
         if self._validator and self._state.best:
             print("".join(f"best_{name}: {value if name == 'step' else format(value, '.6f')}\n"
                           for name, value in self._state.best.items()), end="")

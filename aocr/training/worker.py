@@ -45,7 +45,7 @@ def work(dataset, config, session_config, parallel, task):
 def _train(worker, config, share, task):
     """Makes steps until the run ends. `share`: int, records that are this worker's."""
     last = told = worker.ready()
-    images, started = 0, time.monotonic()
+    losses, images, started = [], 0, time.monotonic()
 
     def rate():
         return scheduled_rate(config, max(0, last - worker.notice.first_step), worker.notice.steps)
@@ -58,7 +58,8 @@ def _train(worker, config, share, task):
             raise UserError(f"{task.name}: the loss is {step.loss} and the gradient norm {step.gradient_norm} at step "
                             f"{step.step} (learning rate {step.learning_rate:g}); lower --initial-learning-rate")
         last, images = step.step, images + len(step.numbers)
+        losses.append(step.loss)
         if abs(last - told) >= config.log_step:
-            log.info("%s: step %d: loss %.4f, gradient norm %.2f, %.1f images/s", task.name, last, step.loss,
-                     step.gradient_norm, images / (time.monotonic() - started))
-            told, images, started = last, 0, time.monotonic()
+            log.info("%s: step %d: loss %.4f, gradient norm %.2f, %.1f images/s", task.name, last,
+                     sum(losses) / len(losses), step.gradient_norm, images / (time.monotonic() - started))
+            told, losses, images, started = last, [], 0, time.monotonic()
