@@ -83,23 +83,62 @@ def write_description(model_dir, description):
     write_text(posixpath.join(model_dir, DESCRIPTION_NAME), description.to_json())
 
 
+def is_there(path):
+    """Whether the files of a checkpoint (path without suffix) are there."""
+    return tf.io.gfile.exists(f"{path}.index") and bool(tf.io.gfile.glob(f"{path}.data-*"))
+
+
 def latest_checkpoint(model_dir):
     """Path of the newest checkpoint, without suffix; None if the directory holds none. UserError if unreadable."""
-    state = posixpath.join(model_dir, "checkpoint")
+    state = posixpath.join(model_dir, STATE_NAME)
     try:
         read_bytes(state)  # for tf.train, one that cannot be read is none, and training would start afresh
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UserError(f"{state}: cannot be read: {cause(error)}") from None
-    return tf.train.latest_checkpoint(model_dir)
+    listed = _listed(model_dir)
+    for path in listed:
+        if is_there(path):
+            if path != listed[0]:
+                log.warning("%s names %s, whose files are missing; %s is the newest that is there", state, listed[0],
+                            path)
+            return path
+    raise UserError(f"{state}: names {listed[0]}, but neither its files nor older ones are there; restore them from a "
+                    f"copy, or remove {state} to start afresh")
+
+
+def _listed(directory):
+    """Paths of the checkpoints that a directory's state names, the one to take first. UserError if it is broken."""
+    try:
+        state = tf.train.get_checkpoint_state(directory)
+    except ValueError:  # of an empty file
+        state = None
+    if not state:
+        raise UserError(f"{posixpath.join(directory, STATE_NAME)}: does not tell what checkpoints there are; restore "
+                        "it from a copy, or remove it to start afresh")
+    newest = state.model_checkpoint_path
+    return [newest, *(path for path in reversed(state.all_model_checkpoint_paths) if path != newest)]
 
 
 def known_checkpoints(directory):
     """Paths, without suffix, of the checkpoints that a directory holds, the oldest first."""
     if not latest_checkpoint(directory):
         return []
-    return list(tf.train.get_checkpoint_state(directory).all_model_checkpoint_paths)
+    return [path for path in reversed(_listed(directory)) if is_there(path)]
+
+
+def keep_checkpoints(directory, paths):
+    """Makes all but these checkpoints of a directory unknown to later commands: paths, the oldest first."""
+    names = [posixpath.basename(path) for path in paths]  # relative, so that the directory can be moved
+    write_text(posixpath.join(directory, STATE_NAME), f'model_checkpoint_path: "{names[-1]}"\n' + "".join(
+        f'all_model_checkpoint_paths: "{name}"\n' for name in names))
+
+
+def step_of(path):
+    """The global step that a checkpoint's name tells; -1 if it tells none."""
+    step = path.rpartition("-")[2]
+    return int(step) if step.isdecimal() else -1
 
 
 def copy_checkpoint(path, directory):
@@ -112,9 +151,9 @@ def copy_checkpoint(path, directory):
         forget_checkpoints(directory)  # it is written over, which may be cut short
     for file in tf.io.gfile.glob(f"{path}.*"):
         tf.io.gfile.copy(file, posixpath.join(directory, posixpath.basename(file)), overwrite=True)
-    name = posixpath.basename(path)  # relative, so that the directory can be moved
-    write_text(posixpath.join(directory, STATE_NAME),
-               f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n')
+    if not is_there(copy):
+        raise tf.errors.NotFoundError(None, None, f"{path} is gone")
+    keep_checkpoints(directory, [copy])
     for old in before:
         if old != copy:
             for file in tf.io.gfile.glob(f"{old}.*"):
@@ -189,7 +228,7 @@ def find_model(model_dir, given, charset=None, which=None):
 def _find_checkpoint(model_dir, which):
     """The path of a checkpoint, as `find_model`. UserError if there is none."""
     if which not in (None, LAST, BEST):
-        if not tf.train.checkpoint_exists(which):
+        if not is_there(which):
             raise UserError(f"--checkpoint {which}: no such checkpoint; give {LAST}, {BEST} or a path without suffix, "
                             f"such as {posixpath.join(model_dir, CHECKPOINT_PREFIX)}-100")
         return which

@@ -142,7 +142,7 @@ class TrainConfig(Options):
     resume: bool = option(True, "start afresh, even if the model directory holds a checkpoint",
                           flags=("--no-resume",), negated=True)
     seed: int = option(0, "seed of the initial weights, the order of the samples, the dropout and the "
-                       "augmentation", least=0)
+                       "augmentation", least=0, most=2**31 - 1)
     optimizer: str = option("adam", "how gradients become new weights; adadelta trains as the original aocr did",
                             choices=tuple(RECIPES))
     initial_learning_rate: float = by_optimizer("initial_learning_rate", "learning rate", least=0.0)

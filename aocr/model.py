@@ -254,9 +254,14 @@ class Model:
         lacking = [name for name in self._variables if name.startswith("training/") and name not in stored]
         self._restore(checkpoint, {name: variable for name, variable in self._variables.items()
                                    if name not in lacking})
-        if self.learning.average and any(name.endswith(WeightAverage.SUFFIX) for name in lacking):
-            self.session.run(self.learning.average.restart)
+        if any(name.endswith(WeightAverage.SUFFIX) for name in lacking):
+            self.restart_average()
         return lacking
+
+    def restart_average(self):
+        """Begins the averages of the weights, where they are kept, with the weights as they are."""
+        if self.learning.average:
+            self.session.run(self.learning.average.restart)
 
     def _restore(self, checkpoint, variables):
         with self.graph.as_default():
@@ -275,7 +280,9 @@ class Model:
             return saver.save(self.session, prefix, global_step=self.learning.global_step)
 
     def know_checkpoints(self, paths, best):
-        """Tells what an earlier run kept, so that it is dropped in its turn: lists of paths, the oldest first."""
+        """Tells what an earlier run kept, so that it is dropped in its turn: lists of paths, the oldest first. Of more
+        than are to be kept, each one that is saved takes the place of one.
+        """
         self._saver.recover_last_checkpoints(paths)
         self._best_saver.recover_last_checkpoints(best)
 
@@ -359,7 +366,7 @@ class Model:
         self.session.run(self._iterator.initializer, {self._span: [first_epoch, end, first_batch]})
 
     def train(self, first_epoch=0, epochs=1, first_batch=0, learning_rate=None, looked_at=0):
-        """Trains through the dataset: yields a TrainStep and the batch's (pixels, widths) after each update.
+        """Trains through the dataset: yields a TrainStep and a list of its batches' (pixels, widths) after each update.
 
         Args:
           first_epoch, epochs, first_batch: as in `start`.
@@ -368,7 +375,7 @@ class Model:
         """
         self.start(first_epoch, epochs, first_batch)
         for _ in range(looked_at):
-            yield None, self.session.run(tuple(self.images))
+            yield None, [self.session.run(tuple(self.images))]
         # The same every time: TensorFlow takes a second to get ready for each other choice.
         learning = self.learning
         fetches = dict(step=learning.train_op, loss=self.loss, gradient_norm=learning.gradient_norm,
@@ -385,10 +392,12 @@ class Model:
                 self.session.run(learning.forget_added)
             pixels, widths = got["images"]
             yield TrainStep(
-                loss=float(np.mean([*(loss for loss, _ in before), got["loss"]])), learning_rate=rate,
+                loss=float(np.mean([*(loss for loss, _, _ in before), got["loss"]])), learning_rate=rate,
                 gradient_norm=float(got["gradient_norm"]), step=int(got["step"]), epoch=int(got["epoch"]),
-                index=int(got["index"]), numbers=np.concatenate([*(numbers for _, numbers in before), got["numbers"]]),
-                padding=1.0 - np.sum(widths) / (len(widths) * pixels.shape[2])), (pixels, widths)
+                index=int(got["index"]),
+                numbers=np.concatenate([*(numbers for _, numbers, _ in before), got["numbers"]]),
+                padding=1.0 - np.sum(widths) / (len(widths) * pixels.shape[2])), [
+                    *(images for _, _, images in before), (pixels, widths)]
 
     def update(self, learning_rate):
         """Makes the update of the gradients that met: (their norm, the global step after it)."""
@@ -396,9 +405,10 @@ class Model:
         return float(norm), int(step)
 
     def _accumulate(self):
-        """Adds a batch's gradients to those of the next update: (loss, record numbers)."""
-        loss, numbers, _ = self.session.run((self.loss, self.batch.numbers, self.learning.add_op))
-        return float(loss), numbers
+        """Adds a batch's gradients to those of the next update: (loss, record numbers, images)."""
+        loss, numbers, images, _ = self.session.run(
+            (self.loss, self.batch.numbers, tuple(self.images), self.learning.add_op))
+        return float(loss), numbers, images
 
     def read(self):
         """Reads the dataset: yields a Reading for each sample, in the order of the batches."""

@@ -1,13 +1,23 @@
-"""The description in a model directory: what it must hold to be believed."""
+"""The model directory: what its description must hold to be believed, and which checkpoints count."""
 
 import json
+import os
 
 import pytest
+import tensorflow.compat.v1 as tf
 
 from aocr.charset import Charset
-from aocr.checkpoint import Description
+from aocr.checkpoint import (
+    Description,
+    copy_checkpoint,
+    keep_checkpoints,
+    known_checkpoints,
+    latest_checkpoint,
+    step_of,
+)
 from aocr.config import ModelConfig
 from aocr.errors import UserError
+from aocr.training.evaluator import existing_checkpoints
 
 VALUES = json.loads(Description(ModelConfig(), Charset("AB")).to_json())
 
@@ -49,3 +59,68 @@ def test_values_of_another_kind_are_one_clear_error(change, told):
 def test_a_description_that_is_nested_too_deeply():
     with pytest.raises(UserError, match="nested too deeply"):
         Description.from_json("[" * 100_000, "model.json")
+
+
+@pytest.fixture
+def steps(tmp_path):
+    """A directory with checkpoints of the steps 3, 5 and 8, as a function of a step -> its path without suffix."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = tf.get_variable("global_step", [], tf.int64, tf.zeros_initializer())
+        given = tf.placeholder(tf.int64, [])
+        assign, saver = step.assign(given), tf.train.Saver(save_relative_paths=True)
+        for value in (3, 5, 8):
+            session.run(assign, {given: value})
+            saver.save(session, str(tmp_path / "model.ckpt"), global_step=value)
+    return lambda value: str(tmp_path / f"model.ckpt-{value}")
+
+
+def remove(path):
+    for file in tf.io.gfile.glob(f"{path}.*"):
+        tf.io.gfile.remove(file)
+
+
+def test_checkpoints_whose_files_are_gone_leave_the_older_ones(steps, tmp_path, caplog):
+    assert latest_checkpoint(str(tmp_path)) == steps(8) and step_of(steps(8)) == 8
+    assert not caplog.text
+    remove(steps(8))
+    assert latest_checkpoint(str(tmp_path)) == steps(5)
+    assert known_checkpoints(str(tmp_path)) == [steps(3), steps(5)]
+    assert "model.ckpt-8, whose files are missing; " in caplog.text
+    remove(steps(5))
+    remove(steps(3))
+    with pytest.raises(UserError, match="names .*model.ckpt-8, but neither its files nor older ones are there"):
+        latest_checkpoint(str(tmp_path))
+
+
+def test_checkpoints_that_are_given_up_are_known_no_more(steps, tmp_path):
+    """As after a roll-back: a run that is killed then goes on from where that led to."""
+    keep_checkpoints(str(tmp_path), [steps(3), steps(5)])
+    assert latest_checkpoint(str(tmp_path)) == steps(5)
+    assert known_checkpoints(str(tmp_path)) == [steps(3), steps(5)]
+    assert "/" not in (tmp_path / "checkpoint").read_text()  # so that the directory can be moved
+
+
+def test_a_broken_list_of_checkpoints_is_one_clear_error(steps, tmp_path):
+    for content in ("", "model_checkpoint_path: \"a"):
+        (tmp_path / "checkpoint").write_text(content)
+        with pytest.raises(UserError, match="checkpoint: does not tell what checkpoints there are"):
+            latest_checkpoint(str(tmp_path))
+
+
+def test_a_copy_of_what_is_gone_leaves_the_one_before(steps, tmp_path):
+    best = str(tmp_path / "best")
+    copy_checkpoint(steps(3), best)
+    remove(steps(5))
+    with pytest.raises(tf.errors.NotFoundError):
+        copy_checkpoint(steps(5), best)
+    assert tf.train.load_variable(latest_checkpoint(best), "global_step") == 3
+    copy_checkpoint(steps(8), best)
+    assert [step_of(path) for path in known_checkpoints(best)] == [8]
+
+
+def test_a_checkpoint_that_is_written_again_is_another_one(steps, tmp_path):
+    before = existing_checkpoints(str(tmp_path))
+    assert [path for path, _ in before] == [steps(3), steps(5), steps(8)]
+    os.utime(tmp_path / "model.ckpt-5.index", (7, 7))
+    after = existing_checkpoints(str(tmp_path))
+    assert [new == old for new, old in zip(after, before)] == [True, False, True]

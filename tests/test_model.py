@@ -76,13 +76,24 @@ def test_training_and_reading_agree(dataset, tmp_path):
     with Model(config, CHARSET, batches=batches_of(dataset, config, 5), training=training) as model:
         model.initialize()
         (step, images), = model.train(0)
-        model.estimate_statistics([images])
+        model.estimate_statistics(images)
         saved = model.save(str(tmp_path / "model"))
     with Model(config, CHARSET, batches=batches_of(dataset, config, 2)) as model:
         model.restore(saved)
         readings = list(model.read())
     assert len(readings) == len(step.numbers) == 5
     assert np.mean([reading.loss for reading in readings]) == pytest.approx(step.loss, abs=1e-4)
+
+
+def test_a_step_of_several_batches_tells_of_all_of_them(dataset):
+    config = ModelConfig(max_width=200, **SMALL)
+    training = TrainConfig(batch_size=2, accumulate=2)
+    with Model(config, CHARSET, batches=batches_of(dataset, config, 2), training=training) as model:
+        model.initialize()
+        step, images = next(iter(model.train(0)))
+    assert len(images) == 2 and len(set(step.numbers)) == len(step.numbers)  # of five samples, in batches of 2, 2 and 1
+    assert sum(len(widths) for _, widths in images) == len(step.numbers)
+    assert all(pixels.shape[:2] == (len(widths), 32) for pixels, widths in images)
 
 
 def test_statistics_of_batches_are_those_of_all_their_images():

@@ -101,6 +101,13 @@ def test_the_rate_rises_holds_for_a_third_then_falls(done, rate):
     assert scheduled_rate(TrainConfig(initial_learning_rate=0.8, warm_up=0), done, 90) == 0.8
 
 
+def test_beyond_its_run_the_rate_is_that_of_the_nearest_step():
+    """As for a worker of a cluster, or after a roll-back to a checkpoint of before."""
+    config = TrainConfig(initial_learning_rate=0.8, warm_up=3, schedule="cosine")
+    assert scheduled_rate(config, -100, 90) == pytest.approx(0.2)
+    assert scheduled_rate(config, 120, 90) == pytest.approx(0.0, abs=1e-9)
+
+
 def test_what_is_told_is_the_mean_of_the_last_steps(tmp_path, caplog):
     caplog.set_level("INFO")
     with Reports(str(tmp_path), str(tmp_path), tf.Graph(), first_step=20, steps=7, done=0, log_step=3) as reports:

@@ -12,6 +12,7 @@ from aocr.cli import main
 from aocr.data.records import to_example
 from aocr.data.scanning import Scan, Seen
 from aocr.errors import UserError
+from aocr.model import averaged_name
 from aocr.training import transfer
 
 ORIGINAL = Path(__file__).parent.parent.parent / "shared" / "data" / "original-checkpoint"
@@ -58,6 +59,12 @@ def test_known_characters_keep_their_rows(source, dataset, tmp_path, capsys):
         assert after.shape[axis] == 40
     for name in ("cnn/conv6/kernel", "decoder/layer1/bias"):
         np.testing.assert_array_equal(variable(tmp_path / "model", name), variable(source, name))
+
+
+def test_averages_begin_with_the_weights_that_are_taken(source, dataset, tmp_path):
+    assert train(dataset, tmp_path, "--init-from", str(source), "--initial-learning-rate", "0", "--ema", "0.9") == 0
+    for name in ("cnn/conv6/kernel", "encoder/forward/kernel", "decoder/embedding"):
+        np.testing.assert_allclose(variable(tmp_path, averaged_name(name)), variable(source, name), rtol=1e-6)
 
 
 def test_frozen_parts_stay(source, dataset, tmp_path):

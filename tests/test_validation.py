@@ -144,13 +144,22 @@ def test_which_figures_are_better(monitor, mine, its, better):
     assert Figures(*mine).better_than(Figures(*its), monitor) is better
 
 
-def test_figures_of_other_data_are_not_compared():
+def test_figures_of_other_data_are_not_compared(caplog):
     state = RunState()
     assert judge(state, Figures(0.9, 0.1, 0.2), 10, "cer", "a")
     assert not judge(state, Figures(0.8, 0.2, 0.2), 20, "cer", "a")
     assert (state.without_gain, state.best["step"]) == (1, 10)
+    assert "other data" not in caplog.text
     assert judge(state, Figures(0.1, 0.9, 0.2), 30, "cer", "b")
     assert (state.without_gain, state.best["step"]) == (0, 30)
+    assert "step 10, was measured on other data (a)" in caplog.text
+
+
+def test_another_figure_is_compared_with_the_same_best():
+    state = RunState()
+    assert judge(state, Figures(0.9, 0.1, 0.2), 10, "cer", "a")
+    assert not judge(state, Figures(0.95, 0.2, 0.3), 20, "loss", "a")
+    assert judge(state, Figures(0.95, 0.2, 0.3), 20, "exact", "a")
 
 
 def test_characters_that_cannot_be_read_are_told_of(dataset, tmp_path, capsys):

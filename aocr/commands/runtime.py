@@ -71,6 +71,7 @@ def session_config(gpu_id, deterministic=False, gpus=1):
     import tensorflow.compat.v1 as tf
 
     config = tf.ConfigProto()
+    config.allow_soft_placement = True  # a GPU's tower has ops without a GPU kernel: texts of assertions
     if deterministic:
         config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = 1
     if gpu_id < 0:

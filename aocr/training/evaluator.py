@@ -1,5 +1,6 @@
 """What an evaluator does: it validates the checkpoints that a run writes, beside it, until the run is over."""
 
+import contextlib
 import logging
 import posixpath
 import time
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 DIRECTORY = "evaluator"  # of its history and events, in those of the run
 STATE_NAME = "state.json"  # what it notes of itself there
+NOTES = "training/state"  # the variable of a checkpoint that holds its run's
 LOOK_AGAIN = 2.0  # seconds between two looks for a new checkpoint
 
 
@@ -33,13 +35,13 @@ def evaluate(dataset, model_dir, config, session_config):
     known = set()
     newest = checkpoint.latest_checkpoint(model_dir)
     if newest and _run_state(newest).finished:
-        known.update(checkpoint.known_checkpoints(model_dir))
+        known.update(existing_checkpoints(model_dir))
     log.info("evaluator: waiting for checkpoints in %s", model_dir)
     evaluator = None
     while True:
-        new = [path for path in checkpoint.known_checkpoints(model_dir) if path not in known]
-        for path in new:
-            known.add(path)
+        new = [found for found in existing_checkpoints(model_dir) if found not in known]
+        for path, written in new:
+            known.add((path, written))
             try:
                 description = checkpoint.read_description(model_dir)
                 if not evaluator or evaluator.description != description:
@@ -56,9 +58,21 @@ def evaluate(dataset, model_dir, config, session_config):
             time.sleep(LOOK_AGAIN)
 
 
+def existing_checkpoints(model_dir):
+    """The checkpoints in a model directory, the oldest first: list of (path, when it was written). A run that starts
+    anew uses the paths of the one before again.
+    """
+    found = []
+    for path in checkpoint.known_checkpoints(model_dir):
+        with contextlib.suppress(tf.errors.NotFoundError):  # dropped meanwhile
+            found.append((path, tf.io.gfile.stat(f"{path}.index").mtime_nsec))
+    return found
+
+
 def _run_state(path):
-    """The RunState in a checkpoint."""
-    return RunState.from_json(tf.train.load_variable(path, "training/state").decode(), path)
+    """The RunState in a checkpoint; one that has none, of an earlier version, is of a finished run."""
+    reader = tf.train.load_checkpoint(path)
+    return RunState.from_json(reader.get_tensor(NOTES).decode() if reader.has_tensor(NOTES) else "", path)
 
 
 class _Evaluator:
@@ -75,19 +89,19 @@ class _Evaluator:
 
     def look_at(self, path):
         """Validates a checkpoint; returns whether it is the last one of its run. Raises tf.errors.OpError."""
-        step, finished = int(path.rpartition("-")[2]), _run_state(path).finished
+        step, finished = checkpoint.step_of(path), _run_state(path).finished
         figures, readings = self._validator.validate(read_weights(path), lambda: False)
         state = self._state()
         best = judge(state, figures, step, self._config.monitor, self._validator.data)
         # An event file for each validation: they are seldom, and so what is there is always whole.
         with tf.Graph().as_default() as nothing, Reports(
                 self._directory, self._directory, nothing, first_step=step, steps=None, done=0, log_step=1) as reports:
-            reports.validation(step, figures, best, readings, self._validator)
             if best:
                 try:
                     checkpoint.copy_checkpoint(path, self._best_dir)
                 except (OSError, tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError) as error:
                     raise UserError(f"{self._best_dir}: cannot be written: {cause(error)}") from None
+            reports.validation(step, figures, best, readings, self._validator)
         write_text(posixpath.join(self._directory, STATE_NAME), state.to_json())
         return finished
 

@@ -48,7 +48,9 @@ def prepare_run(dataset, model_dir, given, charset, config):
     if config.init_from and newest:
         log.info("--init-from is for the first start; %s goes on from its own checkpoint", model_dir)
     elif config.init_from:
-        source = checkpoint.find_model(config.init_from, transfer.of_source(given))
+        described = checkpoint.read_description(config.init_from)
+        # Where the source does not tell its alphabet, the one that is asked for is taken for its own.
+        source = checkpoint.find_model(config.init_from, transfer.of_source(given), None if described else charset)
     known = stored.config if stored else source.config if source else ModelConfig(**given)
     scan, validation = look_at_data(dataset, config, known.graphemes)
     if stored:

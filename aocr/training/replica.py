@@ -34,8 +34,8 @@ class Replica:
                 self._begin()
                 for step, images in self.model.train(first_epoch, epochs, first_batch, learning_rate, looked_at):
                     if step:
-                        first_epoch, first_batch, looked_at = step.epoch, step.index + 1, 0
-                        step = self._complete(step)
+                        made = self._complete(step)  # if the servers are lost here, its batch is trained on again
+                        first_epoch, first_batch, looked_at, step = step.epoch, step.index + 1, 0, made
                     yield step, images
                     self._step_began = time.monotonic()
                 return

@@ -81,7 +81,7 @@ class Run:
         self._recent = RecentBatches(min(STATISTICS_IMAGES, self._share))
         self._last = None  # TrainStep
         self._saved = plan.newest  # the newest checkpoint
-        self._fallen = 0  # roll-backs since it was written
+        self._fallen = False  # whether the run fell back to it
         self._estimated_step = None  # that the batch norm statistics are of
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -89,7 +89,7 @@ class Run:
         self._before = self._reached = model.step()  # the global step before the last step, and after it
         # Where processes update by themselves, the batches of all of them make a pass.
         in_pass = self._share if chief and chief.sync else plan.scan.usable
-        steps = config.num_epoch * math.ceil(in_pass / (config.batch_size * config.accumulate))
+        steps = math.ceil(config.num_epoch * math.ceil(in_pass / config.batch_size) / config.accumulate)
         self._steps_in_all = min(steps, config.max_steps or steps)
         self._end = self._state.first_step + self._steps_in_all
 
@@ -134,7 +134,11 @@ class Run:
             if self._chief:
                 self._chief.end(finished=True)
             return 0
-        write_summary(self._model_dir, self._plan, self._config, self._outcome())
+        try:
+            write_summary(self._model_dir, self._plan, self._config, self._outcome())
+        except (OSError, tf.errors.OpError) as error:
+            raise UserError(f"{self._model_dir}: cannot be written: {cause(error)}; make room, or name another "
+                            "--model-dir") from None
         with self._signals, Reports(
                 self._model_dir, job.told(job.LOG_DIR) or self._model_dir, self._model.graph,
                 first_step=step, steps=self._steps_in_all, done=done, log_step=self._config.log_step) as self._reports:
@@ -144,19 +148,24 @@ class Run:
                 # Not only the last one: in a cluster others make steps too, and lost ones are made again.
                 self._before, self._reached = min(self._reached, step.step - 1), step.step
                 self._last = step
-                self._recent.add(images)
+                for batch in images:
+                    self._recent.add(batch)
                 self._reports.step(step, self._before)
                 if self._after(step.step):
                     break
             if self._chief:
                 self._chief.end(self._state.finished)
             self._reports.draw_curves()
-        write_summary(self._model_dir, self._plan, self._config, self._outcome())
+        try:
+            write_summary(self._model_dir, self._plan, self._config, self._outcome())
+        except (OSError, tf.errors.OpError) as error:  # the model is there all the same
+            log.warning("%s: the summary of the run cannot be written: %s", self._model_dir, cause(error))
         self._tell()
-        return self._signals.exit_code
+        # A signal that came when all was done changes nothing: who starts ended runs again should not start this one.
+        return 0 if self._state.finished else self._signals.exit_code
 
     def _steps(self):
-        """The run's training steps: (TrainStep, images)."""
+        """The run's training steps: (TrainStep, list of its batches' images)."""
         samples = collections.Counter()  # by epoch
         state = self._state
         whole = state.epoch + 1 if state.batch else state.epoch  # the first pass that is used from its start
@@ -169,7 +178,7 @@ class Run:
                 raise UserError(f"{self._plan.scan.path}: broken since it was looked through: {cause(error)}; make "
                                 "it again with `aocr dataset`") from None
             if step is None:
-                self._recent.add(images)
+                self._recent.add(*images)
                 continue
             state.epoch, state.batch = step.epoch, step.index + 1
             samples[step.epoch] += len(step.numbers)
@@ -184,7 +193,7 @@ class Run:
         """
         state, in_pass = self._state, math.ceil(self._share / self._config.batch_size)
         done = (state.epoch - self._config.seed) * in_pass + state.batch  # since the model's first pass
-        wanted = math.ceil(self._recent.wanted / self._config.batch_size) + 1
+        wanted = math.ceil(self._recent.wanted / self._config.batch_size) + 2  # passes end with smaller ones
         back = max(0, min(wanted, done)) if state.batch else 0
         passes, batch = divmod(done - back, in_pass)
         return self._config.seed + passes, batch, back
@@ -197,10 +206,12 @@ class Run:
     def _after(self, step):
         """What follows a step: validation, checkpoint. Returns whether the run ends with it."""
         config, last, hurried = self._config, step >= self._end, bool(self._signals.received)
-        validates = self._validator and (last or self._due(config.validate_every or config.steps_per_checkpoint))
+        validates = self._validator and not hurried and (
+            last or self._due(config.validate_every or config.steps_per_checkpoint))
         saves = last or hurried or self._due(config.steps_per_checkpoint)
         if self._chief and (validates or saves):
             step = self._reached = self._chief.take()
+            self._estimated_step = None
             self._last = self._last._replace(step=step)
         ended = step >= self._end
         if validates:
@@ -260,13 +271,18 @@ class Run:
             tried = f"{state.rollbacks} roll-backs did not help; " if state.rollbacks else ""
             raise UserError(f"{told}; {tried}nothing is saved beyond {self._saved or 'the start'}: lower "
                             "--initial-learning-rate, or look at these records")
-        self._fallen += 1
-        good = kept[-min(self._fallen, len(kept))]  # the newest, then the one before: it may have been spoilt already
+        if self._fallen and len(kept) > 1 and checkpoint.step_of(kept[-2]) >= state.first_step:
+            kept.pop()  # what it fell back to may have been spoilt already
+        good = self._saved = kept[-1]
+        self._fallen = True
         state.rollbacks += 1
         state.rate_factor *= 0.5
         checkpoint.attempt(self._model.resume, good)
+        # Those after it are given up: a run that is killed now goes on from it too.
+        checkpoint.keep_checkpoints(self._model_dir, kept)
+        self._model.know_checkpoints(kept, checkpoint.known_checkpoints(self._best_dir))
         self._recent, self._last = RecentBatches(self._recent.wanted), None
-        self._reached = self._model.step()
+        self._reached, self._estimated_step = self._model.step(), None
         log.warning("%s; roll-back %d of %d: going on from %s with half the learning rate", told, state.rollbacks,
                     MOST_ROLLBACKS, good)
         return False
@@ -278,7 +294,7 @@ class Run:
             self._model.state = self._state.to_json()
             self._saved = self._model.save(posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX))
             self._reports.write_history()
-        self._fallen = 0
+        self._fallen = False
         log.info("checkpoint %s", self._saved)
 
     def _save_best(self, step):

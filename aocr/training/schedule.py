@@ -9,10 +9,12 @@ PLATEAU = 3  # validations in a row without a better figure, after which the pla
 def scheduled_rate(config, done, steps):
     """The learning rate of a step.
 
-    Args: config: TrainConfig. done: int, the steps of this run before it. steps: int, in all.
+    Args: config: TrainConfig. done: int, the steps of this run before it; below 0 the first one's rate, beyond the last
+      its. steps: int, in all.
     Returns: float. After a linear warm-up, constant, or a third of the run constant and then half a cosine down to 0
       (Loshchilov and Hutter, arXiv 1608.03983, without restarts). What plateaus take off comes on top.
     """
+    done = min(max(done, 0), steps)
     rate = config.initial_learning_rate * min(1.0, (done + 1) / (config.warm_up + 1))
     if config.schedule != "cosine":
         return rate

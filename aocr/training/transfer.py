@@ -64,6 +64,7 @@ def start_from(model, source):
         else:
             taken[name] = value.reshape(start.shape)
     model.load(taken)
+    model.restart_average()
     known = sum(character in source.charset for character in model.charset.characters)
     log.info("%s: %d of %d variables taken, and %d of %d characters", source.checkpoint, len(taken), len(fresh), known,
              len(model.charset.characters))

@@ -86,10 +86,13 @@ def judge(state, figures, step, monitor, data):
     Args: state: RunState. figures: Figures. step: int. monitor: the field that counts. data: str, what was read.
     Returns: whether it is the best.
     """
-    best_of = f"{monitor} of {data}"
-    best = Figures(**{name: state.best[name] for name in Figures._fields}) if state.best else None
-    if best and state.best_of == best_of and not figures.better_than(best, monitor):
-        state.without_gain += 1
-        return False
-    state.best, state.best_of, state.without_gain = dict(figures._asdict(), step=step), best_of, 0
+    if state.best and state.best_of != data:
+        log.warning("the best checkpoint, of step %d, was measured on other data (%s), so that figures of %s do not "
+                    "compare with its: that of step %d takes its place", state.best["step"], state.best_of, data, step)
+    elif state.best:
+        best = Figures(**{name: state.best[name] for name in Figures._fields})
+        if not figures.better_than(best, monitor):
+            state.without_gain += 1
+            return False
+    state.best, state.best_of, state.without_gain = dict(figures._asdict(), step=step), data, 0
     return True

@@ -1,0 +1,42 @@
+"""What a process of a cluster does when the others are lost, at moments that no test of whole processes would hit."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from aocr.model import TrainStep
+from aocr.training import replica
+
+
+class TwoPasses:
+    """In place of a model: passes of three batches each, without an end."""
+
+    def train(self, first_epoch, epochs, first_batch, learning_rate, looked_at):
+        """Yields what Model.train does."""
+        while True:
+            for index in range(first_batch, 3):
+                yield TrainStep(1.0, 1.0, 0.1, 0, first_epoch, index, np.arange(2), 0.0), []
+            first_epoch, first_batch = first_epoch + 1, 0
+
+
+class Losing(replica.Replica):
+    """Loses the servers once, after it has made the gradients of its second batch and before they are used."""
+
+    losses = 1
+
+    def _begin(self):
+        pass
+
+    def _complete(self, step):
+        if step.index == 1 and self.losses:
+            self.losses -= 1
+            raise tf.errors.UnavailableError(None, None, "gone")
+        return step
+
+
+def test_a_batch_whose_update_was_lost_is_trained_on_again(monkeypatch):
+    monkeypatch.setattr(replica, "RETRY", 0.0)
+    steps = Losing(TwoPasses(), SimpleNamespace(replica=(0, 1), name="chief 0"), None, True).train(5, None, 0, None)
+    assert [(step.epoch, step.index) for step, _ in (next(steps) for _ in range(5))] == [
+        (5, 0), (5, 1), (5, 2), (6, 0), (6, 1)]
