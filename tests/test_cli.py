@@ -207,3 +207,21 @@ def test_flags_that_nobody_knows(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["dataset", "list", "out", "--num_workers=3"])
     assert caught.value.code == 2 and "unrecognized arguments: --num_workers=3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags, told", [
+    ([], None),
+    (["--monitor", "loss"], "--monitor has no effect without --validation or --validation-split"),
+    (["--monitor", "loss", "--validation-split", "0.1"], None),
+    (["--charset-change", "fail"], "--charset-change has no effect without --init-from"),
+    (["--charset-change", "fail", "--init-from", "x"], None),
+    (["--charset-change", "fail", "--init-from", "x", "--full-ascii"], "has no effect beside --charset or --full-ascii"),
+    (["--weight-decay", "0.1"], "--weight-decay has no effect with --optimizer adam"),
+    (["--weight-decay", "0.1", "--optimizer", "adamw"], None),
+    (["--forget-bias", "1", "--use-gru"], "--forget-bias has no effect with --use-gru"),
+    (["--max-gradient-norm", "2", "--no-gradient-clipping"], "--max-gradient-norm has no effect with")])
+def test_a_flag_that_another_one_makes_useless_is_told(tmp_path, capsys, flags, told):
+    missing = str(tmp_path / "missing.tfrecords")
+    assert main(["train", missing, "--model-dir", str(tmp_path), "--log-path", "", *flags]) == 1
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "no effect" in line]
+    assert len(warnings) == bool(told) and (not told or told in warnings[0])

@@ -6,12 +6,16 @@ limits them. SIGINT and SIGTERM save before they end the run. With TF_CONFIG in 
 cluster.
 """
 
+import logging
+
 from aocr import job
 from aocr.commands import launch
-from aocr.commands.flags import add_model_options, add_options, collect
+from aocr.commands.flags import add_model_options, add_options, collect, given
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config, warn_of_slow_precision
 from aocr.config import ExportConfig, ParallelConfig, PlaceConfig, TrainConfig
 from aocr.errors import usage_error
+
+log = logging.getLogger(__name__)
 
 HELP = "train a model on a dataset"
 
@@ -28,12 +32,13 @@ def add_arguments(parser):
 
 def run(args):
     """Runs the command; returns the exit code."""
-    place, given, charset = model_arguments(args, job.told(job.CHECKPOINT_DIR))
+    place, model_flags, charset = model_arguments(args, job.told(job.CHECKPOINT_DIR))
     config, parallel = collect(args, TrainConfig), collect(args, ParallelConfig)
     task = job.task_of(job.told(job.CLUSTER))
     if parallel.local_cluster:
         return launch.launch(parallel, args)
     check_options(config, parallel, task)
+    warn_of_idle_flags(given(args, TrainConfig), config, use_gru="use_gru" in model_flags, charset=charset)
     quiet_tensorflow(in_batches=True)
     from aocr.training import cluster, evaluator, run, worker
 
@@ -53,10 +58,27 @@ def run(args):
         return worker.work(args.dataset, config, session, parallel, task)
     # An evaluator knows the best checkpoint only after the chief has ended.
     target = _export_target(target) if target and not parallel.evaluator else None
-    code = run.train(args.dataset, place.model_dir, given, charset, config, session, parallel, task)
+    code = run.train(args.dataset, place.model_dir, model_flags, charset, config, session, parallel, task)
     if target and code == 0:
         _export(place.model_dir, target)
     return code
+
+
+def warn_of_idle_flags(flags, config, use_gru, charset):
+    """One warning for each option that was given and that another one makes useless.
+
+    Args: flags: dict of the TrainConfig fields that were given. config: TrainConfig. use_gru: bool. charset: Charset
+      that was asked for, or None.
+    """
+    for name, idle, why in (
+            ("monitor", not config.validates, "without --validation or --validation-split"),
+            ("charset_change", not config.init_from, "without --init-from"),
+            ("charset_change", config.init_from and charset, "beside --charset or --full-ascii"),
+            ("weight_decay", config.optimizer != "adamw", f"with --optimizer {config.optimizer}"),
+            ("forget_bias", use_gru, "with --use-gru"),
+            ("max_gradient_norm", not config.gradient_clipping, "with --no-gradient-clipping")):
+        if name in flags and idle:
+            log.warning("--%s has no effect %s", name.replace("_", "-"), why)
 
 
 def check_options(config, parallel, task):
