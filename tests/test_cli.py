@@ -215,7 +215,7 @@ def test_flags_that_nobody_knows(capsys):
     (["--monitor", "loss", "--validation-split", "0.1"], None),
     (["--charset-change", "fail"], "--charset-change has no effect without --init-from"),
     (["--charset-change", "fail", "--init-from", "x"], None),
-    (["--charset-change", "fail", "--init-from", "x", "--full-ascii"], "has no effect beside --charset or --full-ascii"),
+    (["--charset-change", "fail", "--init-from", "x", "--full-ascii"], "no effect beside --charset or --full-ascii"),
     (["--weight-decay", "0.1"], "--weight-decay has no effect with --optimizer adam"),
     (["--weight-decay", "0.1", "--optimizer", "adamw"], None),
     (["--forget-bias", "1", "--use-gru"], "--forget-bias has no effect with --use-gru"),
