@@ -192,11 +192,11 @@ class Run:
         come from are seen again. Returns (pass, its first batch, batches to look at).
         """
         state, in_pass = self._state, math.ceil(self._share / self._config.batch_size)
-        done = (state.epoch - self._config.seed) * in_pass + state.batch  # since the model's first pass
+        done = (state.epoch - state.first_epoch) * in_pass + state.batch  # in this order
         wanted = math.ceil(self._recent.wanted / self._config.batch_size) + 2  # passes end with smaller ones
-        back = max(0, min(wanted, done)) if state.batch else 0
+        back = min(wanted, done)
         passes, batch = divmod(done - back, in_pass)
-        return self._config.seed + passes, batch, back
+        return state.first_epoch + passes, batch, back
 
     def _rate(self):
         """The learning rate of the next step."""

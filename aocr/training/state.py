@@ -16,7 +16,8 @@ class RunState:
     finished: bool = False  # all of its steps are done, or it was ended early; the next start is a new run
     epoch: int = 0  # the pass over the data that goes on,
     batch: int = 0  # and the number of its next batch
-    order: str = ""  # what the order of the batches follows from
+    order: str = ""  # what the order of the batches follows from,
+    first_epoch: int = 0  # and the pass that it began with
     rate_factor: float = 1.0  # of the learning rate, after roll-backs and plateaus
     rollbacks: int = 0
     without_gain: int = 0  # validations in a row without a better figure
@@ -55,9 +56,7 @@ class RunState:
         if self.finished:
             self.first_step, self.finished = step, False
             self.rate_factor, self.rollbacks, self.without_gain = 1.0, 0, 0
-        if not self.order:
-            self.epoch = seed
-        elif self.order != order:
-            self.epoch, self.batch = self.epoch + 1, 0
-        self.order = order
+        if self.order != order:
+            self.epoch, self.batch = self.epoch + 1 if self.order else seed, 0
+            self.order, self.first_epoch = order, self.epoch
         return goes_on
