@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import signal
 import zlib
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 pytest_plugins = ["model_fixtures"]
+
+# A shell starts what it puts in the background with SIGINT ignored, and the commands under test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Bench:
