@@ -104,19 +104,26 @@ def latest_checkpoint(model_dir):
                 log.warning("%s names %s, whose files are missing; %s is the newest that is there", state, listed[0],
                             path)
             return path
+    if not listed:  # forgotten just now
+        return None
     raise UserError(f"{state}: names {listed[0]}, but neither its files nor older ones are there; restore them from a "
                     f"copy, or remove {state} to start afresh")
 
 
 def _listed(directory):
-    """Paths of the checkpoints that a directory's state names, the one to take first. UserError if it is broken."""
+    """Paths of the checkpoints that a directory's state names, the one to take first; none without a state. UserError
+    if it is broken.
+    """
+    path = posixpath.join(directory, STATE_NAME)
     try:
         state = tf.train.get_checkpoint_state(directory)
     except ValueError:  # of an empty file
         state = None
+    if not state and not tf.io.gfile.exists(path):
+        return []
     if not state:
-        raise UserError(f"{posixpath.join(directory, STATE_NAME)}: does not tell what checkpoints there are; restore "
-                        "it from a copy, or remove it to start afresh")
+        raise UserError(f"{path}: does not tell what checkpoints there are; restore it from a copy, or remove it to "
+                        "start afresh")
     newest = state.model_checkpoint_path
     return [newest, *(path for path in reversed(state.all_model_checkpoint_paths) if path != newest)]
 
