@@ -279,7 +279,8 @@ class Run:
         state.rate_factor *= 0.5
         checkpoint.attempt(self._model.resume, good)
         # Those after it are given up: a run that is killed now goes on from it too.
-        checkpoint.keep_checkpoints(self._model_dir, kept)
+        with self._writing(checkpoint.step_of(good)):
+            checkpoint.keep_checkpoints(self._model_dir, kept)
         self._model.know_checkpoints(kept, checkpoint.known_checkpoints(self._best_dir))
         self._recent, self._last = RecentBatches(self._recent.wanted), None
         self._reached, self._estimated_step = self._model.step(), None
