@@ -90,49 +90,44 @@ def is_there(path):
 
 def latest_checkpoint(model_dir):
     """Path of the newest checkpoint, without suffix; None if the directory holds none. UserError if unreadable."""
-    state = posixpath.join(model_dir, STATE_NAME)
-    try:
-        read_bytes(state)  # for tf.train, one that cannot be read is none, and training would start afresh
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise UserError(f"{state}: cannot be read: {cause(error)}") from None
-    listed = _listed(model_dir)
-    for path in listed:
-        if is_there(path):
-            if path != listed[0]:
-                log.warning("%s names %s, whose files are missing; %s is the newest that is there", state, listed[0],
-                            path)
-            return path
-    if not listed:  # forgotten just now
-        return None
-    raise UserError(f"{state}: names {listed[0]}, but neither its files nor older ones are there; restore them from a "
-                    f"copy, or remove {state} to start afresh")
+    there = _checkpoints(model_dir)
+    return there[0] if there else None
 
 
-def _listed(directory):
-    """Paths of the checkpoints that a directory's state names, the one to take first; none without a state. UserError
-    if it is broken.
+def known_checkpoints(directory):
+    """Paths, without suffix, of the checkpoints that a directory holds, the oldest first. UserError if unreadable."""
+    return _checkpoints(directory)[::-1]
+
+
+def _checkpoints(directory):
+    """Paths of the checkpoints that a directory's state names and whose files are there, the one to take first.
+    UserError if the state is broken, or if no file of what it names is there.
     """
     path = posixpath.join(directory, STATE_NAME)
+    try:
+        read_bytes(path)  # for tf.train, one that cannot be read is none, and training would start afresh
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {cause(error)}") from None
     try:
         state = tf.train.get_checkpoint_state(directory)
     except ValueError:  # of an empty file
         state = None
-    if not state and not tf.io.gfile.exists(path):
+    if not state and not tf.io.gfile.exists(path):  # forgotten just now
         return []
     if not state:
         raise UserError(f"{path}: does not tell what checkpoints there are; restore it from a copy, or remove it to "
                         "start afresh")
     newest = state.model_checkpoint_path
-    return [newest, *(path for path in reversed(state.all_model_checkpoint_paths) if path != newest)]
-
-
-def known_checkpoints(directory):
-    """Paths, without suffix, of the checkpoints that a directory holds, the oldest first."""
-    if not latest_checkpoint(directory):
-        return []
-    return [path for path in reversed(_listed(directory)) if is_there(path)]
+    named = [newest, *(name for name in reversed(state.all_model_checkpoint_paths) if name != newest)]
+    there = [name for name in named if is_there(name)]
+    if not there:
+        raise UserError(f"{path}: names {newest}, but neither its files nor older ones are there; restore them from a "
+                        f"copy, or remove {path} to start afresh")
+    if there[0] != newest:
+        log.warning("%s names %s, whose files are missing; %s is the newest that is there", path, newest, there[0])
+    return there
 
 
 def keep_checkpoints(directory, paths):

@@ -25,6 +25,7 @@ from aocr.graph.towers import shares, total_moments
 
 INPUT_NAME, PREDICTION_NAME, PROBABILITY_NAME = "input_image_as_bytes", "prediction", "probability"
 LAST_EPOCH = 1 << 62
+STATE_VARIABLE = "training/state"  # what a run notes of itself, saved at one with the weights
 
 
 def averaged_name(name):
@@ -207,11 +208,11 @@ class Model:
         self.loss = tf.reduce_mean(self.sample_losses)
 
     def _add_train_op(self):
-        """Sets `learning`, and what a run notes of itself, which is saved at one with the weights. Needs `loss`."""
+        """Sets `learning` and the variable of the run's state. Needs `loss`."""
         self.learning = Learning(self.loss, self.training, towers=len(self.shares), meetings=self._placement.meetings)
-        with tf.variable_scope("training"):
-            self._state = tf.get_variable("state", [], tf.string, tf.constant_initializer(""), trainable=False,
-                                          use_resource=True)
+        self._state = tf.get_variable(STATE_VARIABLE, [], tf.string, tf.constant_initializer(""), trainable=False,
+                                      use_resource=True)
+        with tf.name_scope("training"):
             self._given_state = tf.placeholder(tf.string, [], "given_state")
             self._assign_state = self._state.assign(self._given_state)
 

@@ -47,18 +47,16 @@ def run(args):
         return cluster.serve(task)
     warn_of_slow_precision(config.precision, place.gpu_id)
     session = session_config(place.gpu_id, config.deterministic, parallel.gpus)
-    target = job.told(job.EXPORT_DIR)
-    if role == job.EVALUATOR:
-        target = target and _export_target(target)
-        code = evaluator.evaluate(args.dataset, place.model_dir, config, session)
-        if target and code == 0:
-            _export(place.model_dir, target)
-        return code
-    if task and not task.is_chief:
+    evaluates = role == job.EVALUATOR
+    if task and not (task.is_chief or evaluates):
         return worker.work(args.dataset, config, session, parallel, task)
-    # An evaluator knows the best checkpoint only after the chief has ended.
-    target = _export_target(target) if target and not parallel.evaluator else None
-    code = run.train(args.dataset, place.model_dir, model_flags, charset, config, session, parallel, task)
+    # Who validates exports: an evaluator knows the best checkpoint only after the chief has ended.
+    target = job.told(job.EXPORT_DIR) if evaluates == parallel.evaluator else None
+    target = target and _export_target(target)
+    if evaluates:
+        code = evaluator.evaluate(args.dataset, place.model_dir, config, session)
+    else:
+        code = run.train(args.dataset, place.model_dir, model_flags, charset, config, session, parallel, task)
     if target and code == 0:
         _export(place.model_dir, target)
     return code

@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 from aocr import checkpoint, job
 from aocr.errors import UserError
 from aocr.files import cause, make_directory, read_bytes, write_text
+from aocr.model import STATE_VARIABLE
 from aocr.training.prepare import look_at_data
 from aocr.training.reports import Reports
 from aocr.training.state import RunState
@@ -20,7 +21,6 @@ log = logging.getLogger(__name__)
 
 DIRECTORY = "evaluator"  # of its history and events, in those of the run
 STATE_NAME = "state.json"  # what it notes of itself there
-NOTES = "training/state"  # the variable of a checkpoint that holds its run's
 LOOK_AGAIN = 2.0  # seconds between two looks for a new checkpoint
 
 
@@ -72,7 +72,8 @@ def existing_checkpoints(model_dir):
 def _run_state(path):
     """The RunState in a checkpoint; one that has none, of an earlier version, is of a finished run."""
     reader = tf.train.load_checkpoint(path)
-    return RunState.from_json(reader.get_tensor(NOTES).decode() if reader.has_tensor(NOTES) else "", path)
+    text = reader.get_tensor(STATE_VARIABLE).decode() if reader.has_tensor(STATE_VARIABLE) else ""
+    return RunState.from_json(text, path)
 
 
 class _Evaluator:

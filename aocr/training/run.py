@@ -15,6 +15,7 @@ from aocr.data.pipeline import share_size
 from aocr.errors import UserError
 from aocr.files import cause, make_directory
 from aocr.graph.placement import in_process
+from aocr.model import STATE_VARIABLE
 from aocr.training import transfer
 from aocr.training.cluster import Notice
 from aocr.training.prepare import model_maker, prepare_run
@@ -98,7 +99,7 @@ class Run:
         model, plan, config = self._model, self._plan, self._config
         if plan.newest:
             lacking = checkpoint.attempt(model.resume, plan.newest)
-            if [name for name in lacking if name != "training/state"]:
+            if [name for name in lacking if name != STATE_VARIABLE]:
                 log.warning("%s: was not trained with these options; %d values of the optimizer or of averages start "
                             "afresh (%s)", plan.newest, len(lacking), lacking[0])
             model.know_checkpoints(checkpoint.known_checkpoints(self._model_dir),
