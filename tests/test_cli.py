@@ -144,10 +144,10 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     code = "import sys, aocr.commands.predict as p; from aocr.cli import main\n" \
            "def run(args):\n    print('x' * 100000, flush=True)\n    return 0\n" \
            "p.run = run\nsys.exit(main(['predict', '--log-path', '']))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait() == 0
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_sigterm_is_for_the_caller_before_and_after(monkeypatch, capsys):

@@ -31,8 +31,9 @@ class Process:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
-        for line in self._process.stderr:
-            self.lines.put(line)
+        with self._process.stderr as log:
+            for line in log:
+                self.lines.put(line)
         self.lines.put(None)
 
     def wait_for(self, pattern):

@@ -109,7 +109,7 @@ def test_the_curves(history, tmp_path):
 @drawn
 @pytest.mark.parametrize("lines", [[], [train(0, 0.0)], [train(1, -1.0), validation(1, float("nan"))],
                                    [train(5)], [validation(2**62)]])
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")  # Matplotlib's and NumPy's
 def test_a_history_of_little_or_nothing_is_drawn(history, tmp_path, lines):
     draw_curves(history(*lines), str(tmp_path / "curves.png"))
     with Image.open(tmp_path / "curves.png") as image:

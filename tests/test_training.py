@@ -170,11 +170,11 @@ def test_a_loss_that_is_no_number_stops_with_the_step(dataset, tmp_path, capsys)
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_ends(dataset, tmp_path, number, code):
-    process = start(dataset, tmp_path, "--log-step", "1")
-    wait_for(process, "step 2:")
-    process.send_signal(number)
-    rest = process.stderr.read()
-    assert process.wait() == code
+    with start(dataset, tmp_path, "--log-step", "1") as process:
+        wait_for(process, "step 2:")
+        process.send_signal(number)
+        rest = process.stderr.read()
+    assert process.returncode == code
     assert f"{number.name}: saving" in rest and "Traceback" not in rest
     step = int(tf.train.latest_checkpoint(str(tmp_path)).rpartition("-")[2])
     assert step >= 2
@@ -182,12 +182,10 @@ def test_a_signal_saves_and_ends(dataset, tmp_path, number, code):
 
 
 def test_kill_9_leaves_the_last_checkpoint_usable(dataset, tmp_path, words):
-    process = start(dataset, tmp_path, "--steps-per-checkpoint", "1", "--log-step", "1")
-    wait_for(process, "checkpoint")
-    wait_for(process, "step 2:")
-    process.kill()
-    process.stderr.close()
-    process.wait()
+    with start(dataset, tmp_path, "--steps-per-checkpoint", "1", "--log-step", "1") as process:
+        wait_for(process, "checkpoint")
+        wait_for(process, "step 2:")
+        process.kill()
     assert main(["predict", "--model-dir", str(tmp_path), "--log-path", "", words.images[0]]) == 0
     assert train(dataset, tmp_path, "--max-steps", "1") == 0
 

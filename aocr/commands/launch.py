@@ -166,6 +166,7 @@ def _start(cluster, task, argv, log_path):
 
 
 def _relay(lines, name):
-    for line in lines:
-        sys.stderr.write(f"[{name}] {line}")
-        sys.stderr.flush()
+    with lines:
+        for line in lines:
+            sys.stderr.write(f"[{name}] {line}")
+            sys.stderr.flush()
