@@ -150,7 +150,7 @@ def copy_checkpoint(path, directory):
     before = known_checkpoints(directory)
     copy = posixpath.join(directory, posixpath.basename(path))
     if copy in before:
-        forget_checkpoints(directory)  # it is written over, which may be cut short
+        hide_checkpoint(copy)
     for file in tf.io.gfile.glob(f"{path}.*"):
         tf.io.gfile.copy(file, posixpath.join(directory, posixpath.basename(file)), overwrite=True)
     if not is_there(copy):
@@ -167,6 +167,16 @@ def forget_checkpoints(model_dir):
     state = posixpath.join(model_dir, STATE_NAME)
     if tf.io.gfile.exists(state):
         tf.io.gfile.remove(state)
+
+
+def hide_checkpoint(path):
+    """Makes one checkpoint unknown to later commands, since it is to be written over, which may be cut short."""
+    directory = posixpath.dirname(path)
+    others = [known for known in known_checkpoints(directory) if known != path]
+    if others:
+        keep_checkpoints(directory, others)
+    else:
+        forget_checkpoints(directory)
 
 
 def check_flags(description, given, charset, model_dir):

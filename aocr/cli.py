@@ -2,8 +2,10 @@
 
 import argparse
 import contextlib
+import copy
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,6 +22,8 @@ COMMANDS = (synth, dataset, inspect, augment, train, test, predict, export)
 EXIT_CODES = """\
 exit codes: 0 done; 1 an error in data, files or the environment; 2 an error in the command line;
 130, 143 ended by SIGINT, SIGTERM (train saves first)"""
+
+CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # not the tab
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +138,7 @@ class _logging:
                 if self._explicit:
                     raise UserError(f"{problem}; name a local file, or '' for none") from None
             else:
-                file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+                file.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
                 self._handlers.append(file)
         for handler in self._handlers:
             self._logger.addHandler(handler)
@@ -151,15 +155,25 @@ class _logging:
         self._logger.level, self._logger.propagate = self._before
 
 
-class _Formatter(logging.Formatter):
+class _OneLine(logging.Formatter):
+    """A message is one line, whatever the names in it hold: control characters are escaped. Tracebacks stay as they
+    are.
+    """
+
+    def formatMessage(self, record):
+        return CONTROL.sub(lambda found: repr(found.group())[1:-1], super().formatMessage(record))
+
+
+class _Formatter(_OneLine):
     """For the terminal: time and message; what is worse than information says so first."""
 
     def __init__(self):
         super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
-        self._severe = logging.Formatter("aocr: %(levelname)s: %(message)s")
+        self._severe = _OneLine("aocr: %(levelname)s: %(message)s")
 
     def format(self, record):
         if record.levelno < logging.WARNING:
             return super().format(record)
-        record.levelname = record.levelname.lower()
-        return self._severe.format(record)
+        lower = copy.copy(record)  # the log file has its own way to write the level
+        lower.levelname = record.levelname.lower()
+        return self._severe.format(lower)

@@ -119,6 +119,18 @@ def test_the_log_goes_to_the_file_too(tmp_path, capsys):
     assert not logging.getLogger("aocr").handlers
 
 
+def test_a_message_is_one_line_whatever_it_cites(tmp_path, monkeypatch, capsys):
+    def cite(_):
+        logging.getLogger("aocr.test").warning("%s", "a\nb\x1b[31m\tc\u2028")
+        return 0
+
+    monkeypatch.setattr(inspect, "run", cite)
+    path = tmp_path / "run.log"
+    assert main(["inspect", "data", "--log-path", str(path)]) == 0
+    assert capsys.readouterr().err == "aocr: warning: a\\nb\\x1b[31m\tc\\u2028\n"
+    assert path.read_text().endswith("WARNING a\\nb\\x1b[31m\tc\\u2028\n")
+
+
 def test_a_log_file_that_cannot_be_written_is_an_error_if_it_was_asked_for(tmp_path, capsys, monkeypatch):
     assert main(["predict", "--log-path", str(tmp_path / "no" / "run.log"), "x.png"]) == 1
     assert "--log-path" in capsys.readouterr().err

@@ -1,20 +1,24 @@
 """Training that is killed, spoilt or fed with broken data goes on as if nothing had happened, or says why not."""
 
 import io
+import itertools
 import json
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
+from aocr import checkpoint
 from aocr.cli import main
 from aocr.data import scanning
 from aocr.data.records import to_example
 from aocr.errors import UserError
 from aocr.training.state import RunState
+from aocr.training.validation import Validator
 
 # All that a run could lose: an optimizer's slots, averages, a schedule, dropout, augmentation, sums of gradients.
 RECIPE = ["--attn-num-hidden", "8", "--batch-size", "2", "--accumulate", "2", "--optimizer", "adamw", "--ema", "0.9",
@@ -61,6 +65,32 @@ def test_a_killed_run_ends_with_the_same_weights(dataset, tmp_path, capsys):
     assert whole.keys() == killed.keys() and len(whole) == 145
     for name, value in whole.items():
         np.testing.assert_array_equal(killed[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("cut", [1, 2])  # within the run, and at its end
+def test_a_validation_that_a_signal_cut_short_is_made_up(dataset, tmp_path, monkeypatch, cut):
+    flags = ["--attn-num-hidden", "8", "--batch-size", "5", "--deterministic", "--log-path", "", "--max-steps", "4",
+             "--steps-per-checkpoint", "2", "--validation", dataset]
+    assert train(dataset, tmp_path / "whole", *flags) == 0
+    validations = itertools.count(1)
+
+    def validate(self, weights, stop, validate=Validator.validate):
+        if next(validations) == cut:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return validate(self, weights, stop)
+
+    monkeypatch.setattr(Validator, "validate", validate)
+    assert train(dataset, tmp_path / "cut", *flags) == 143
+    assert state_of(str(tmp_path / "cut" / f"model.ckpt-{2 * cut}")).owes_validation
+    assert train(dataset, tmp_path / "cut", *flags) == 0
+    whole, ended = ([json.loads(line) for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
+                    for name in ("whole", "cut"))
+    assert [line for line in ended if line["kind"] == "validation"] == [
+        line for line in whole if line["kind"] == "validation"]
+    whole, ended = (state_of(str(tmp_path / name / "model.ckpt-4")) for name in ("whole", "cut"))
+    assert ended == whole and ended.finished
+    known = [checkpoint.known_checkpoints(str(tmp_path / name)) for name in ("whole", "cut")]
+    assert [os.path.basename(path) for path in known[1]] == [os.path.basename(path) for path in known[0]]
 
 
 def test_a_new_run_follows_a_finished_one_where_the_data_are(dataset, tmp_path, capsys):

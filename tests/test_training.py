@@ -165,6 +165,8 @@ def test_a_loss_that_is_no_number_stops_with_the_step(dataset, tmp_path, capsys)
     assert len(errors) == 1
     assert "nan" in errors[0] and " at step " in errors[0] and "learning rate 1e+30" in errors[0]
     assert "records " in errors[0]
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert told["error"] in errors[0] and (told["finished"], told["step"]) == (False, 1)
     assert tf.train.latest_checkpoint(str(tmp_path)) is None
 
 

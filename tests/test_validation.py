@@ -8,9 +8,9 @@ import shutil
 import pytest
 import tensorflow.compat.v1 as tf
 
-from aocr.checkpoint import find_model, latest_checkpoint
+from aocr.checkpoint import find_model, keep_checkpoints, latest_checkpoint
 from aocr.cli import main
-from aocr.data.scanning import Scan
+from aocr.data.scanning import Scan, scan
 from aocr.errors import UserError
 from aocr.training.state import RunState
 from aocr.training.validation import Figures, judge
@@ -90,6 +90,7 @@ def test_what_a_run_was_stands_beside_its_model(validated, dataset):
         told = json.load(file)
     assert (told["finished"], told["step"], told["seed"], told["first_step"]) == (True, 6, 0, 0)
     assert told["data"]["path"] == dataset and told["data"]["used"] == 5 and told["validation"]["used"] == 5
+    assert told["error"] is None and told["flags"]["gpus"] == 1
     assert told["flags"]["initial_learning_rate"] == 0.03 and told["versions"]["tensorflow"] == tf.__version__
     assert told["best"]["loss"] == min(line["loss"] for line in history(validated, "validation"))
     assert [line["step"] for line in history(validated, "train")] == [1, 2, 3, 4, 5, 6]
@@ -132,6 +133,16 @@ def test_a_run_without_gain_halves_its_rate_and_ends(dataset, tmp_path, capsys):
     assert (state.finished, state.rate_factor, state.without_gain) == (True, 0.5, 4)
 
 
+def test_a_lowered_rate_is_told_where_a_run_goes_on(dataset, tmp_path, capsys):
+    flags = ["--validation", dataset, "--validate-every", "1", "--initial-learning-rate", "0", "--max-steps", "6",
+             "--steps-per-checkpoint", "5"]
+    assert train(dataset, tmp_path, *flags, "--schedule", "plateau") == 0
+    keep_checkpoints(str(tmp_path), [str(tmp_path / "model.ckpt-5")])  # as if it had been killed before its end
+    capsys.readouterr()
+    assert train(dataset, tmp_path, *flags) == 0
+    assert "the learning rate is 0.5 of the one that is asked for" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("monitor, mine, its, better", [
     ("cer", (0.5, 0.1, 9.0), (0.9, 0.2, 1.0), True),
     ("exact", (0.5, 0.1, 9.0), (0.9, 0.2, 1.0), False),
@@ -153,6 +164,14 @@ def test_figures_of_other_data_are_not_compared(caplog):
     assert judge(state, Figures(0.1, 0.9, 0.2), 30, "cer", "b")
     assert (state.without_gain, state.best["step"]) == (0, 30)
     assert "step 10, was measured on other data (a)" in caplog.text
+
+
+def test_data_are_known_again_wherever_they_lie(dataset, tmp_path):
+    near, far = scan(dataset), scan(shutil.copy(dataset, str(tmp_path / "copy")))
+    assert near.digest == far.digest
+    assert len({near.digest, *(part.digest for part in near.split(0.4))}) == 3
+    near.count("other", 30, 32)
+    assert near.digest != far.digest
 
 
 def test_another_figure_is_compared_with_the_same_best():

@@ -120,9 +120,11 @@ class _Cluster:
     def _wait(self, name, seconds):
         """Waits for the processes of a job, but not for longer."""
         end = time.monotonic() + seconds
-        for (its, _), process in self._processes.items():
+        for (its, k), process in self._processes.items():
             while its == name and process.poll() is None and time.monotonic() < end and not self._signal:
                 time.sleep(POLL)
+            if its == name and process.poll() is None and not self._signal:
+                log.warning("%s %d still works %.0f s after the chief's end, and is ended", name, k, seconds)
 
     def _end(self):
         """Ends what still runs."""

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 SIDECAR_VERSION = 1
 HASH_FACTOR, HASH_RANGE = 2654435769, 1 << 32  # 2**32 by the golden ratio
 COUNTED = 1 << 20  # record numbers that are looked at together
+DIGEST_LENGTH = 12  # hexadecimal digits
 FINGERPRINT_BYTES = 1 << 20  # at the start and at the end of a file, which its fingerprint is made of
 
 
@@ -89,6 +90,14 @@ class Scan:
     def widest_image(self):
         """Pixels at height 32 of the widest image; 0 without images."""
         return max(self.widths, default=0)
+
+    @property
+    def digest(self):
+        """What tells the records that are meant from others, wherever they lie: a hash of all that is counted here."""
+        tables = [sorted((key, dataclasses.astuple(seen)) for key, seen in table.items())
+                  for table in (self.lengths, self.characters)]
+        found = [self.records, self.usable, sorted(self.unreadable), sorted(self.widths.items()), *tables]
+        return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:DIGEST_LENGTH]
 
     def wider_than(self, canvas_width):
         """Number of images that a canvas squeezes."""

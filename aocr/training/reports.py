@@ -83,8 +83,8 @@ class Reports:
 
     @property
     def loss(self):
-        """The mean loss of the last `log_step` steps of this process, or of all there were, at least one."""
-        return float(np.mean(self._losses))
+        """The mean loss of the last `log_step` steps of this process, or of all there were; None before the first."""
+        return float(np.mean(self._losses)) if self._losses else None
 
     def validation(self, step, figures, best, readings, validator):
         """A validation: Figures, whether they are the best so far, and a list of model.Reading to show, of a Validator.
@@ -154,10 +154,11 @@ class Reports:
         self._events.add(step, [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()])
 
 
-def write_summary(model_dir, plan, config, outcome):
+def write_summary(model_dir, plan, config, parallel, outcome):
     """Writes what a run was, for those who ask later.
 
-    Args: model_dir: path. plan: prepare.Plan. config: TrainConfig. outcome: dict of what came of it so far.
+    Args: model_dir: path. plan: prepare.Plan. config: TrainConfig. parallel: ParallelConfig. outcome: dict of what came
+      of it so far.
     """
     def told(scan):
         return dict(path=scan.path, files=scan.files, records=scan.records, used=scan.usable,
@@ -167,7 +168,7 @@ def write_summary(model_dir, plan, config, outcome):
         **outcome, data=told(plan.scan),
         validation=told(plan.validation) if plan.validation else None,
         model=dataclasses.asdict(plan.description.config), characters=len(plan.description.charset.characters),
-        flags=dataclasses.asdict(config), seed=config.seed,
+        flags={**dataclasses.asdict(config), **dataclasses.asdict(parallel)}, seed=config.seed,
         versions=dict(aocr=aocr.__version__, python=platform.python_version(), tensorflow=tf.__version__,
                       numpy=np.__version__, pillow=PIL.__version__))
     write_text(posixpath.join(model_dir, SUMMARY_NAME), json.dumps(values, indent=2, ensure_ascii=False) + "\n")

@@ -64,28 +64,29 @@ def train(dataset, model_dir, given, charset, config, session_config, parallel, 
             validator = stack.enter_context(Validator(plan.validation, description, config.precision, session_config))
         if task:
             chief = open_chief(make, task, parallel, session_config, model)
-        return Run(model, model_dir, plan, config, validator, chief).go()
+        return Run(model, model_dir, plan, config, parallel, validator, chief).go()
 
 
 class Run:
     """One run: from where its model directory stands to the last step."""
 
-    def __init__(self, model, model_dir, plan, config, validator, chief=None):
+    def __init__(self, model, model_dir, plan, config, parallel, validator, chief=None):
         """`plan`: prepare.Plan. `validator`: Validator or None. `chief`: replica.Chief of a cluster, whose own model
         `model` is, or None. The rest as in `train`.
         """
-        self._model, self._model_dir, self._plan, self._config = model, model_dir, plan, config
+        self._model, self._model_dir, self._plan = model, model_dir, plan
+        self._config, self._parallel = config, parallel
         self._validator, self._chief, self._fresh = validator, chief, not plan.newest
         self._replica = chief.replica if chief else (0, 1)
         self._best_dir = posixpath.join(model_dir, checkpoint.BEST_NAME)
         self._share = share_size(plan.scan.usable, self._replica)  # records that this process trains on
         self._recent = RecentBatches(min(STATISTICS_IMAGES, self._share))
-        self._last = None  # TrainStep
         self._saved = plan.newest  # the newest checkpoint
         self._fallen = False  # whether the run fell back to it
         self._estimated_step = None  # that the batch norm statistics are of
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self._reports = self._error = None  # Reports, from the start on; what ended the run, str
         self._state = self._start()
         self._before = self._reached = model.step()  # the global step before the last step, and after it
         # Where processes update by themselves, the batches of all of them make a pass.
@@ -120,6 +121,9 @@ class Run:
         if plan.newest:
             log.info("going on from %s%s", plan.newest, f": {step - state.first_step} steps of its run are done, at "
                      f"batch {state.batch} of pass {state.epoch}" if goes_on else "")
+        if state.rate_factor != 1:
+            log.info("the learning rate is %g of the one that is asked for, after the plateaus and roll-backs of this "
+                     "run", state.rate_factor)
         return state
 
     def go(self):
@@ -128,7 +132,7 @@ class Run:
         if self._chief:
             self._chief.prepare(Notice(self._plan.description.to_json(), self._state.first_step, self._steps_in_all),
                                 self._signals)
-        if step >= self._end:
+        if step >= self._end and not self._owes_validation:
             log.warning("the run of %d steps was ended after %d of them: nothing is left to do; give --max-steps or "
                         "--num-epoch for more", self._steps_in_all, done)
             print(f"step: {step}\nmodel: {self._model_dir}")
@@ -136,34 +140,58 @@ class Run:
                 self._chief.end(finished=True)
             return 0
         try:
-            write_summary(self._model_dir, self._plan, self._config, self._outcome())
+            self._write_summary()
         except (OSError, tf.errors.OpError) as error:
             raise UserError(f"{self._model_dir}: cannot be written: {cause(error)}; make room, or name another "
                             "--model-dir") from None
-        with self._signals, Reports(
-                self._model_dir, job.told(job.LOG_DIR) or self._model_dir, self._model.graph,
-                first_step=step, steps=self._steps_in_all, done=done, log_step=self._config.log_step) as self._reports:
-            for step, images in self._steps():
-                if not self._sound(step):
-                    continue
-                # Not only the last one: in a cluster others make steps too, and lost ones are made again.
-                self._before, self._reached = min(self._reached, step.step - 1), step.step
-                self._last = step
-                for batch in images:
-                    self._recent.add(batch)
-                self._reports.step(step, self._before)
-                if self._after(step.step):
-                    break
-            if self._chief:
-                self._chief.end(self._state.finished)
-            self._reports.draw_curves()
         try:
-            write_summary(self._model_dir, self._plan, self._config, self._outcome())
-        except (OSError, tf.errors.OpError) as error:  # the model is there all the same
-            log.warning("%s: the summary of the run cannot be written: %s", self._model_dir, cause(error))
+            with self._signals, Reports(
+                    self._model_dir, job.told(job.LOG_DIR) or self._model_dir, self._model.graph, first_step=step,
+                    steps=self._steps_in_all, done=done, log_step=self._config.log_step) as self._reports:
+                if not self._make_up():
+                    self._train()
+                if self._chief:
+                    self._chief.end(self._state.finished)
+                self._reports.draw_curves()
+        except Exception as error:
+            self._error = str(error) or repr(error)
+            raise
+        finally:
+            try:
+                self._write_summary()
+            except (OSError, tf.errors.OpError) as error:  # the model is there all the same
+                log.warning("%s: the summary of the run cannot be written: %s", self._model_dir, cause(error))
         self._tell()
         # A signal that came when all was done changes nothing: who starts ended runs again should not start this one.
         return 0 if self._state.finished else self._signals.exit_code
+
+    def _train(self):
+        """Makes the steps, up to the one that the run ends with."""
+        for step, images in self._steps():
+            if not self._sound(step):
+                continue
+            # Not only the last one: in a cluster others make steps too, and lost ones are made again.
+            self._before, self._reached = min(self._reached, step.step - 1), step.step
+            for batch in images:
+                self._recent.add(batch)
+            self._reports.step(step, self._before)
+            if self._after(step.step):
+                break
+
+    @property
+    def _owes_validation(self):
+        """Whether a signal kept the process before from a validation."""
+        return bool(self._validator) and self._state.owes_validation
+
+    def _make_up(self):
+        """Does the validation that is owed; returns whether the run ends with it."""
+        if not self._owes_validation:
+            return False
+        ended = self._validate(self._reached) or self._reached >= self._end
+        if ended and not self._signals.received:
+            self._state.finished = True
+            self._save()
+        return ended or bool(self._signals.received)
 
     def _steps(self):
         """The run's training steps: (TrainStep, list of its batches' images)."""
@@ -207,14 +235,14 @@ class Run:
     def _after(self, step):
         """What follows a step: validation, checkpoint. Returns whether the run ends with it."""
         config, last, hurried = self._config, step >= self._end, bool(self._signals.received)
-        validates = self._validator and not hurried and (
-            last or self._due(config.validate_every or config.steps_per_checkpoint))
+        due = bool(self._validator) and (last or self._due(config.validate_every or config.steps_per_checkpoint))
+        validates = due and not hurried
         saves = last or hurried or self._due(config.steps_per_checkpoint)
         if self._chief and (validates or saves):
             step = self._reached = self._chief.take()
             self._estimated_step = None
-            self._last = self._last._replace(step=step)
         ended = step >= self._end
+        self._state.owes_validation = due
         if validates:
             self._estimate(STATISTICS_IMAGES)
             ended |= self._validate(step)
@@ -232,9 +260,9 @@ class Run:
 
     def _estimate(self, images):
         """Sets the batch norm statistics from the newest `images` images, unless just done."""
-        if self._estimated_step != self._last.step:
+        if self._estimated_step != self._reached:
             self._model.estimate_statistics(self._recent.newest(images))
-            self._estimated_step = self._last.step
+            self._estimated_step = self._reached
 
     def _validate(self, step):
         """Validates, keeps the best checkpoint; returns whether the run should end here."""
@@ -243,6 +271,7 @@ class Run:
         self._reports.restart_clock()
         if not found:
             return False
+        state.owes_validation = False
         figures, readings = found
         best = judge(state, figures, step, config.monitor, self._validator.data)
         self._reports.validation(step, figures, best, readings, self._validator)
@@ -283,7 +312,7 @@ class Run:
         with self._writing(checkpoint.step_of(good)):
             checkpoint.keep_checkpoints(self._model_dir, kept)
         self._model.know_checkpoints(kept, checkpoint.known_checkpoints(self._best_dir))
-        self._recent, self._last = RecentBatches(self._recent.wanted), None
+        self._recent = RecentBatches(self._recent.wanted)
         self._reached, self._estimated_step = self._model.step(), None
         log.warning("%s; roll-back %d of %d: going on from %s with half the learning rate", told, state.rollbacks,
                     MOST_ROLLBACKS, good)
@@ -291,8 +320,10 @@ class Run:
 
     def _save(self):
         """Writes a checkpoint."""
-        with self._writing(self._last.step):
+        with self._writing(self._reached):
             self._describe()
+            if self._saved and checkpoint.step_of(self._saved) == self._reached:
+                checkpoint.hide_checkpoint(self._saved)
             self._model.state = self._state.to_json()
             self._saved = self._model.save(posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX))
             self._reports.write_history()
@@ -306,7 +337,7 @@ class Run:
             make_directory(self._best_dir)
             self._describe()
             if f"{prefix}-{step}" in checkpoint.known_checkpoints(self._best_dir):
-                checkpoint.forget_checkpoints(self._best_dir)  # it is written over, which may be cut short
+                checkpoint.hide_checkpoint(f"{prefix}-{step}")
             self._model.state = self._state.to_json()
             self._model.save_best(prefix)
 
@@ -331,16 +362,22 @@ class Run:
             raise UserError(f"{self._model_dir}: the checkpoint of step {step} cannot be written: "
                             f"{cause(error)}; the one before it stays usable") from error
 
-    def _outcome(self):
-        """What came of the run so far: plain values."""
-        last = self._last
-        return dict(started=self._started, first_step=self._state.first_step, step=last.step if last else None,
-                    loss=self._reports.loss if last else None, best=self._state.best, finished=self._state.finished,
-                    signal=self._signals.received)
+    def _write_summary(self):
+        """Writes what the run is and what came of it so far."""
+        write_summary(self._model_dir, self._plan, self._config, self._parallel, dict(
+            started=self._started, first_step=self._state.first_step, step=self._reached, loss=self._loss,
+            best=self._state.best, finished=self._state.finished, signal=self._signals.received, error=self._error))
+
+    @property
+    def _loss(self):
+        """The loss that is told; None before the first step."""
+        return self._reports.loss if self._reports else None
 
     def _tell(self):
         """The results, to standard output."""
-        print(f"step: {self._last.step}\nloss: {self._reports.loss:.6f}")
+        print(f"step: {self._reached}")
+        if self._loss is not None:
+            print(f"loss: {self._loss:.6f}")
         if self._validator and self._state.best:
             print("".join(f"best_{name}: {value if name == 'step' else format(value, '.6f')}\n"
                           for name, value in self._state.best.items()), end="")

@@ -21,6 +21,7 @@ class RunState:
     rate_factor: float = 1.0  # of the learning rate, after roll-backs and plateaus
     rollbacks: int = 0
     without_gain: int = 0  # validations in a row without a better figure
+    owes_validation: bool = False  # one was due at this step, and a signal came before its end
     best: dict = None  # the best validation: `step`, figures; None before the first
     best_of: str = ""  # what its figure is of; others cannot be compared with it
 

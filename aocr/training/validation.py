@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import posixpath
 from typing import NamedTuple
 
 from tqdm import tqdm
@@ -41,7 +42,8 @@ class Validator:
     def __init__(self, scan, description, precision, session_config):
         """`scan`: scanning.Scan of what to read. The rest as in Model."""
         self.scan, self._description = scan, description
-        self.data = f"{scan.path}, {scan.usable} records"  # what a figure is of
+        # What a figure is of, wherever the data lie.
+        self.data = f"{posixpath.basename(scan.path)}, {scan.usable} records, {scan.digest}"
         self.split = splitter(description.config.graphemes)  # a text -> its characters
         self._how = dict(precision=precision, session_config=session_config, batches=functools.partial(
             pipeline.batches, scan, batch_size=BATCH_SIZE, image_bytes=description.config.image_bytes))
