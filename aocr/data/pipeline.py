@@ -11,6 +11,8 @@ SHUFFLE_RECORDS = 4096  # encoded images that wait in the shuffle buffer, at the
 WINDOW_BYTES = 128 << 20  # of decoded images that are sorted by width together, at the most
 WINDOW_BATCHES = 40  # the same, in batches
 
+plain = tf.autograph.experimental.do_not_convert  # nothing here needs it, and it takes seconds
+
 
 class Batch(NamedTuple):
     """Samples of like widths: images padded with 0 to the widest, sequences with 0 to the longest label and EOS."""
@@ -49,76 +51,90 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
 
     Returns: tf.data.Dataset of Batch.
     """
-    plain = tf.autograph.experimental.do_not_convert  # nothing here needs it, and it takes seconds
-    window_batches = max(1, min(WINDOW_BATCHES, WINDOW_BYTES // (image_bytes * batch_size)))
-    window = batch_size * window_batches
-    shuffled = epochs is not None
-    first_epoch = epochs[0] if shuffled else 0
-    first_batch = tf.cast(first_batch, tf.int64)
+    made = _Batches(scan, batch_size, image_bytes, prepare, to_sequences, epochs, first_batch, replica, cache, augment)
+    passes = tf.data.Dataset.range(*(epochs or (1,)))
+    # A window is made while the batches of the one before are used, across the ends of passes too.
+    result = passes.flat_map(made.windows).prefetch(1).flat_map(made.cut).prefetch(2)
+    options = tf.data.Options()
+    options.experimental_warm_start = True  # the first window is made while TensorFlow still looks at the graph
+    options.autotune.enabled = False  # with it, epochs of a minute and more were seen to end in a wait of 50 s
+    return result.with_options(options)
+
+
+class _Batches:
+    """How a dataset becomes batches: the functions that tf.data maps, and what they have in common."""
+
+    def __init__(self, scan, batch_size, image_bytes, prepare, to_sequences, epochs, first_batch, replica, cache,
+                 augment):
+        """As `batches`."""
+        self._scan, self._prepare, self._to_sequences, self._augment = scan, prepare, to_sequences, augment
+        self._replica, self._batch_size = replica, batch_size
+        self._window_batches = max(1, min(WINDOW_BATCHES, WINDOW_BYTES // (image_bytes * batch_size)))
+        self._shuffled, self._first_epoch = epochs is not None, epochs[0] if epochs else 0
+        self._first_batch = tf.cast(first_batch, tf.int64)
+        self._kept = self._prepared(self._usable_records()).cache() if cache else None
 
     @plain
-    def sample(number, serialized):
-        record = parse_example(serialized)
-        columns = tf.transpose(prepare(record["image"])[0], [1, 0, 2])  # [w, H, C]: the ragged axis first
-        encoded = "" if shuffled else record["image"]
-        return (columns, *to_sequences(record["label"]), number, record["label"], record["comment"], encoded)
+    def windows(self, epoch):
+        """One pass's samples, in groups that are then sorted by width, and numbered from 0."""
+        skipped = self._in_first_pass(epoch, self._first_batch // self._window_batches)  # lie before its first batch
+        window = self._batch_size * self._window_batches
+        if self._kept is not None:
+            samples = self._shuffle(self._kept, epoch).skip(skipped * window)
+        else:
+            records = self._usable_records(epoch if self._shuffled else None)
+            samples = self._prepared(self._shuffle(records, epoch).skip(skipped * window))
+        if self._augment:
+            samples = samples.map(plain(lambda *parts: self._vary(epoch, *parts)),
+                                  num_parallel_calls=tf.data.AUTOTUNE)
+        return samples.ragged_batch(window).enumerate(skipped).map(plain(lambda number, parts: (epoch, number, *parts)))
 
-    def prepared(records):
-        return records.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
+    @plain
+    def cut(self, epoch, number, *parts):
+        """A window's samples, sorted by width and cut into batches."""
+        size = self._batch_size
+        order = tf.argsort(parts[0].row_lengths(), stable=True)
+        starts = tf.data.Dataset.range(0, tf.size(order, out_type=tf.int64), size)
+        if self._shuffled:
+            starts = starts.shuffle(WINDOW_BATCHES, seed=epoch)
+        before = number * self._window_batches  # batches of the windows before
+        left_out = self._in_first_pass(epoch, tf.maximum(self._first_batch - before, 0))
+        return starts.enumerate(before).skip(left_out).map(plain(lambda index, start: _to_batch(
+            epoch, index, *(tf.gather(part, order[start:start + size]) for part in parts))))
 
-    def usable_records(seed=None):
+    def _in_first_pass(self, epoch, value):
+        """An int64 [] in the first pass, 0 in the others."""
+        return tf.where(tf.equal(epoch, self._first_epoch), value, 0)
+
+    def _shuffle(self, samples, epoch):
+        return samples.shuffle(SHUFFLE_RECORDS, seed=epoch) if self._shuffled else samples
+
+    def _usable_records(self, seed=None):
+        """What is trained on or read of the scan's records, in the order that a seed chooses."""
+        scan, (number, count) = self._scan, self._replica
         records = numbered_records(scan, seed)
         if scan.unreadable:
             left_out = tf.constant(np.array(sorted(scan.unreadable), np.int64))
             records = records.filter(plain(lambda number, _: tf.reduce_all(tf.not_equal(number, left_out))))
         if scan.selection:
             records = records.filter(plain(lambda number, _: scan.selection.keeps(number)))
-        return records.shard(replica[1], replica[0]) if replica[1] > 1 else records
+        return records.shard(count, number) if count > 1 else records
 
-    def varied(epoch, columns, inputs, targets, number, *texts):
+    def _prepared(self, records):
+        return records.map(self._to_sample, num_parallel_calls=tf.data.AUTOTUNE)
+
+    @plain
+    def _to_sample(self, number, serialized):
+        """A record's parts, of which the first is its prepared image: [w, H, C], the ragged axis first."""
+        record = parse_example(serialized)
+        columns = tf.transpose(self._prepare(record["image"])[0], [1, 0, 2])
+        encoded = "" if self._shuffled else record["image"]
+        return (columns, *self._to_sequences(record["label"]), number, record["label"], record["comment"], encoded)
+
+    def _vary(self, epoch, columns, inputs, targets, number, *texts):
         """A sample with a variant of its image, which is turned to [H, w, C] for it."""
-        columns = tf.transpose(augment(tf.transpose(columns, [1, 0, 2]), epoch, number), [1, 0, 2])
+        columns = tf.transpose(self._augment(tf.transpose(columns, [1, 0, 2]), epoch, number), [1, 0, 2])
         return columns, inputs, targets, number, *texts
-
-    kept = prepared(usable_records()).cache() if cache else None
-
-    def skipped_windows(epoch):
-        """Windows that lie wholly before the first batch of a pass."""
-        return tf.where(tf.equal(epoch, first_epoch), first_batch // window_batches, 0)
-
-    @plain
-    def windows(epoch):
-        """One pass's samples, in groups that are then sorted by width, and numbered from 0."""
-        skipped = skipped_windows(epoch)
-        if cache:
-            samples = kept.shuffle(SHUFFLE_RECORDS, seed=epoch) if shuffled else kept
-            samples = samples.skip(skipped * window)
-        else:
-            records = usable_records(epoch).shuffle(SHUFFLE_RECORDS, seed=epoch) if shuffled else usable_records()
-            samples = prepared(records.skip(skipped * window))
-        if augment:
-            samples = samples.map(plain(lambda *parts: varied(epoch, *parts)), num_parallel_calls=tf.data.AUTOTUNE)
-        return samples.ragged_batch(window).enumerate(skipped).map(plain(lambda number, parts: (epoch, number, *parts)))
-
-    @plain
-    def cut(epoch, number, *parts):
-        """A window's samples, sorted by width and cut into batches."""
-        order = tf.argsort(parts[0].row_lengths(), stable=True)
-        starts = tf.data.Dataset.range(0, tf.size(order, out_type=tf.int64), batch_size)
-        if shuffled:
-            starts = starts.shuffle(WINDOW_BATCHES, seed=epoch)
-        before = number * window_batches  # batches of the windows before
-        left_out = tf.where(tf.equal(epoch, first_epoch), tf.maximum(first_batch - before, 0), 0)
-        return starts.enumerate(before).skip(left_out).map(plain(lambda index, start: _to_batch(
-            epoch, index, *(tf.gather(part, order[start:start + batch_size]) for part in parts))))
-
-    passes = tf.data.Dataset.range(*(epochs if shuffled else (1,)))
-    # A window is made while the batches of the one before are used, across the ends of passes too.
-    result = passes.flat_map(windows).prefetch(1).flat_map(cut).prefetch(2)
-    options = tf.data.Options()
-    options.experimental_warm_start = True  # the first window is made while TensorFlow still looks at the graph
-    options.autotune.enabled = False  # with it, epochs of a minute and more were seen to end in a wait of 50 s
-    return result.with_options(options)
 
 
 def share_size(records, replica):
