@@ -129,12 +129,6 @@ class Reports:
         except (OSError, tf.errors.OpError) as error:  # they wait for the next time
             log.warning("%s: %s cannot be written: %s", self._model_dir, HISTORY_NAME, cause(error))
 
-    def forget_history(self):
-        """Begins the history anew."""
-        path = posixpath.join(self._model_dir, HISTORY_NAME)
-        if tf.io.gfile.exists(path):
-            tf.io.gfile.remove(path)
-
     def draw_curves(self):
         """Draws the history, if there is any and matplotlib is installed."""
         history = posixpath.join(self._model_dir, HISTORY_NAME)
@@ -152,6 +146,13 @@ class Reports:
 
     def _add(self, step, figures):
         self._events.add(step, [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()])
+
+
+def forget_history(model_dir):
+    """Begins the history in a model directory anew."""
+    path = posixpath.join(model_dir, HISTORY_NAME)
+    if tf.io.gfile.exists(path):
+        tf.io.gfile.remove(path)
 
 
 def write_summary(model_dir, plan, config, parallel, outcome):

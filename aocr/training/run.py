@@ -6,7 +6,6 @@ import datetime
 import json
 import logging
 import math
-import posixpath
 
 import tensorflow.compat.v1 as tf
 
@@ -18,6 +17,7 @@ from aocr.graph.placement import in_process
 from aocr.model import STATE_VARIABLE
 from aocr.training import transfer
 from aocr.training.cluster import Notice
+from aocr.training.keeping import Keeper
 from aocr.training.prepare import model_maker, prepare_run
 from aocr.training.recent import RecentBatches
 from aocr.training.replica import open_chief
@@ -76,13 +76,11 @@ class Run:
         """
         self._model, self._model_dir, self._plan = model, model_dir, plan
         self._config, self._parallel = config, parallel
-        self._validator, self._chief, self._fresh = validator, chief, not plan.newest
+        self._validator, self._chief = validator, chief
+        self._keeper = Keeper(model, model_dir, plan.description, plan.newest)
         self._replica = chief.replica if chief else (0, 1)
-        self._best_dir = posixpath.join(model_dir, checkpoint.BEST_NAME)
         self._share = share_size(plan.scan.usable, self._replica)  # records that this process trains on
         self._recent = RecentBatches(min(STATISTICS_IMAGES, self._share))
-        self._saved = plan.newest  # the newest checkpoint
-        self._fallen = False  # whether the run fell back to it
         self._estimated_step = None  # that the batch norm statistics are of
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -103,8 +101,7 @@ class Run:
             if [name for name in lacking if name != STATE_VARIABLE]:
                 log.warning("%s: was not trained with these options; %d values of the optimizer or of averages start "
                             "afresh (%s)", plan.newest, len(lacking), lacking[0])
-            model.know_checkpoints(checkpoint.known_checkpoints(self._model_dir),
-                                   checkpoint.known_checkpoints(self._best_dir))
+            self._keeper.know_earlier()
             state = RunState.from_json(model.state, plan.newest)
             if state.best and not plan.validation:
                 log.warning("without a validation the best checkpoint stays that of step %d, which test, predict and "
@@ -276,7 +273,7 @@ class Run:
         best = judge(state, figures, step, config.monitor, self._validator.data)
         self._reports.validation(step, figures, best, readings, self._validator)
         if best:
-            self._save_best(step)
+            self._keeper.save_best(state)
         elif config.schedule == "plateau" and state.without_gain % PLATEAU == 0:
             state.rate_factor *= 0.5
             log.info("no better figure in %d validations: the learning rate is halved", state.without_gain)
@@ -296,71 +293,24 @@ class Run:
         told = (f"the loss is {step.loss} (the limit is {limit:.1f}) and the gradient norm {step.gradient_norm} at "
                 f"step {step.step} (learning rate {step.learning_rate:g}; records {numbers}"
                 f"{'...' if len(step.numbers) > LISTED_RECORDS else ''})")
-        kept = checkpoint.known_checkpoints(self._model_dir) if self._saved else []
-        if self._config.on_nan == "stop" or not kept or state.rollbacks == MOST_ROLLBACKS:
+        keeper = self._keeper
+        if self._config.on_nan == "stop" or not keeper.newest or state.rollbacks == MOST_ROLLBACKS:
             tried = f"{state.rollbacks} roll-backs did not help; " if state.rollbacks else ""
-            raise UserError(f"{told}; {tried}nothing is saved beyond {self._saved or 'the start'}: lower "
+            raise UserError(f"{told}; {tried}nothing is saved beyond {keeper.newest or 'the start'}: lower "
                             "--initial-learning-rate, or look at these records")
-        if self._fallen and len(kept) > 1 and checkpoint.step_of(kept[-2]) >= state.first_step:
-            kept.pop()  # what it fell back to may have been spoilt already
-        good = self._saved = kept[-1]
-        self._fallen = True
         state.rollbacks += 1
         state.rate_factor *= 0.5
-        checkpoint.attempt(self._model.resume, good)
-        # Those after it are given up: a run that is killed now goes on from it too.
-        with self._writing(checkpoint.step_of(good)):
-            checkpoint.keep_checkpoints(self._model_dir, kept)
-        self._model.know_checkpoints(kept, checkpoint.known_checkpoints(self._best_dir))
+        keeper.fall_back(state.first_step)
         self._recent = RecentBatches(self._recent.wanted)
         self._reached, self._estimated_step = self._model.step(), None
         log.warning("%s; roll-back %d of %d: going on from %s with half the learning rate", told, state.rollbacks,
-                    MOST_ROLLBACKS, good)
+                    MOST_ROLLBACKS, keeper.newest)
         return False
 
     def _save(self):
-        """Writes a checkpoint."""
-        with self._writing(self._reached):
-            self._describe()
-            if self._saved and checkpoint.step_of(self._saved) == self._reached:
-                checkpoint.hide_checkpoint(self._saved)
-            self._model.state = self._state.to_json()
-            self._saved = self._model.save(posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX))
-            self._reports.write_history()
-        self._fallen = False
-        log.info("checkpoint %s", self._saved)
-
-    def _save_best(self, step):
-        """Writes the best checkpoint."""
-        prefix = posixpath.join(self._best_dir, checkpoint.CHECKPOINT_PREFIX)
-        with self._writing(step):
-            make_directory(self._best_dir)
-            self._describe()
-            if f"{prefix}-{step}" in checkpoint.known_checkpoints(self._best_dir):
-                checkpoint.hide_checkpoint(f"{prefix}-{step}")
-            self._model.state = self._state.to_json()
-            self._model.save_best(prefix)
-
-    def _describe(self):
-        """Begins a new model in the directory, unless that was done: no checkpoint of an earlier one is known any more,
-        its description and history are new.
-        """
-        if not self._fresh:
-            return
-        # In this order, whenever a run is killed, no checkpoint is described by another model's description.
-        checkpoint.forget_checkpoints(self._model_dir)
-        checkpoint.forget_checkpoints(self._best_dir)
-        checkpoint.write_description(self._model_dir, self._plan.description)
-        self._reports.forget_history()
-        self._fresh = False
-
-    @contextlib.contextmanager
-    def _writing(self, step):
-        try:
-            yield
-        except (tf.errors.OpError, OSError, SystemError) as error:
-            raise UserError(f"{self._model_dir}: the checkpoint of step {step} cannot be written: "
-                            f"{cause(error)}; the one before it stays usable") from error
+        """Writes a checkpoint, and with it what was noted for the history."""
+        self._keeper.save(self._state)
+        self._reports.write_history()
 
     def _write_summary(self):
         """Writes what the run is and what came of it so far."""

@@ -1,0 +1,96 @@
+"""What a run keeps of its model: the last checkpoints and, below them, the best one."""
+
+import contextlib
+import logging
+import posixpath
+
+import tensorflow.compat.v1 as tf
+
+from aocr import checkpoint
+from aocr.errors import UserError
+from aocr.files import cause, make_directory
+from aocr.training.reports import forget_history
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Writes the checkpoints of a run, each complete at once, and goes back to them."""
+
+    def __init__(self, model, model_dir, description, newest):
+        """
+        Args:
+          model: Model whose weights are saved. model_dir: path. description: checkpoint.Description.
+          newest: path of the checkpoint that the run goes on from. None: with its first one a new model begins.
+        """
+        self._model, self._model_dir, self._description = model, model_dir, description
+        self._best_dir = posixpath.join(model_dir, checkpoint.BEST_NAME)
+        self._fresh = not newest
+        self._fallen = False  # whether the run fell back to the newest
+        self.newest = newest  # path of the newest checkpoint; None before the first
+
+    def know_earlier(self):
+        """Finds the checkpoints of earlier runs, which are dropped in their turn. UserError if unreadable."""
+        self._model.know_checkpoints(checkpoint.known_checkpoints(self._model_dir),
+                                     checkpoint.known_checkpoints(self._best_dir))
+
+    def save(self, state):
+        """Writes a checkpoint with a RunState. UserError if that fails."""
+        with self._writing():
+            self._begin()
+            if self.newest and checkpoint.step_of(self.newest) == self._model.step():
+                checkpoint.hide_checkpoint(self.newest)
+            self._model.state = state.to_json()
+            self.newest = self._model.save(posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX))
+        self._fallen = False
+        log.info("checkpoint %s", self.newest)
+
+    def save_best(self, state):
+        """Writes the best checkpoint with a RunState. UserError if that fails."""
+        prefix = posixpath.join(self._best_dir, checkpoint.CHECKPOINT_PREFIX)
+        path = f"{prefix}-{self._model.step()}"
+        with self._writing():
+            make_directory(self._best_dir)
+            self._begin()
+            if path in checkpoint.known_checkpoints(self._best_dir):
+                checkpoint.hide_checkpoint(path)
+            self._model.state = state.to_json()
+            self._model.save_best(prefix)
+
+    def fall_back(self, first_step):
+        """Restores the newest checkpoint, or the one before if the run fell back to the newest already, since that may
+        have been spoilt; but none from before `first_step`. Those after it are given up.
+
+        UserError if there is none, or it cannot be restored.
+        """
+        kept = checkpoint.known_checkpoints(self._model_dir)
+        if not kept:
+            raise UserError(f"{self._model_dir}: the checkpoints that the run could go back to are gone")
+        if self._fallen and len(kept) > 1 and checkpoint.step_of(kept[-2]) >= first_step:
+            kept.pop()
+        self._fallen, self.newest = True, kept[-1]
+        checkpoint.attempt(self._model.resume, self.newest)
+        with self._writing():  # so that a run that is killed now goes on from it too
+            checkpoint.keep_checkpoints(self._model_dir, kept)
+        self.know_earlier()
+
+    def _begin(self):
+        """Begins a new model in the directory, unless that was done: no checkpoint of an earlier one is known any more,
+        its description and history are new.
+        """
+        if not self._fresh:
+            return
+        # In this order, whenever a run is killed, no checkpoint is described by another model's description.
+        checkpoint.forget_checkpoints(self._model_dir)
+        checkpoint.forget_checkpoints(self._best_dir)
+        checkpoint.write_description(self._model_dir, self._description)
+        forget_history(self._model_dir)
+        self._fresh = False
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        except (tf.errors.OpError, OSError, SystemError) as error:
+            raise UserError(f"{self._model_dir}: the checkpoint of step {self._model.step()} cannot be written: "
+                            f"{cause(error)}; the one before it stays usable") from error
