@@ -1,5 +1,6 @@
 """Training that is killed, spoilt or fed with broken data goes on as if nothing had happened, or says why not."""
 
+import errno
 import io
 import itertools
 import json
@@ -17,6 +18,9 @@ from aocr.cli import main
 from aocr.data import scanning
 from aocr.data.records import to_example
 from aocr.errors import UserError
+from aocr.model import Model
+from aocr.training import run
+from aocr.training.reports import Reports
 from aocr.training.state import RunState
 from aocr.training.validation import Validator
 
@@ -67,19 +71,22 @@ def test_a_killed_run_ends_with_the_same_weights(dataset, tmp_path, capsys):
         np.testing.assert_array_equal(killed[name], value, err_msg=name)
 
 
+@pytest.mark.parametrize("during", ["step", "validation"])
 @pytest.mark.parametrize("cut", [1, 2])  # within the run, and at its end
-def test_a_validation_that_a_signal_cut_short_is_made_up(dataset, tmp_path, monkeypatch, cut):
-    flags = ["--attn-num-hidden", "8", "--batch-size", "5", "--deterministic", "--log-path", "", "--max-steps", "4",
+def test_a_validation_that_a_signal_cut_short_is_made_up(dataset, tmp_path, monkeypatch, during, cut):
+    flags = ["--attn-num-hidden", "8", "--batch-size", "2", "--deterministic", "--log-path", "", "--max-steps", "4",
              "--steps-per-checkpoint", "2", "--validation", dataset]
+    monkeypatch.setattr(run, "HURRIED_IMAGES", 1)  # statistics of fewer images would be seen
     assert train(dataset, tmp_path / "whole", *flags) == 0
-    validations = itertools.count(1)
+    place, name, number = (Validator, "validate", cut) if during == "validation" else (Reports, "step", 2 * cut)
+    calls, before = itertools.count(1), getattr(place, name)
 
-    def validate(self, weights, stop, validate=Validator.validate):
-        if next(validations) == cut:
+    def interrupted(*arguments):
+        if next(calls) == number:
             os.kill(os.getpid(), signal.SIGTERM)
-        return validate(self, weights, stop)
+        return before(*arguments)
 
-    monkeypatch.setattr(Validator, "validate", validate)
+    monkeypatch.setattr(place, name, interrupted)
     assert train(dataset, tmp_path / "cut", *flags) == 143
     assert state_of(str(tmp_path / "cut" / f"model.ckpt-{2 * cut}")).owes_validation
     assert train(dataset, tmp_path / "cut", *flags) == 0
@@ -89,8 +96,35 @@ def test_a_validation_that_a_signal_cut_short_is_made_up(dataset, tmp_path, monk
         line for line in whole if line["kind"] == "validation"]
     whole, ended = (state_of(str(tmp_path / name / "model.ckpt-4")) for name in ("whole", "cut"))
     assert ended == whole and ended.finished
-    known = [checkpoint.known_checkpoints(str(tmp_path / name)) for name in ("whole", "cut")]
-    assert [os.path.basename(path) for path in known[1]] == [os.path.basename(path) for path in known[0]]
+    whole, ended = (variables(str(tmp_path / name / "model.ckpt-4")) for name in ("whole", "cut"))
+    assert all(np.array_equal(ended[name], value) for name, value in whole.items())
+    for below in ("", "best"):
+        whole, ended = (checkpoint.known_checkpoints(str(tmp_path / name / below)) for name in ("whole", "cut"))
+        assert list(map(os.path.basename, ended)) == list(map(os.path.basename, whole))
+
+
+def test_a_signal_in_the_last_step_changes_nothing(dataset, tmp_path, monkeypatch):
+    def interrupted(*arguments, step=Reports.step):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(*arguments)
+
+    monkeypatch.setattr(Reports, "step", interrupted)
+    flags = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", "", "--max-steps", "1"]
+    assert train(dataset, tmp_path, *flags) == 0
+    assert state_of(str(tmp_path / "model.ckpt-1")).finished
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert (told["finished"], told["signal"], told["error"], told["replicas"]) == (True, signal.SIGTERM, None, 1)
+
+
+def test_a_run_that_cannot_save_is_not_told_as_finished(dataset, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Model, "save", full)
+    assert train(dataset, tmp_path, "--attn-num-hidden", "8", "--log-path", "", "--max-steps", "1") == 1
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert told["finished"] is False and "No space left on device" in told["error"]
+    assert f"aocr: error: {told['error']}\n" in capsys.readouterr().err
 
 
 def test_a_new_run_follows_a_finished_one_where_the_data_are(dataset, tmp_path, capsys):

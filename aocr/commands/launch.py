@@ -124,7 +124,7 @@ class _Cluster:
             while its == name and process.poll() is None and time.monotonic() < end and not self._signal:
                 time.sleep(POLL)
             if its == name and process.poll() is None and not self._signal:
-                log.warning("%s %d still works %.0f s after the chief's end, and is ended", name, k, seconds)
+                log.warning("%s %d still works after the chief's end and %.0f s more, and is ended", name, k, seconds)
 
     def _end(self):
         """Ends what still runs."""

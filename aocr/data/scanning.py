@@ -91,13 +91,11 @@ class Scan:
         """Pixels at height 32 of the widest image; 0 without images."""
         return max(self.widths, default=0)
 
-    @property
     def digest(self):
-        """What tells the records that are meant from others, wherever they lie: a hash of all that is counted here."""
-        tables = [sorted((key, dataclasses.astuple(seen)) for key, seen in table.items())
-                  for table in (self.lengths, self.characters)]
-        found = [self.records, self.usable, sorted(self.unreadable), sorted(self.widths.items()), *tables]
-        return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:DIGEST_LENGTH]
+        """What tells the records that are meant from others, wherever their files lie: hexadecimal digits."""
+        part = self.selection and dataclasses.astuple(self.selection)
+        meant = json.dumps([part, *map(fingerprint, self.files)])
+        return hashlib.sha256(meant.encode()).hexdigest()[:DIGEST_LENGTH]
 
     def wider_than(self, canvas_width):
         """Number of images that a canvas squeezes."""

@@ -38,8 +38,8 @@ class Keeper:
         """Writes a checkpoint with a RunState. UserError if that fails."""
         with self._writing():
             self._begin()
-            if self.newest and checkpoint.step_of(self.newest) == self._model.step():
-                checkpoint.hide_checkpoint(self.newest)
+            if len(self.kept()) > 1 and checkpoint.step_of(self.newest) == self._model.step():
+                checkpoint.hide_checkpoint(self.newest)  # the only one is better replaced, by renaming, than hidden
             self._model.state = state.to_json()
             self.newest = self._model.save(posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX))
         self._fallen = False
@@ -57,17 +57,19 @@ class Keeper:
             self._model.state = state.to_json()
             self._model.save_best(prefix)
 
-    def fall_back(self, first_step):
-        """Restores the newest checkpoint, or the one before if the run fell back to the newest already, since that may
-        have been spoilt; but none from before `first_step`. Those after it are given up.
+    def kept(self):
+        """Paths of the run's checkpoints that there are, the oldest first. UserError if unreadable."""
+        return checkpoint.known_checkpoints(self._model_dir) if self.newest else []
 
-        UserError if there is none, or it cannot be restored.
+    def fall_back(self, kept, first_step):
+        """Restores the newest of the checkpoints that there are (`kept`, at least one), or the one before if the run
+        fell back to the newest already, since that may have been spoilt; but none from before `first_step`. Those after
+        it are given up.
+
+        UserError if it cannot be restored.
         """
-        kept = checkpoint.known_checkpoints(self._model_dir)
-        if not kept:
-            raise UserError(f"{self._model_dir}: the checkpoints that the run could go back to are gone")
         if self._fallen and len(kept) > 1 and checkpoint.step_of(kept[-2]) >= first_step:
-            kept.pop()
+            kept = kept[:-1]
         self._fallen, self.newest = True, kept[-1]
         checkpoint.attempt(self._model.resume, self.newest)
         with self._writing():  # so that a run that is killed now goes on from it too

@@ -103,7 +103,9 @@ class Chief(Replica):
     def end(self, finished):
         """Lets the workers end, or wait for another chief."""
         if self._token == NOT_READY:  # it has not been looked for yet
-            wait_for_servers(self._task)
+            if not finished:
+                return  # nor has anything been begun
+            wait_for_servers(self._task, self._check_signals)
         try:
             self._board.write(ENDED if finished else NOT_READY, self._notice)
         except LOST as error:

@@ -81,7 +81,7 @@ class Run:
         self._replica = chief.replica if chief else (0, 1)
         self._share = share_size(plan.scan.usable, self._replica)  # records that this process trains on
         self._recent = RecentBatches(min(STATISTICS_IMAGES, self._share))
-        self._estimated_step = None  # that the batch norm statistics are of
+        self._estimated_step = self._validated_step = None  # that the batch norm statistics, the figures are of
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._reports = self._error = None  # Reports, from the start on; what ended the run, str
@@ -152,12 +152,9 @@ class Run:
                 self._reports.draw_curves()
         except Exception as error:
             self._error = str(error) or repr(error)
+            self._end_summary()
             raise
-        finally:
-            try:
-                self._write_summary()
-            except (OSError, tf.errors.OpError) as error:  # the model is there all the same
-                log.warning("%s: the summary of the run cannot be written: %s", self._model_dir, cause(error))
+        self._end_summary()
         self._tell()
         # A signal that came when all was done changes nothing: who starts ended runs again should not start this one.
         return 0 if self._state.finished else self._signals.exit_code
@@ -168,7 +165,7 @@ class Run:
             if not self._sound(step):
                 continue
             # Not only the last one: in a cluster others make steps too, and lost ones are made again.
-            self._before, self._reached = min(self._reached, step.step - 1), step.step
+            self._before, self._reached = max(0, min(self._reached, step.step - 1)), step.step
             for batch in images:
                 self._recent.add(batch)
             self._reports.step(step, self._before)
@@ -185,10 +182,11 @@ class Run:
         if not self._owes_validation:
             return False
         ended = self._validate(self._reached) or self._reached >= self._end
-        if ended and not self._signals.received:
-            self._state.finished = True
+        hurried = bool(self._signals.received)
+        if not self._state.owes_validation and (ended or hurried):
+            self._state.finished = ended
             self._save()
-        return ended or bool(self._signals.received)
+        return ended or hurried
 
     def _steps(self):
         """The run's training steps: (TrainStep, list of its batches' images)."""
@@ -231,22 +229,23 @@ class Run:
 
     def _after(self, step):
         """What follows a step: validation, checkpoint. Returns whether the run ends with it."""
-        config, last, hurried = self._config, step >= self._end, bool(self._signals.received)
-        due = bool(self._validator) and (last or self._due(config.validate_every or config.steps_per_checkpoint))
-        validates = due and not hurried
+        config, state = self._config, self._state
+        last, hurried = step >= self._end, bool(self._signals.received)
+        validates = bool(self._validator) and (last or self._due(config.validate_every or config.steps_per_checkpoint))
         saves = last or hurried or self._due(config.steps_per_checkpoint)
         if self._chief and (validates or saves):
             step = self._reached = self._chief.take()
             self._estimated_step = None
         ended = step >= self._end
-        self._state.owes_validation = due
-        if validates:
+        # A chief that a signal keeps from its step comes here with the one before once more.
+        due = state.owes_validation = validates and step != self._validated_step
+        if due and not hurried:
             self._estimate(STATISTICS_IMAGES)
             ended |= self._validate(step)
             hurried = bool(self._signals.received)
         if saves or ended or hurried:
-            self._state.finished = ended and not hurried
-            self._estimate(HURRIED_IMAGES if hurried else STATISTICS_IMAGES)
+            state.finished = ended and not state.owes_validation
+            self._estimate(STATISTICS_IMAGES if ended or due or not hurried else HURRIED_IMAGES)
             self._save()
             self._reports.restart_clock()
         return ended or hurried
@@ -268,7 +267,7 @@ class Run:
         self._reports.restart_clock()
         if not found:
             return False
-        state.owes_validation = False
+        state.owes_validation, self._validated_step = False, step
         figures, readings = found
         best = judge(state, figures, step, config.monitor, self._validator.data)
         self._reports.validation(step, figures, best, readings, self._validator)
@@ -294,13 +293,14 @@ class Run:
                 f"step {step.step} (learning rate {step.learning_rate:g}; records {numbers}"
                 f"{'...' if len(step.numbers) > LISTED_RECORDS else ''})")
         keeper = self._keeper
-        if self._config.on_nan == "stop" or not keeper.newest or state.rollbacks == MOST_ROLLBACKS:
+        kept = keeper.kept()
+        if self._config.on_nan == "stop" or not kept or state.rollbacks == MOST_ROLLBACKS:
             tried = f"{state.rollbacks} roll-backs did not help; " if state.rollbacks else ""
             raise UserError(f"{told}; {tried}nothing is saved beyond {keeper.newest or 'the start'}: lower "
                             "--initial-learning-rate, or look at these records")
         state.rollbacks += 1
         state.rate_factor *= 0.5
-        keeper.fall_back(state.first_step)
+        keeper.fall_back(kept, state.first_step)
         self._recent = RecentBatches(self._recent.wanted)
         self._reached, self._estimated_step = self._model.step(), None
         log.warning("%s; roll-back %d of %d: going on from %s with half the learning rate", told, state.rollbacks,
@@ -316,7 +316,15 @@ class Run:
         """Writes what the run is and what came of it so far."""
         write_summary(self._model_dir, self._plan, self._config, self._parallel, dict(
             started=self._started, first_step=self._state.first_step, step=self._reached, loss=self._loss,
-            best=self._state.best, finished=self._state.finished, signal=self._signals.received, error=self._error))
+            best=self._state.best, finished=self._state.finished and not self._error, signal=self._signals.received,
+            error=self._error, replicas=self._replica[1]))
+
+    def _end_summary(self):
+        """The same at the end of the run, whose model is there all the same if that fails."""
+        try:
+            self._write_summary()
+        except (OSError, tf.errors.OpError) as error:
+            log.warning("%s: the summary of the run cannot be written: %s", self._model_dir, cause(error))
 
     @property
     def _loss(self):

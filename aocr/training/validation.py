@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import posixpath
 from typing import NamedTuple
 
 from tqdm import tqdm
@@ -42,8 +41,7 @@ class Validator:
     def __init__(self, scan, description, precision, session_config):
         """`scan`: scanning.Scan of what to read. The rest as in Model."""
         self.scan, self._description = scan, description
-        # What a figure is of, wherever the data lie.
-        self.data = f"{posixpath.basename(scan.path)}, {scan.usable} records, {scan.digest}"
+        self.data = f"{scan.usable} records with the digest {scan.digest()}"  # what a figure is of
         self.split = splitter(description.config.graphemes)  # a text -> its characters
         self._how = dict(precision=precision, session_config=session_config, batches=functools.partial(
             pipeline.batches, scan, batch_size=BATCH_SIZE, image_bytes=description.config.image_bytes))
