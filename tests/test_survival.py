@@ -71,13 +71,22 @@ def test_a_killed_run_ends_with_the_same_weights(dataset, tmp_path, capsys):
         np.testing.assert_array_equal(killed[name], value, err_msg=name)
 
 
+VALIDATED = ["--attn-num-hidden", "8", "--batch-size", "2", "--deterministic", "--log-path", "", "--max-steps", "4",
+             "--steps-per-checkpoint", "2", "--validation"]
+
+
+@pytest.fixture(scope="module")
+def left_alone(dataset, tmp_path_factory):
+    """A model directory after a run with two validations; not to be changed."""
+    model_dir = tmp_path_factory.mktemp("validated") / "model"
+    assert train(dataset, model_dir, *VALIDATED, dataset) == 0
+    return model_dir
+
+
 @pytest.mark.parametrize("during", ["step", "validation"])
 @pytest.mark.parametrize("cut", [1, 2])  # within the run, and at its end
-def test_a_validation_that_a_signal_cut_short_is_made_up(dataset, tmp_path, monkeypatch, during, cut):
-    flags = ["--attn-num-hidden", "8", "--batch-size", "2", "--deterministic", "--log-path", "", "--max-steps", "4",
-             "--steps-per-checkpoint", "2", "--validation", dataset]
+def test_a_validation_that_a_signal_cut_short_is_made_up(dataset, left_alone, tmp_path, monkeypatch, during, cut):
     monkeypatch.setattr(run, "HURRIED_IMAGES", 1)  # statistics of fewer images would be seen
-    assert train(dataset, tmp_path / "whole", *flags) == 0
     place, name, number = (Validator, "validate", cut) if during == "validation" else (Reports, "step", 2 * cut)
     calls, before = itertools.count(1), getattr(place, name)
 
@@ -87,19 +96,20 @@ def test_a_validation_that_a_signal_cut_short_is_made_up(dataset, tmp_path, monk
         return before(*arguments)
 
     monkeypatch.setattr(place, name, interrupted)
-    assert train(dataset, tmp_path / "cut", *flags) == 143
-    assert state_of(str(tmp_path / "cut" / f"model.ckpt-{2 * cut}")).owes_validation
-    assert train(dataset, tmp_path / "cut", *flags) == 0
-    whole, ended = ([json.loads(line) for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
-                    for name in ("whole", "cut"))
+    assert train(dataset, tmp_path, *VALIDATED, dataset) == 143
+    assert state_of(str(tmp_path / f"model.ckpt-{2 * cut}")).owes_validation
+    assert train(dataset, tmp_path, *VALIDATED, dataset) == 0
+    both = left_alone, tmp_path
+    whole, ended = ([json.loads(line) for line in (model_dir / "history.jsonl").read_text().splitlines()]
+                    for model_dir in both)
     assert [line for line in ended if line["kind"] == "validation"] == [
         line for line in whole if line["kind"] == "validation"]
-    whole, ended = (state_of(str(tmp_path / name / "model.ckpt-4")) for name in ("whole", "cut"))
+    whole, ended = (state_of(str(model_dir / "model.ckpt-4")) for model_dir in both)
     assert ended == whole and ended.finished
-    whole, ended = (variables(str(tmp_path / name / "model.ckpt-4")) for name in ("whole", "cut"))
+    whole, ended = (variables(str(model_dir / "model.ckpt-4")) for model_dir in both)
     assert all(np.array_equal(ended[name], value) for name, value in whole.items())
     for below in ("", "best"):
-        whole, ended = (checkpoint.known_checkpoints(str(tmp_path / name / below)) for name in ("whole", "cut"))
+        whole, ended = (checkpoint.known_checkpoints(str(model_dir / below)) for model_dir in both)
         assert list(map(os.path.basename, ended)) == list(map(os.path.basename, whole))
 
 
