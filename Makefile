@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Each takes some 2 GB. Tests of one file stay together: what they share is made once.
+TEST_PROCESSES := 2
+
 # The demo: how many words, how long.
 DEMO_TRAIN_WORDS := 4000
 DEMO_TEST_WORDS := 300
@@ -13,7 +16,7 @@ DEMO_STEPS := 480
 .PHONY: test lint demo clean
 
 test: $(VENV)/dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

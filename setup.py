@@ -16,6 +16,7 @@ GRAPHEMES = ["regex>=2024.4"]
 PLOTS = ["matplotlib>=3.7"]
 TEST = [
     "pytest>=8",
+    "pytest-xdist>=3.5",  # tests on two cores at once: many of them wait for a process to start
     "hypothesis>=6.100",  # breaks what parsers are fed
     "setuptools>=64",
     "wheel",
