@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Each takes some 2 GB. Tests of one file stay together: what they share is made once.
+# Each takes up to some 3 GB. Tests of one file stay together: what they share is made once.
 TEST_PROCESSES := 2
 
 # The demo: how many words, how long.
