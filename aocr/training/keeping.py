@@ -38,7 +38,7 @@ class Keeper:
         """Writes a checkpoint with a RunState. UserError if that fails."""
         with self._writing():
             self._begin()
-            if len(self.kept()) > 1 and checkpoint.step_of(self.newest) == self._model.step():
+            if self.newest and checkpoint.step_of(self.newest) == self._model.step() and len(self.kept()) > 1:
                 checkpoint.hide_checkpoint(self.newest)  # the only one is better replaced, by renaming, than hidden
             self._model.state = state.to_json()
             self.newest = self._model.save(posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX))

@@ -41,11 +41,15 @@ class Validator:
     def __init__(self, scan, description, precision, session_config):
         """`scan`: scanning.Scan of what to read. The rest as in Model."""
         self.scan, self._description = scan, description
-        self.data = f"{scan.usable} records with the digest {scan.digest()}"  # what a figure is of
         self.split = splitter(description.config.graphemes)  # a text -> its characters
         self._how = dict(precision=precision, session_config=session_config, batches=functools.partial(
             pipeline.batches, scan, batch_size=BATCH_SIZE, image_bytes=description.config.image_bytes))
         self._model = None
+
+    @functools.cached_property
+    def data(self):
+        """What a figure is of, for comparing and for people."""
+        return f"{self.scan.usable} records with the digest {self.scan.digest()}"
 
     def __enter__(self):
         return self
