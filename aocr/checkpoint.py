@@ -11,11 +11,12 @@ import tensorflow.compat.v1 as tf
 import aocr
 from aocr import legacy
 from aocr.charset import FULL_ASCII, Charset
-from aocr.config import IMAGE_HEIGHT, ModelConfig, flags_of
+from aocr.config import ATTENTION, DECODINGS, IMAGE_HEIGHT, JOINT, Decoding, ModelConfig, flags_of
 from aocr.errors import UserError, usage_error
 from aocr.files import cause, load_json, make_directory, read_bytes, write_text
 from aocr.graph import preprocess
 from aocr.model import Model
+from aocr.networks import NETWORKS, ORIGINAL
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ CHECKPOINT_PREFIX = "model.ckpt"
 STATE_NAME = "checkpoint"  # TensorFlow's file that tells which checkpoints there are
 BEST_NAME = "best"  # the directory of the best checkpoint, in that of the model
 LAST, BEST = "last", "best"  # names of checkpoints
+# What models are whose description does not say so, being older than these options.
+UNSAID = dict(cnn=ORIGINAL, attention_units=0, ctc=False, right_to_left=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,11 @@ class Description:
 
     config: ModelConfig
     charset: Charset
+    decoding: Decoding = None  # that reads best, as far as is known
+
+    def __post_init__(self):
+        if not self.decoding:
+            object.__setattr__(self, "decoding", Decoding(JOINT if self.config.ctc else ATTENTION))
 
     def to_json(self):
         """The content of the description file."""
@@ -40,6 +48,8 @@ class Description:
             "format_version": FORMAT_VERSION,
             "aocr_version": aocr.__version__,
             "model": dataclasses.asdict(self.config),
+            "network": network_numbers(self.config),
+            "decoding": self.decoding._asdict(),
             "charset": list(self.charset.characters),
             "preprocessing": {"version": preprocess.VERSION, "height": IMAGE_HEIGHT,
                               "canvas_width": self.config.canvas_width, "channels": self.config.channels},
@@ -55,16 +65,38 @@ class Description:
                 raise UserError(f"{path}: format {version}, preprocessing {values['preprocessing']['version']}; this "
                                 f"aocr {aocr.__version__} reads format {FORMAT_VERSION}, preprocessing "
                                 f"{preprocess.VERSION}. Use aocr {values['aocr_version']}")
+            options = {**UNSAID, **values["model"]}
             for field in dataclasses.fields(ModelConfig):
-                if type(value := values["model"].get(field.name, field.default)) is not field.type:
+                if type(value := options.get(field.name, field.default)) is not field.type:
                     raise TypeError(f"{field.name} is {value!r}, no {field.type.__name__}")
             if not isinstance(values["charset"], list):
                 raise TypeError("charset is no list")
             "".join(values["charset"]).encode()  # what is no text does not pass here
-            config = ModelConfig(**values["model"])
-            return cls(config, Charset(values["charset"], config.graphemes))
+            config = ModelConfig(**options)
+            if values.get("network", network_numbers(config)) != network_numbers(config):
+                raise UserError(f"{path}: the network {config.cnn} is another one in aocr {values['aocr_version']} than "
+                                f"in this aocr {aocr.__version__}; use that version")
+            decoding = Decoding(**values["decoding"]) if "decoding" in values else None
+            if decoding:
+                check_decoding(decoding, config)
+            return cls(config, Charset(values["charset"], config.graphemes), decoding)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: broken description ({error!r}); restore it from a copy") from None
+
+
+def network_numbers(config):
+    """The numbers of a ModelConfig's network as they stand in a description."""
+    return {"stride": config.network.stride, "layers": [
+        {name: list(value) if isinstance(value, tuple) else value for name, value in layer._asdict().items()}
+        for layer in config.network.layers]}
+
+
+def check_decoding(decoding, config):
+    """ValueError if a Decoding is none, or a model of this ModelConfig cannot do it."""
+    if decoding.method not in DECODINGS or not 0.0 <= decoding.ctc_share <= 1.0:
+        raise ValueError(f"decoding {decoding}")
+    if decoding.method != ATTENTION and not config.ctc:
+        raise ValueError(f"decoding {decoding.method} without a CTC branch")
 
 
 def read_description(model_dir):
@@ -207,22 +239,24 @@ class Trained(NamedTuple):
     kind: type  # Model or what reads its weights in its stead
     config: ModelConfig
     charset: Charset
+    decoding: Decoding
     checkpoint: str
 
     def open(self, **how):
         """The Model, its weights restored; keyword arguments as there. UserError if they cannot be."""
-        model = self.kind(self.config, self.charset, **how)
+        model = self.kind(self.config, self.charset, decoding=self.decoding, **how)
         attempt(model.restore, self.checkpoint)
         return model
 
 
-def find_model(model_dir, given, charset=None, which=None):
+def find_model(model_dir, given, charset=None, which=None, decoding=None):
     """The trained model in a directory.
 
     Args:
       model_dir: path.
       given: dict of ModelConfig fields, charset: Charset or None, that the user set. They must not contradict the
         description; for a directory that the original wrote, which has none, they are all that is known.
+      decoding: method to read by, None: the one that is stored.
       which: `last`, `best`, the path of a checkpoint (without suffix), or None: the best where there is one.
 
     Returns: Trained. UserError if there is none.
@@ -231,10 +265,26 @@ def find_model(model_dir, given, charset=None, which=None):
     description = read_description(model_dir)
     if description:
         check_flags(description, given, charset, model_dir)
-        return Trained(Model, description.config, description.charset, checkpoint)
+        return Trained(Model, description.config, description.charset,
+                       _chosen(decoding, description, model_dir), checkpoint)
     if legacy.is_original(checkpoint):
-        return Trained(legacy.OriginalModel, *legacy.settings(checkpoint, given, charset), checkpoint)
+        description = Description(*legacy.settings(checkpoint, given, charset))
+        return Trained(legacy.OriginalModel, description.config, description.charset,
+                       _chosen(decoding, description, model_dir), checkpoint)
     raise UserError(f"{model_dir}: no {DESCRIPTION_NAME} beside the checkpoint; restore it from a copy")
+
+
+def _chosen(method, description, model_dir):
+    """The Decoding of a Description, by another method if one is asked for. UserError if the model cannot do that."""
+    decoding = description.decoding
+    if method and method != decoding.method:
+        decoding = Decoding(method, decoding.ctc_share)
+    try:
+        check_decoding(decoding, description.config)
+    except ValueError:
+        raise usage_error(f"--decoding {method}: the model in {model_dir} has no CTC branch; it decodes by "
+                          f"{ATTENTION} only") from None
+    return decoding
 
 
 def _find_checkpoint(model_dir, which):

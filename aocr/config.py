@@ -5,16 +5,30 @@ The command line is generated from these classes (`commands/flags.py`), so a def
 
 import dataclasses
 import math
+from typing import NamedTuple
+
+from aocr.networks import NETWORKS, ORIGINAL as ORIGINAL_NETWORK
 
 IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
 WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived from data
 NO_AUGMENTATION = "none"
-NETWORK_PARTS = ("cnn", "encoder", "decoder")  # the scopes of the network's variables
+NETWORK_PARTS = ("cnn", "encoder", "decoder")  # scopes of the network's variables, which can be frozen
+WEIGHT_SCOPES = (*NETWORK_PARTS, "ctc")
+DECODINGS = ATTENTION, CTC, JOINT = "attention", "ctc", "joint"
+
+
+class Decoding(NamedTuple):
+    """How a model comes to the text that it reads."""
+
+    method: str
+    ctc_share: float = 0.3  # of joint decoding's score, in [0, 1]; the rest is the attention's
+
+
 # What else a run does unless told, by optimizer: what reads soonest with Adam, and with AdaDelta what the original did.
-SOONEST = dict(batch_size=32, initial_learning_rate=5e-4, ema=0.98, dropout=0.2, initializer="he",
-               max_gradient_norm=1.0)
-ORIGINAL = dict(batch_size=65, initial_learning_rate=1.0, ema=0.0, dropout=0.5, initializer="glorot",
+SOONEST = dict(initial_learning_rate=1e-3, ema=0.98, dropout=0.2, initializer="he", max_gradient_norm=1.0)
+ORIGINAL = dict(initial_learning_rate=1.0, ema=0.0, dropout=0.5, initializer="glorot",
                 max_gradient_norm=5.0)
+MOST_IMAGES, BATCH_COLUMNS, ORIGINAL_BATCH = 32, 12_800, 65  # of a training batch unless told: see `--batch-size`
 RECIPES = {"adam": SOONEST, "adamw": SOONEST, "adadelta": ORIGINAL}
 
 
@@ -32,6 +46,11 @@ def option(default, help, flags=None, least=None, most=None, above=None, choices
     """
     metadata = dict(help=help, flags=flags, least=least, most=most, above=above, choices=choices, negated=negated)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def derived(default):
+    """A field that no flag sets: it follows from the data, or from other options."""
+    return option(default, "", flags=())
 
 
 def by_optimizer(name, help, **limits):
@@ -61,7 +80,8 @@ def augment_option(default):
 
 def flags_of(field):
     """The command line names of a dataclass field, the first one being its main name."""
-    return field.metadata["flags"] or ("--" + field.name.replace("_", "-"),)
+    flags = field.metadata["flags"]
+    return ("--" + field.name.replace("_", "-"),) if flags is None else flags
 
 
 class Options:
@@ -72,7 +92,7 @@ class Options:
             value, limits = getattr(self, field.name), field.metadata
             if value is None:
                 continue
-            name = flags_of(field)[0]
+            name = flags_of(field)[0] if flags_of(field) else field.name
             if limits["choices"] and value not in limits["choices"]:
                 raise ValueError(f"{name} is {value!r}; give one of {', '.join(limits['choices'])}")
             if isinstance(value, float) and not math.isfinite(value):
@@ -100,11 +120,21 @@ class ModelConfig(Options):
     attn_num_hidden: int = option(128, "units of each decoder layer; the encoder has --attn-num-layers times as many "
                                        "in each direction", least=1, most=4096)
     target_embedding_size: int = option(10, "size of the character embedding", least=1, most=4096)
+    cnn: str = option("compact", "convolutional network; original is the original aocr's", choices=tuple(NETWORKS))
+    attention_units: int = option(128, "units that attention compares its query and the memory in; 0: as many as the "
+                                       "memory has, as in the original", least=0, most=4096)
+    ctc: bool = derived(True)  # whether there is a CTC branch
+    right_to_left: bool = derived(False)  # whether labels begin at the right end of their images
 
     @property
     def canvas_width(self):
         """Width in pixels, at height 32, beyond which an image is squeezed."""
         return -(-self.max_width * IMAGE_HEIGHT // self.max_height)
+
+    @property
+    def network(self):
+        """The convolutional network: networks.Network."""
+        return NETWORKS[self.cnn]
 
     @property
     def channels(self):
@@ -126,9 +156,18 @@ class ModelConfig(Options):
 class TrainConfig(Options):
     """How weights are trained; not part of the model."""
 
-    batch_size: int = by_optimizer("batch_size", "images in a training batch", least=1)
+    batch_size: int = option(None, "images of the mean width in a training batch; of wider images there are fewer in "
+                                   f"it, of narrower ones more (default: {MOST_IMAGES}, fewer where the mean width is "
+                                   f"above {BATCH_COLUMNS // MOST_IMAGES} pixels at height {IMAGE_HEIGHT}; with "
+                                   f"--optimizer adadelta {ORIGINAL_BATCH})", least=1)
+    ctc_weight: float = option(None, "share of CTC in the loss; 0: no CTC branch, as in the original (default: 0.2 for "
+                                     "words to 0.5 for lines, by the labels' mean length)", least=0.0, most=1.0)
+    guided_attention: float = option(1.0, "weight of the penalty that keeps attention near the diagonal while it has "
+                                          "not learned to read; 0: none", least=0.0, most=100.0)
     num_epoch: int = option(1000, "times that this run goes through the data", least=1)
     max_steps: int = option(None, "end this run after so many steps", least=1)
+    max_minutes: float = option(None, "end this run by the clock, start-up included; a run that is started again goes "
+                                      "on with the rest", above=0.0)
     steps_per_checkpoint: int = option(100, "steps between two checkpoints", least=1)
     keep: int = option(5, "newest checkpoints that are kept, beside the best one", least=1)
     validation: str = option(None, "dataset to validate on, or a pattern of several")
@@ -147,9 +186,10 @@ class TrainConfig(Options):
                             choices=tuple(RECIPES))
     initial_learning_rate: float = by_optimizer("initial_learning_rate", "learning rate", least=0.0)
     warm_up: int = option(0, "first steps of this run, over which the rate rises to the initial one", least=0)
-    schedule: str = option("constant", "learning rate over this run: constant; cosine (constant for a third of the "
-                                       "run, then down to 0); or plateau (halved after every three validations in a "
-                                       "row without a better figure)", choices=("constant", "cosine", "plateau"))
+    schedule: str = option("auto", "learning rate over this run: constant; cosine (constant for a third of the run, "
+                                   "then down to 0); plateau (halved after every three validations in a row without a "
+                                   "better figure); or auto, which is cosine with --max-steps or --max-minutes, else "
+                                   "constant", choices=("auto", "constant", "cosine", "plateau"))
     weight_decay: float = option(0.01, "share of the kernels that adamw takes off at each step, times the rate",
                                  least=0.0, most=1.0)
     ema: float = by_optimizer("ema", "decay of averages of the weights, which are then what is read (0: none; 0.99 "
@@ -203,6 +243,11 @@ class TrainConfig(Options):
         return bool(self.validation or self.validation_split)
 
     @property
+    def falling(self):
+        """Whether the learning rate falls to 0 at the end of the run."""
+        return self.schedule == "cosine" or self.schedule == "auto" and bool(self.max_steps or self.max_minutes)
+
+    @property
     def frozen(self):
         """The parts of the network that are not trained."""
         return tuple(sorted({part.strip() for part in self.freeze.split(",")} - {""}))
@@ -229,11 +274,18 @@ class CheckpointConfig(Options):
                                    "last)")
 
 
+def decoding_option():
+    """`--decoding`, of what reads."""
+    return option(None, "how texts are found: by the attention decoder, by CTC, or joint, the best of both (default: "
+                        "what read best when the model was trained)", choices=DECODINGS)
+
+
 @dataclasses.dataclass(frozen=True)
 class TestConfig(Options):
     """How a model is tested."""
 
-    batch_size: int = option(64, "images read at once", least=1)
+    batch_size: int = option(64, "images of the mean width read at once", least=1)
+    decoding: str = decoding_option()
     distance: bool = option(True, "accuracy counts exact matches instead of 1 - edit distance / length",
                             flags=("--no-distance",), negated=True)
     precision: str = precision_option()
@@ -245,6 +297,7 @@ class TestConfig(Options):
 class PredictConfig(Options):
     """How files are read by a model."""
 
+    decoding: str = decoding_option()
     batch_size: int = option(16, "images read at once; what is waiting on standard input is never held back",
                             least=1)
 
@@ -253,6 +306,7 @@ class PredictConfig(Options):
 class ExportConfig(Options):
     """How a model leaves the house."""
 
+    decoding: str = decoding_option()
     format: str = option("savedmodel", "what to write", choices=("savedmodel", "frozengraph"))
     force: bool = option(False, "replace what the target directory holds")
     model_version: int = option(None, "write the SavedModel to DIR/N, complete at once, as TensorFlow Serving "

@@ -17,11 +17,14 @@ from aocr.graph import layers
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import EncoderOutput
 from aocr.graph.preprocess import PreparedImage
-from aocr.model import Model
+from aocr.model import Branches, Model
+from aocr.networks import ORIGINAL
 
 DECODER = "embedding_attention_decoder"
 EMBEDDING = f"{DECODER}/embedding"
 RECURRENT = f"{DECODER}/attention_decoder/multi_rnn_cell/cell_0"
+
+NETWORK = dict(cnn=ORIGINAL, attention_units=0, ctc=False)  # its options that a newer model may have otherwise
 
 # name, filters, kernel size, batch norm, pool (height, width) after it
 CONVOLUTIONS = (
@@ -47,7 +50,7 @@ def settings(checkpoint, given, charset):
     Returns: (ModelConfig, Charset). UserError naming both values if a flag contradicts the checkpoint.
     """
     shapes = _shapes(checkpoint)
-    config = ModelConfig(**given)
+    config = ModelConfig(**{**NETWORK, **given})
     charset = charset or charset_for(())
     hidden = shapes[f"{DECODER}/attention_decoder/weights"][1]
     actual = dict(
@@ -132,20 +135,20 @@ class OriginalModel(Model):
         return self.config.max_prediction + 2
 
     def _add_network(self, dtype):
-        """Sets `decoders` and `moments`. Needs `images`; `dtype` is the convolutions'."""
+        """Sets `branches` and `moments`. Needs `images`; `dtype` is the convolutions'."""
         self.moments = []
         features = tf.cast(_features(tf.cast(self.images.pixels, dtype)), tf.float32)  # [N, S, 512]
         memory, forward = _encoder(features, self.config.encoder_units)
         lengths = tf.fill([tf.shape(features)[0]], tf.shape(features)[1])  # nothing is masked
         encoded = EncoderOutput(memory, lengths, forward, backward=None)
-        self.decoders = [OriginalDecoder(encoded, self.config, len(self.charset))]
+        self.branches = [Branches(OriginalDecoder(encoded, self.config, len(self.charset)), None, lengths)]
 
 
 def _features(x):
     """The convolutions: [N, H, W, C] -> [N, S, 512]."""
     for name, filters, size, normalise, pool in CONVOLUTIONS:
         with tf.variable_scope(name):
-            x = layers.conv(x, filters, size, name="W")
+            x = layers.conv(x, filters, (size, size), name="W")
             if normalise:
                 x = tf.cast(_batch_norm(tf.cast(x, tf.float32)), x.dtype)
             x = tf.nn.relu(x)
@@ -178,7 +181,7 @@ class OriginalDecoder(AttentionDecoder):
 
     def __init__(self, encoded, config, vocabulary):
         units, count, depth = config.attn_num_hidden, config.attn_num_layers, encoded.memory.shape[2]
-        self._encoded = encoded
+        self._memory = encoded.memory
         with tf.variable_scope(DECODER):
             self._embedding = layers.variable("embedding", [vocabulary, config.target_embedding_size])
             with tf.variable_scope("attention_decoder"):

@@ -1,7 +1,7 @@
 """The model: every stage of the network wired into one graph, with its session and its weights.
 
-Shape letters, here and in `graph/`: N images, H x W pixels (H = 32), C channels, S encoder steps (= ceil(W / 4)),
-T decoder steps, V ids of the charset, U units.
+Shape letters, here and in `graph/`: N images, H x W pixels (H = 32), C channels, S encoder steps (W / the network's
+stride, rounded up), T decoder steps, V ids of the charset, K classes of CTC, U units.
 """
 
 import contextlib
@@ -10,14 +10,15 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr.charset import EOS_ID
-from aocr.config import scaled_width
-from aocr.graph import layers, losses, text
+from aocr.charset import EOS_ID, FIRST_ID
+from aocr.config import ATTENTION, Decoding, scaled_width
+from aocr.graph import ctc, layers, losses, text
 from aocr.graph.augment import augment, variant_seed
 from aocr.graph.cnn import sliding_cnn
 from aocr.graph.decoder import AttentionDecoder
+from aocr.graph.decoding import transcribe
 from aocr.graph.encoder import bidirectional_encoder
-from aocr.graph.learning import Learning
+from aocr.graph.learning import Learning, guiding_loss
 from aocr.graph.optimizer import WeightAverage
 from aocr.graph.placement import Placement
 from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch, prepare_image
@@ -36,7 +37,10 @@ def averaged_name(name):
 class TrainStep(NamedTuple):
     """What one training step tells."""
 
-    loss: float
+    loss: float  # what the gradients are of
+    attention_loss: float  # teacher forced; nats a step
+    ctc_loss: float  # nats a character; 0 without CTC
+    unfitting: int  # labels of the batch that have more characters than CTC has steps
     gradient_norm: float
     learning_rate: float
     step: int  # global, after this step
@@ -44,6 +48,22 @@ class TrainStep(NamedTuple):
     index: int  # the batch's number in it, from 0
     numbers: np.ndarray  # the batch's record numbers
     padding: float  # share of the batch's pixels
+
+
+class Branches(NamedTuple):
+    """The two readers of one memory."""
+
+    decoder: AttentionDecoder
+    ctc_logits: tf.Tensor  # [N, S, K] float32; None without CTC
+    lengths: tf.Tensor  # [N] int32, steps of each image
+
+
+class Candidate(NamedTuple):
+    """A text that may be what an image shows, and the log probabilities that the two branches give it."""
+
+    text: str
+    by_attention: float
+    by_ctc: float
 
 
 class Reading(NamedTuple):
@@ -58,6 +78,7 @@ class Reading(NamedTuple):
     probability: float
     loss: float  # teacher forced; nats a step
     attention: np.ndarray  # [steps, S] of the characters read and EOS, over the image's own length
+    candidates: tuple  # of Candidate, in joint decoding: CTC's likeliest texts, then the attention decoder's own
 
 
 class Model:
@@ -67,11 +88,11 @@ class Model:
     (`read`); with `training` too it learns from it (`train`).
     """
 
-    def __init__(self, config, charset, *, batches=None, training=None, recipe=None,
+    def __init__(self, config, charset, *, decoding=Decoding(ATTENTION), batches=None, training=None, recipe=None,
                  precision="float32", session_config=None, placement=None):
         """
         Args:
-          config: ModelConfig. charset: Charset.
+          config: ModelConfig. charset: Charset. decoding: Decoding, how it reads.
           batches: function of `prepare`, `to_sequences`, `epochs` and `augment` -> tf.data.Dataset of
             data.pipeline.Batch: data.pipeline.batches with its other arguments bound.
           training: TrainConfig, or None for inference.
@@ -88,7 +109,7 @@ class Model:
             self._add_inputs(batches)
             self._add_network(tf.as_dtype(precision))
             if not training:
-                self._add_prediction()
+                self._add_prediction(decoding)
             if batches:
                 self._add_loss()
             if training:
@@ -151,7 +172,7 @@ class Model:
         return augment(pixels, self._recipe, variant_seed(self.training.seed, epoch, number))
 
     def _add_network(self, dtype):
-        """Sets `decoders`, one a tower, and `moments` (of the batch norm layers that are trained). `dtype` is the
+        """Sets `branches`, one a tower, and `moments` (of the batch norm layers that are trained). `dtype` is the
         convolutions'.
         """
         training, start = self.training, layers.Start()
@@ -159,53 +180,83 @@ class Model:
             start = layers.Start(he=training.initializer == "he", forget_bias=training.forget_bias)
         learning = bool(training) and "cnn" not in training.frozen
         images = [share.images for share in self.shares] if self.shares else [self.images]
-        self.decoders, moments = [], []
+        self.branches, moments = [], []
         for k, own in enumerate(images):
             reuse = True if k else None  # the towers' variables are the first one's
             with tf.variable_scope(tf.get_variable_scope(), reuse=reuse), self._placement.tower(k):
-                features = sliding_cnn(*own, is_training=learning, dtype=dtype, start=start)
+                features = sliding_cnn(*own, self.config.network, is_training=learning, dtype=dtype, start=start)
                 moments.append(features.moments)
-                self.decoders.append(self._read_features(features, k, start))
+                self.branches.append(self._read_features(features, k, start))
         self.moments = []
         if learning:
             self.moments = total_moments(moments, tf.stack([share.columns for share in self.shares]))
 
     def _read_features(self, features, tower, start):
-        """The AttentionDecoder over a tower's cnn.Features."""
-        values, training = features.values, self.training  # [N, S, 512]
+        """The Branches over a tower's cnn.Features."""
+        config, values, training = self.config, features.values, self.training  # [N, S, F]
         if training:
             # Stateless, so that a run that is started again drops what it would have dropped.
             seed = variant_seed(training.seed + tower, self.batch.epoch, self.batch.index)
             values = tf.compat.v2.nn.experimental.stateless_dropout(values, training.dropout, seed)
-        encoded = bidirectional_encoder(values, features.lengths, units=self.config.encoder_units,
-                                        use_gru=self.config.use_gru, start=start)
-        return AttentionDecoder(
-            encoded, vocabulary=len(self.charset), layers=self.config.attn_num_layers,
-            units=self.config.attn_num_hidden, embedding_size=self.config.target_embedding_size,
-            use_gru=self.config.use_gru, start=start)
+        encoded = bidirectional_encoder(values, features.lengths, units=config.encoder_units,
+                                        use_gru=config.use_gru, start=start)
+        decoder = AttentionDecoder(
+            encoded, vocabulary=len(self.charset), layers=config.attn_num_layers, units=config.attn_num_hidden,
+            attention_units=config.attention_units, embedding_size=config.target_embedding_size,
+            use_gru=config.use_gru, start=start)
+        logits = None
+        if config.ctc:
+            logits = ctc.ctc_logits(encoded, len(self.charset.characters), config.right_to_left)
+        return Branches(decoder, logits, encoded.lengths)
 
-    def _add_prediction(self):
-        """Sets `reading` (greedy DecoderOutput), `prediction`, `probability`, shaped as the input. Needs `decoders`."""
-        self.reading = self.decoders[0].decode(self.decoder_steps)
+    def _add_prediction(self, decoding):
+        """Sets `reading` (decoding.Transcription), `prediction`, `probability`, shaped as the input. Needs `branches`.
+        """
+        self.reading = transcribe(decoding, *self.branches[0], self.decoder_steps)
         asked = self.encoded if self.encoded is not None else self.images.widths
         shape, count = tf.shape(asked), tf.size(asked)
         prediction = text.ids_to_text(self.reading.ids, self.charset)  # [N]
-        probability = losses.sequence_probability(self.reading.logits, self.reading.ids)  # [N]
+        probability = self.reading.probability  # [N]
         self.prediction = tf.reshape(prediction[:count], shape, name=PREDICTION_NAME)
         self.probability = tf.reshape(probability[:count], shape, name=PROBABILITY_NAME)
 
     def _add_loss(self):
-        """Sets `sample_losses` [N] and `loss`, both teacher forced. Needs `decoders` and `shares`."""
-        smoothing = self.training.label_smoothing if self.training else 0.0
+        """Sets `sample_losses` [N], the attention decoder's, teacher forced; `loss`, what is trained; and what that is
+        made of: `attention_loss`, `ctc_loss`, `unfitting`. Needs `branches` and `shares`.
+        """
         found = []
-        for k, (share, decoder) in enumerate(zip(self.shares, self.decoders)):
+        for k, (share, branches) in enumerate(zip(self.shares, self.branches)):
             with self._placement.tower(k):
-                taught = decoder.decode(tf.shape(share.inputs)[1], teacher=share.inputs)
-                found.append(losses.sequence_loss(taught.logits, share.targets, share.weights, smoothing))
-        if len(found) > 1:  # what is blank does not count
-            found = [tf.concat([own[:share.size] for own, share in zip(found, self.shares)], 0)]
-        self.sample_losses = found[0]
-        self.loss = tf.reduce_mean(self.sample_losses)
+                found.append(self._losses_of(share, branches))
+        by_attention, by_ctc, fitting, strayed = (
+            # What is blank does not count.
+            tf.concat([own[:share.size] for own, share in zip(parts, self.shares)], 0) if len(found) > 1 else parts[0]
+            for parts in zip(*found))
+        self.sample_losses = by_attention
+        self.loss = self.attention_loss = tf.reduce_mean(by_attention)
+        self.ctc_loss = tf.reduce_sum(by_ctc) / tf.maximum(tf.reduce_sum(fitting), 1.0)
+        self.unfitting = tf.reduce_sum(1.0 - fitting)
+        if self.training:
+            weight = self.training.ctc_weight
+            self.loss = (1.0 - weight) * self.attention_loss + weight * self.ctc_loss
+            if self.training.guided_attention:
+                self.loss += guiding_loss(self.training, by_attention, strayed)
+
+    def _losses_of(self, share, branches):
+        """A share's losses, [N] float32 each: the attention decoder's; that of CTC a character, 0 where the label does
+        not fit; whether it fits; how far the attention strays from the diagonal.
+        """
+        smoothing = self.training.label_smoothing if self.training else 0.0
+        taught = branches.decoder.decode(tf.shape(share.inputs)[1], teacher=share.inputs)
+        by_attention = losses.sequence_loss(taught.logits, share.targets, share.weights, smoothing)
+        strayed = losses.guidance(taught.attention, share.weights, branches.lengths, self.config.right_to_left)
+        if not (self.training and self.config.ctc):
+            return by_attention, tf.zeros_like(by_attention), tf.ones_like(by_attention), strayed
+        characters = tf.where(share.targets >= FIRST_ID, share.targets, tf.zeros_like(share.targets))
+        count = tf.reduce_sum(share.weights, 1) - 1.0  # without EOS
+        fitting = tf.cast(ctc.fits(characters, branches.lengths), tf.float32)
+        log_probability = ctc.log_probability(branches.ctc_logits, branches.lengths, characters)
+        return by_attention, -log_probability / tf.maximum(count, 1.0) * fitting, fitting, strayed
 
     def _add_train_op(self):
         """Sets `learning` and the variable of the run's state. Needs `loss`."""
@@ -379,7 +430,7 @@ class Model:
             yield None, [self.session.run(tuple(self.images))]
         # The same every time: TensorFlow takes a second to get ready for each other choice.
         learning = self.learning
-        fetches = dict(step=learning.train_op, loss=self.loss, gradient_norm=learning.gradient_norm,
+        fetches = dict(step=learning.train_op, gradient_norm=learning.gradient_norm, **self._losses(),
                        epoch=self.batch.epoch, index=self.batch.index, numbers=self.batch.numbers,
                        images=tuple(self.images))
         while True:
@@ -392,8 +443,11 @@ class Model:
             if before:
                 self.session.run(learning.forget_added)
             pixels, widths = got["images"]
+            told = {name: float(np.mean([*(losses[name] for losses, _, _ in before), got[name]]))
+                    for name in ("loss", "attention_loss", "ctc_loss")}
+            unfitting = int(got["unfitting"] + sum(losses["unfitting"] for losses, _, _ in before))
             yield TrainStep(
-                loss=float(np.mean([*(loss for loss, _, _ in before), got["loss"]])), learning_rate=rate,
+                **told, unfitting=unfitting, learning_rate=rate,
                 gradient_norm=float(got["gradient_norm"]), step=int(got["step"]), epoch=int(got["epoch"]),
                 index=int(got["index"]),
                 numbers=np.concatenate([*(numbers for _, numbers, _ in before), got["numbers"]]),
@@ -406,16 +460,23 @@ class Model:
         return float(norm), int(step)
 
     def _accumulate(self):
-        """Adds a batch's gradients to those of the next update: (loss, record numbers, images)."""
-        loss, numbers, images, _ = self.session.run(
-            (self.loss, self.batch.numbers, tuple(self.images), self.learning.add_op))
-        return float(loss), numbers, images
+        """Adds a batch's gradients to those of the next update: (losses, record numbers, images)."""
+        found, numbers, images, _ = self.session.run(
+            (self._losses(), self.batch.numbers, tuple(self.images), self.learning.add_op))
+        return found, numbers, images
+
+    def _losses(self):
+        """What a step tells of its losses."""
+        return dict(loss=self.loss, attention_loss=self.attention_loss, ctc_loss=self.ctc_loss,
+                    unfitting=self.unfitting)
 
     def read(self):
         """Reads the dataset: yields a Reading for each sample, in the order of the batches."""
         self.start()
         fetches = dict(batch=self.batch._replace(pixels=()), text=self.prediction, probability=self.probability,
                        losses=self.sample_losses, attention=self.reading.attention, ids=self.reading.ids)
+        if self.reading.candidates:
+            fetches["candidates"] = self.reading.candidates._replace(attention=())
         while True:
             try:
                 got = self.session.run(fetches)
@@ -428,10 +489,17 @@ class Model:
         for k, number in enumerate(batch.numbers):
             read = got["text"][k].decode()
             ends = np.flatnonzero(got["ids"][k] == EOS_ID)
-            steps, length = ends[0] + 1 if len(ends) else got["ids"].shape[1], -(-int(batch.widths[k]) // 4)
+            steps = ends[0] + 1 if len(ends) else got["ids"].shape[1]
+            length = -(-int(batch.widths[k]) // self.config.network.stride)
             comment = batch.comments[k].decode("utf-8", "replace")  # a path may be no text
             yield Reading(int(number), batch.labels[k].decode(), comment, batch.encoded[k], int(batch.widths[k]), read,
-                          float(got["probability"][k]), float(got["losses"][k]), got["attention"][k, :steps, :length])
+                          float(got["probability"][k]), float(got["losses"][k]), got["attention"][k, :steps, :length],
+                          self._candidates(got["candidates"], k) if "candidates" in got else ())
+
+    def _candidates(self, got, k):
+        """The Candidates of the k-th image, from the arrays of decoding.Candidates."""
+        return tuple(Candidate(self.charset.decode(ids), float(by_attention), float(by_ctc))
+                     for ids, by_attention, by_ctc in zip(got.ids[k], got.by_attention[k], got.by_ctc[k]))
 
     def predict(self, encoded):
         """Reads images: a list of encoded image files -> a list of (text, probability).

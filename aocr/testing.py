@@ -45,8 +45,8 @@ def test(dataset, trained, config, session_config):
         seconds = time.monotonic() - started
     squeezed = found.wider_than(trained.config.canvas_width)
     log.info("%d images were wider than the canvas of %d and squeezed to it", squeezed, trained.config.canvas_width)
-    print(f"samples: {totals.samples}\nskipped: {len(found.unreadable)}\nexact_match: {totals.exact_match:.6f}\n"
-          f"accuracy: {totals.accuracy:.6f}\ncer: {totals.cer:.6f}\nmean_probability: {totals.mean_probability:.6f}\n"
+    print(f"decoding: {trained.decoding.method}\nsamples: {totals.samples}\nskipped: {len(found.unreadable)}\nexact_match: {totals.exact_match:.6f}\n"
+          f"accuracy: {totals.accuracy:.6f}\ncer: {totals.cer:.6f}\nwer: {totals.wer:.6f}\nmean_probability: {totals.mean_probability:.6f}\n"
           f"seconds: {seconds:.3f}\nimages_per_second: {totals.samples / seconds:.1f}")
 
 

@@ -31,7 +31,8 @@ def run(args):
     from aocr.checkpoint import find_model
 
     target = export.target_of(args.directory, config)
-    trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint)
+    trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
+                         config.decoding)
     with trained.open(session_config=session_config(place.gpu_id)) as model:
         export.export(model, target, config)
     print(f"exported: {target}")

@@ -21,7 +21,7 @@ FULL_ASCII_HELP = "read and write the ASCII characters 32 to 126 (default: 0-9 a
 def add_options(parser, options, title=None):
     """Adds an argument for each field of an option class. What is not given is not set."""
     group = parser.add_argument_group(title) if title else parser
-    for field in dataclasses.fields(options):
+    for field in (field for field in dataclasses.fields(options) if flags_of(field)):
         group.add_argument(*flags_of(field), default=argparse.SUPPRESS, help=_help(field), **_settings(field))
 
 

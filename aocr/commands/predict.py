@@ -29,6 +29,7 @@ def run(args):
     from aocr.checkpoint import find_model
     from aocr.prediction import predict_files
 
-    trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint)
+    trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
+                         config.decoding)
     with trained.open(session_config=session_config(place.gpu_id)) as model:
         return 0 if predict_files(model, args.files, config.batch_size) else 1

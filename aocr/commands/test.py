@@ -34,6 +34,7 @@ def run(args):
     from aocr.testing import test
 
     warn_of_slow_precision(config.precision, place.gpu_id)
-    trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint)
+    trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
+                         config.decoding)
     test(args.dataset, trained, config, session_config(place.gpu_id))
     return 0

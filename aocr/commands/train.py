@@ -14,6 +14,7 @@ from aocr.commands.flags import add_model_options, add_options, collect, given
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config, warn_of_slow_precision
 from aocr.config import ExportConfig, ParallelConfig, PlaceConfig, TrainConfig
 from aocr.errors import usage_error
+from aocr.training.schedule import Clock
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def add_arguments(parser):
 
 def run(args):
     """Runs the command; returns the exit code."""
+    clock = Clock()  # TensorFlow's import is part of the run's minutes
     place, model_flags, charset = model_arguments(args, job.told(job.CHECKPOINT_DIR))
     config, parallel = collect(args, TrainConfig), collect(args, ParallelConfig)
     task = job.task_of(job.told(job.CLUSTER))
@@ -56,7 +58,7 @@ def run(args):
     if evaluates:
         code = evaluator.evaluate(args.dataset, place.model_dir, config, session)
     else:
-        code = run.train(args.dataset, place.model_dir, model_flags, charset, config, session, parallel, task)
+        code = run.train(args.dataset, place.model_dir, model_flags, charset, config, session, parallel, clock, task)
     if target and code == 0:
         _export(place.model_dir, target)
     return code
@@ -100,7 +102,7 @@ def check_options(config, parallel, task):
         if parallel.sync:
             raise usage_error(f"--sync is for a cluster; give --local-cluster, or {job.CLUSTER} in the environment")
     elif not evaluates:
-        for name, used in (("--accumulate", config.accumulate > 1), ("--deterministic", config.deterministic),
+        for name, used in (("--max-minutes", config.max_minutes), ("--accumulate", config.accumulate > 1), ("--deterministic", config.deterministic),
                            ("--on-nan rollback", config.on_nan == "rollback"),
                            ("--schedule plateau", config.schedule == "plateau")):
             if used:

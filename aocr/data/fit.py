@@ -1,5 +1,7 @@
 """Model options that the user leaves open are fitted to the data; those that are given are limits."""
 
+import unicodedata
+
 from aocr.charset import charset_for, named
 from aocr.config import IMAGE_HEIGHT, WIDEST_CANVAS, ModelConfig
 from aocr.errors import UserError
@@ -36,6 +38,16 @@ def fit_charset(scan, given=None):
         return charset, []
     added = [c for c in charset.characters if c not in default]
     return charset, [f"{len(added)} characters beyond 0-9 and A-Z ({charset.listed(added)})"]
+
+
+def is_right_to_left(scan):
+    """Whether most letters of the labels are of scripts that are written from right to left."""
+    votes = {"L": 0, "R": 0, "AL": 0}
+    for character, seen in scan.characters.items():
+        direction = unicodedata.bidirectional(character[0])
+        if direction in votes:
+            votes[direction] += seen.count
+    return votes["R"] + votes["AL"] > votes["L"]
 
 
 def check_labels(scan, config, charset, remedy):

@@ -10,6 +10,7 @@ from aocr.data.records import numbered_records, parse_example
 SHUFFLE_RECORDS = 4096  # encoded images that wait in the shuffle buffer, at the most
 WINDOW_BYTES = 128 << 20  # of decoded images that are sorted by width together, at the most
 WINDOW_BATCHES = 40  # the same, in batches
+MOST_ROWS = 4  # times the batch size, of images in a batch of narrow ones
 
 plain = tf.autograph.experimental.do_not_convert  # nothing here needs it, and it takes seconds
 
@@ -36,7 +37,7 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
 
     Args:
       scan: scanning.Scan of the dataset, or of a part of it; what it found unreadable is left out.
-      batch_size: int.
+      batch_size: int, samples of the mean width in a batch; `area_spans` tells how others are cut.
       image_bytes: int, memory that the largest prepared image takes.
       prepare: function of encoded bytes (string []) -> (pixels [H, w, C] float32, width, ...).
       to_sequences: function of a label (string []) -> (inputs, targets), int32 [t] each.
@@ -92,15 +93,15 @@ class _Batches:
     @plain
     def cut(self, epoch, number, *parts):
         """A window's samples, sorted by width and cut into batches."""
-        size = self._batch_size
-        order = tf.argsort(parts[0].row_lengths(), stable=True)
-        starts = tf.data.Dataset.range(0, tf.size(order, out_type=tf.int64), size)
+        widths = parts[0].row_lengths()
+        order = tf.argsort(widths, stable=True)
+        spans = tf.data.Dataset.from_tensor_slices(area_spans(tf.gather(widths, order), self._batch_size))
         if self._shuffled:
-            starts = starts.shuffle(WINDOW_BATCHES, seed=epoch)
+            spans = spans.shuffle(WINDOW_BATCHES, seed=epoch)
         before = number * self._window_batches  # batches of the windows before
         left_out = self._in_first_pass(epoch, tf.maximum(self._first_batch - before, 0))
-        return starts.enumerate(before).skip(left_out).map(plain(lambda index, start: _to_batch(
-            epoch, index, *(tf.gather(part, order[start:start + size]) for part in parts))))
+        return spans.enumerate(before).skip(left_out).map(plain(lambda index, span: _to_batch(
+            epoch, index, *(tf.gather(part, order[span[0]:span[1]]) for part in parts))))
 
     def _in_first_pass(self, epoch, value):
         """An int64 [] in the first pass, 0 in the others."""
@@ -135,6 +136,33 @@ class _Batches:
         """A sample with a variant of its image, which is turned to [H, w, C] for it."""
         columns = tf.transpose(self._augment(tf.transpose(columns, [1, 0, 2]), epoch, number), [1, 0, 2])
         return columns, inputs, targets, number, *texts
+
+
+def area_spans(widths, batch_size):
+    """Where to cut samples that are sorted by width, so that batches have about equal areas instead of equal counts.
+
+    There are as many batches as of `batch_size` samples each. One's area is that of `batch_size` samples of the mean
+    width; where all widths are equal, so are the counts, but for the last one's. What is more than MOST_ROWS times
+    narrower than the mean counts as that wide, so that a batch has at most so many times `batch_size` samples; what is
+    wider than a whole batch counts as one.
+
+    Args: widths: int64 [n], n >= 1, rising. batch_size: int.
+    Returns: int64 [batches, 2], the first sample of each batch and the one after its last; none is empty.
+    """
+    with tf.name_scope("area_spans"):
+        size = tf.size(widths, out_type=tf.int64)
+        batches = (size + batch_size - 1) // batch_size
+        # In MOST_ROWS * size parts of a pixel, so that all is exact; a mean width has `mean` of them.
+        mean = MOST_ROWS * tf.reduce_sum(widths)
+        costs = tf.clip_by_value(MOST_ROWS * size * widths, mean // MOST_ROWS, mean * batch_size)
+        before = tf.cumsum(costs, exclusive=True)  # what the samples before each one cost
+        numbers = tf.range(batches)
+        starts = tf.searchsorted(before * size, numbers * batch_size * tf.reduce_sum(costs), out_type=tf.int64)
+        # A batch of one sample at least: where one begins, so many samples lie before it, and so many after.
+        pushed = tf.where(numbers[:, tf.newaxis] >= numbers, tf.broadcast_to(starts - numbers, [batches, batches]),
+                          tf.fill([batches, batches], tf.constant(0, tf.int64)))
+        starts = tf.minimum(tf.reduce_max(pushed, 1) + numbers, size - batches + numbers)
+        return tf.stack([starts, tf.concat([starts[1:], [size]], 0)], 1)
 
 
 def share_size(records, replica):

@@ -19,7 +19,7 @@ class Totals:
     def __init__(self, use_distance):
         """`use_distance`: bool, as in `accuracy`."""
         self._use_distance = use_distance
-        self._samples = self._exact = self._edits = self._characters = 0
+        self._samples = self._exact = self._edits = self._characters = self._word_edits = self._words = 0
         self._accuracy = self._probability = 0.0
 
     def add(self, text, label, probability):
@@ -29,6 +29,9 @@ class Totals:
         self._exact += edits == 0
         self._edits += edits
         self._characters += len(label)
+        read, written = words_of(text), words_of(label)
+        self._word_edits += levenshtein(read, written)
+        self._words += len(written)
         self._accuracy += _accuracy(edits, len(label), self._use_distance)
         self._probability += probability
 
@@ -53,9 +56,17 @@ class Totals:
 
         If no label has a character it is 0.0 when nothing was read either, else 1.0.
         """
-        if not self._characters:
-            return float(self._edits > 0)
-        return self._edits / self._characters
+        return _error_rate(self._edits, self._characters)
+
+    @property
+    def wer(self):
+        """Word error rate: the same for words, which white space parts."""
+        return _error_rate(self._word_edits, self._words)
+
+    @property
+    def edits(self):
+        """All edits of characters."""
+        return self._edits
 
     @property
     def mean_probability(self):
@@ -64,6 +75,16 @@ class Totals:
 
     def _mean(self, total):
         return total / self._samples if self._samples else 0.0
+
+
+def words_of(text):
+    """The words of a text (str or list of its characters), which white space parts: list of str."""
+    return "".join(text).split()
+
+
+def _error_rate(edits, count):
+    """Edits for each of `count` things that were to be read."""
+    return edits / count if count else float(edits > 0)
 
 
 def _accuracy(edits, length, use_distance):

@@ -27,11 +27,11 @@ class AttentionDecoder:
     be called several times.
     """
 
-    def __init__(self, encoded, *, vocabulary, layers, units, embedding_size, use_gru,
-                 start=None):
-        """`encoded`: EncoderOutput; `vocabulary`: V, ids of the charset; `start`: layers.Start of fresh
-        weights; the rest as in ModelConfig."""
-        self._encoded = encoded
+    def __init__(self, encoded, *, vocabulary, layers, units, attention_units, embedding_size, use_gru, start=None):
+        """`encoded`: EncoderOutput; `vocabulary`: V, ids of the charset; `start`: layers.Start of fresh weights; the
+        rest as in ModelConfig.
+        """
+        self._memory = encoded.memory
         depth = encoded.memory.shape[2]
         with tf.variable_scope("decoder"):
             self._initial = hand_over(encoded, layers=layers, units=units)
@@ -43,26 +43,30 @@ class AttentionDecoder:
                 self._cells = [LSTMCell(f"layer{k}", units, units, start) for k in range(layers)]
             states_size = layers * units * len(self._cells[0].state._fields)
             with tf.variable_scope("attention"):
-                self._query = Linear("query", states_size, depth)
-                self._v = variable("v", [depth, 1])
-                memory_kernel = variable("memory", [depth, depth])
-                self._keys = tf.einsum("nsd,de->nse", encoded.memory, memory_kernel)  # [N, S, depth]
+                size = attention_units or depth  # A
+                self._query = Linear("query", states_size, size)
+                self._v = variable("v", [size, 1])
+                memory_kernel = variable("memory", [depth, size])
+                self._keys = tf.einsum("nsd,da->nsa", encoded.memory, memory_kernel)  # [N, S, A]
                 inside = tf.sequence_mask(encoded.lengths, tf.shape(encoded.memory)[1], tf.float32)
                 self._floor = (1.0 - inside) * MASKED_SCORE  # [N, S]
             self._output = Linear("output", units + depth, vocabulary)
 
-    def decode(self, steps, teacher=None):
+    def decode(self, steps, teacher=None, copies=1):
         """Writes characters.
 
         Args:
           steps: int32 [] or int, the most steps, T.
           teacher: int32 [N, T], the character before each step (GO first): teacher forcing. None: greedy, each step
             reads what the one before wrote, and the loop ends when every image has written EOS.
+          copies: int, texts that are taught for each image: N is then images * copies, those of an image together.
 
         Returns: DecoderOutput; T is `steps`, or fewer where a greedy loop ended.
         """
-        count = tf.shape(self._encoded.memory)[0]
-        depth, vocabulary = self._encoded.memory.shape[2], self._output.bias.shape[0]
+        memory, keys, floor, initial = (_repeated(part, copies) for part in (
+            self._memory, self._keys, self._floor, self._initial))
+        count = tf.shape(memory)[0]
+        depth, vocabulary = memory.shape[2], self._output.bias.shape[0]
 
         def unfinished(t, previous, ended, *_):
             return tf.logical_and(t < steps, tf.logical_not(tf.reduce_all(ended)))
@@ -70,7 +74,10 @@ class AttentionDecoder:
         def step(t, previous, ended, context, states, logits, attention):
             if teacher is not None:
                 previous = teacher[:, t]
-            step_logits, weights, context, states = self._step(previous, context, states)
+            states, top, query = self._recur(previous, context, states)
+            weights = self._attend(query, keys, floor)  # [N, S]
+            context = tf.einsum("ns,nsd->nd", weights, memory)
+            step_logits = self._output(tf.concat([top, context], 1))  # [N, V]
             previous = tf.argmax(step_logits, axis=1, output_type=tf.int32)
             if teacher is None:
                 ended = tf.logical_or(ended, tf.equal(previous, EOS_ID))
@@ -82,27 +89,34 @@ class AttentionDecoder:
                                   clear_after_read=False)
 
         with tf.name_scope("decode"):
-            start = (0, tf.fill([count], GO_ID), tf.zeros([count], tf.bool), tf.zeros([count, depth]), self._initial,
+            start = (0, tf.fill([count], GO_ID), tf.zeros([count], tf.bool), tf.zeros([count, depth]), initial,
                      empty(vocabulary), empty(None))
             *_, logits, attention = tf.while_loop(unfinished, step, start)
             logits = tf.transpose(logits.stack(), [1, 0, 2])  # [N, T, V]
             attention = tf.transpose(attention.stack(), [1, 0, 2])  # [N, T, S]
             return DecoderOutput(logits, attention, tf.argmax(logits, axis=2, output_type=tf.int32))
 
-    def _step(self, previous, context, states):
-        """[N] ids, [N, depth], states -> logits [N, V], attention [N, S], context [N, depth], states."""
+    def _recur(self, previous, context, states):
+        """[N] ids, [N, depth], states -> the new states, the top layer's output [N, U], the query [N, Q]."""
         x = self._input(tf.concat([tf.gather(self._embedding, previous), context], 1))  # [N, U]
         new_states = []
         for cell, state in zip(self._cells, states):
             state = cell(x, state)
             new_states.append(state)
             x = state.hidden
-        weights = self._attend(tf.concat([part for state in new_states for part in state], 1))  # [N, S]
-        context = tf.einsum("ns,nsd->nd", weights, self._encoded.memory)
-        return self._output(tf.concat([x, context], 1)), weights, context, new_states
+        return new_states, x, tf.concat([part for state in new_states for part in state], 1)
 
-    def _attend(self, query):
-        """Softmax over S of v . tanh(keys + W query), nothing beyond an image's length: [N, Q] -> [N, S]."""
-        mixed = tf.tanh(self._keys + self._query(query)[:, tf.newaxis, :])  # [N, S, depth]
-        scores = tf.squeeze(tf.einsum("nsd,dk->nsk", mixed, self._v), 2)  # [N, S]
-        return tf.nn.softmax(scores + self._floor)
+    def _attend(self, query, keys, floor):
+        """Softmax over S of v . tanh(keys + W query), nothing beyond an image's length: [N, Q], [N, S, A], [N, S] ->
+        [N, S].
+        """
+        mixed = tf.tanh(keys + self._query(query)[:, tf.newaxis, :])  # [N, S, A]
+        scores = tf.squeeze(tf.einsum("nsa,ak->nsk", mixed, self._v), 2)  # [N, S]
+        return tf.nn.softmax(scores + floor)
+
+
+def _repeated(part, copies):
+    """Each row `copies` times, of a tensor or of all tensors of a structure."""
+    if copies == 1:
+        return part
+    return tf.nest.map_structure(lambda tensor: tf.repeat(tensor, copies, axis=0), part)

@@ -36,10 +36,17 @@ class Linear:
         return tf.matmul(x, self.kernel) + self.bias
 
 
-def conv(x, filters, size, name="kernel", initializer=None):
-    """2-D convolution, SAME, stride 1, no bias: [N, H, W, C] -> [N, H, W, filters]."""
-    kernel = tf.cast(variable(name, [size, size, x.shape[3], filters], initializer), x.dtype)
-    return tf.nn.conv2d(x, kernel, strides=1, padding="SAME")
+def conv(x, filters, size, stride=(1, 1), name="kernel", initializer=None):
+    """2-D convolution without bias: [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), filters].
+
+    Args: size, stride: (height, width). With a stride of 1 it is SAME; a longer stride of k columns sees as much to the
+      left of an image whatever W is, where SAME would let that depend on W.
+    """
+    kernel = tf.cast(variable(name, [*size, x.shape[3], filters], initializer), x.dtype)
+    if stride == (1, 1):
+        return tf.nn.conv2d(x, kernel, strides=1, padding="SAME")
+    margins = [[(extent - 1) // 2, extent // 2] if extent > step else [0, 0] for extent, step in zip(size, stride)]
+    return tf.nn.conv2d(tf.pad(x, [[0, 0], *margins, [0, 0]]), kernel, strides=stride, padding="VALID")
 
 
 class Moments(NamedTuple):

@@ -5,6 +5,21 @@ import tensorflow.compat.v1 as tf
 from aocr.graph.optimizer import Accumulator, Meeting, WeightAverage, make_optimizer, update
 
 
+GUIDED_STEPS = 1000  # over which guided attention ends at the latest
+
+
+def guiding_loss(config, losses, strayed):
+    """The part of the loss that guides attention: it fades as the decoder learns to read, and ends anyhow.
+
+    Args: config: TrainConfig. losses: float32 [N], nats a step, of the decoder. strayed: float32 [N] of
+      `losses.guidance`.
+    Returns: float32 [].
+    """
+    step = tf.cast(tf.train.get_or_create_global_step(), tf.float32)
+    left = tf.maximum(0.0, 1.0 - step / GUIDED_STEPS)
+    return config.guided_attention * left * tf.reduce_mean(tf.minimum(1.0, tf.stop_gradient(losses)) * strayed)
+
+
 class Learning:
     """The ops of training one model, in the scope `training`, which names what only training needs in a checkpoint.
 

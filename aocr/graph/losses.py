@@ -4,6 +4,8 @@ import tensorflow.compat.v1 as tf
 
 from aocr.charset import EOS_ID
 
+GUIDANCE_WIDTH = 0.15  # of the diagonal that attention is guided to, as a share of the image's width
+
 
 def sequence_loss(logits, targets, weights, smoothing=0.0):
     """Each sample's mean cross-entropy over the steps that count.
@@ -24,10 +26,40 @@ def sequence_loss(logits, targets, weights, smoothing=0.0):
         return tf.reduce_sum(entropy * weights, 1) / tf.maximum(tf.reduce_sum(weights, 1), 1.0)
 
 
+def guidance(attention, weights, lengths, right_to_left=False):
+    """How far each sample's attention strays from the diagonal: guided attention (Tachibana et al., arXiv 1710.08969).
+
+    Args:
+      attention: float32 [N, T, S]. weights: float32 [N, T], 1 for the steps that count. lengths: int32 [N], 1 to S.
+      right_to_left: bool; the diagonal is the other one.
+
+    Returns: float32 [N] in [0, 1), the mean over the steps of attention times its distance, which is 0 on the diagonal
+      and 1 far from it.
+    """
+    with tf.name_scope("guidance"):
+        steps = tf.reduce_sum(weights, 1)[:, tf.newaxis]  # [N, 1]; EOS among them
+        written = (tf.cast(tf.range(tf.shape(weights)[1]), tf.float32) + 0.5) / steps  # [N, T]
+        columns = tf.cast(tf.range(tf.shape(attention)[2]), tf.float32) + 0.5
+        looked_at = columns / tf.cast(lengths, tf.float32)[:, tf.newaxis]  # [N, S]
+        if right_to_left:
+            looked_at = 1.0 - looked_at
+        far = written[:, :, tf.newaxis] - looked_at[:, tf.newaxis, :]  # [N, T, S]
+        penalty = 1.0 - tf.exp(-0.5 * tf.square(far / GUIDANCE_WIDTH))
+        strayed = tf.reduce_sum(attention * penalty, 2)  # [N, T]
+        return tf.reduce_sum(strayed * weights, 1) / steps[:, 0]
+
+
 def until_eos(ids):
     """1 up to and including the first EOS, then 0: int32 [N, T] -> float32 [N, T]."""
     is_eos = tf.cast(tf.equal(ids, EOS_ID), tf.int32)
     return tf.cast(tf.equal(tf.cumsum(is_eos, axis=1, exclusive=True), 0), tf.float32)
+
+
+def sequence_log_probability(logits, targets):
+    """How likely texts are: float32 [N, T, V], int32 [N, T] (characters and EOS) -> float32 [N] <= 0."""
+    with tf.name_scope("sequence_log_probability"):
+        entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)  # [N, T]
+        return -tf.reduce_sum(entropy * until_eos(targets), 1)
 
 
 def sequence_probability(logits, ids):

@@ -1,6 +1,7 @@
 """What an evaluator does: it validates the checkpoints that a run writes, beside it, until the run is over."""
 
 import contextlib
+import dataclasses
 import logging
 import posixpath
 import time
@@ -44,7 +45,7 @@ def evaluate(dataset, model_dir, config, session_config):
             known.add((path, written))
             try:
                 description = checkpoint.read_description(model_dir)
-                if not evaluator or evaluator.description != description:
+                if not (evaluator and evaluator.knows(description)):
                     evaluator = _Evaluator(dataset, model_dir, description, config, session_config)
                 finished = evaluator.look_at(path)
             except tf.errors.NotFoundError:
@@ -81,12 +82,16 @@ class _Evaluator:
 
     def __init__(self, dataset, model_dir, description, config, session_config):
         """`description`: checkpoint.Description. The rest as in `evaluate`."""
-        self.description, self._config = description, config
+        self.description, self._config, self._model_dir = description, config, model_dir
         _, scan = look_at_data(dataset, config, description.config.graphemes)
         self._validator = Validator(scan, description, config.precision, session_config)
         self._best_dir = posixpath.join(model_dir, checkpoint.BEST_NAME)
         self._directory = posixpath.join(job.told(job.LOG_DIR) or model_dir, DIRECTORY)
         make_directory(self._directory)
+
+    def knows(self, description):
+        """Whether it is of a model of this Description, however that decodes."""
+        return (description.config, description.charset) == (self.description.config, self.description.charset)
 
     def look_at(self, path):
         """Validates a checkpoint; returns whether it is the last one of its run. Raises tf.errors.OpError."""
@@ -100,6 +105,8 @@ class _Evaluator:
             if best:
                 try:
                     checkpoint.copy_checkpoint(path, self._best_dir)
+                    checkpoint.write_description(self._model_dir, dataclasses.replace(
+                        self.description, decoding=figures.chosen))
                 except (OSError, tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError) as error:
                     raise UserError(f"{self._best_dir}: cannot be written: {cause(error)}") from None
             reports.validation(step, figures, best, readings, self._validator)

@@ -1,6 +1,7 @@
 """What a run keeps of its model: the last checkpoints and, below them, the best one."""
 
 import contextlib
+import dataclasses
 import logging
 import posixpath
 
@@ -56,6 +57,15 @@ class Keeper:
                 checkpoint.hide_checkpoint(path)
             self._model.state = state.to_json()
             self._model.save_best(prefix)
+
+    def choose(self, decoding):
+        """Describes the model as one that reads by this Decoding. UserError if that cannot be written."""
+        if decoding == self._description.decoding:
+            return
+        self._description = dataclasses.replace(self._description, decoding=decoding)
+        with self._writing():
+            if not self._fresh:
+                checkpoint.write_description(self._model_dir, self._description)
 
     def kept(self):
         """Paths of the run's checkpoints that there are, the oldest first. UserError if unreadable."""

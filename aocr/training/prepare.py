@@ -8,15 +8,25 @@ from typing import NamedTuple
 from aocr import checkpoint, legacy
 from aocr.augmentation import find_recipe
 from aocr.checkpoint import Description, Trained
-from aocr.config import IMAGE_HEIGHT, ModelConfig
+from aocr.config import (
+    BATCH_COLUMNS,
+    IMAGE_HEIGHT,
+    MOST_IMAGES,
+    ORIGINAL_BATCH,
+    ModelConfig,
+    TrainConfig,
+)
 from aocr.data import fit, pipeline, scanning
 from aocr.data.scanning import Scan
-from aocr.errors import UserError
+from aocr.errors import UserError, usage_error
 from aocr.model import Model
 from aocr.training import transfer
 
 log = logging.getLogger(__name__)
 
+LEAST_IMAGES = 4  # of the mean width in a batch, however wide they are, unless --batch-size says so
+WORD, LINE = 8, 32  # mean lengths of labels, up to which they are words, and from which on they are lines
+WORD_CTC, LINE_CTC = 0.2, 0.5  # share of CTC in the loss of either
 REPLICA_SEEDS = 1 << 16  # from one replica's seed to the next one's
 
 
@@ -28,6 +38,7 @@ class Plan(NamedTuple):
     description: Description
     newest: str  # checkpoint to go on from, or None
     source: Trained  # whose weights a new model starts from, or None
+    config: TrainConfig  # with what follows from the data
 
 
 def prepare_run(dataset, model_dir, given, charset, config):
@@ -44,6 +55,7 @@ def prepare_run(dataset, model_dir, given, charset, config):
                         "(with --init-from it starts from these weights), or start afresh with --no-resume")
     if stored:
         checkpoint.check_flags(stored, given, charset, model_dir)
+        _check_ctc(config, stored.config, model_dir)
     source = None
     if config.init_from and newest:
         log.info("--init-from is for the first start; %s goes on from its own checkpoint", model_dir)
@@ -65,7 +77,39 @@ def prepare_run(dataset, model_dir, given, charset, config):
     squeezed = scan.wider_than(description.config.canvas_width)
     log.info("canvas %d x %d: %d images are squeezed to it; alphabet of %s", description.config.canvas_width,
              IMAGE_HEIGHT, squeezed, description.charset.summary())
-    return Plan(scan, validation, description, newest, source)
+    return Plan(scan, validation, description, newest, source, settled(config, scan, description.config))
+
+
+def _check_ctc(config, stored, model_dir):
+    """UserError if --ctc-weight contradicts a model."""
+    if config.ctc_weight is not None and bool(config.ctc_weight) != stored.ctc:
+        raise usage_error(f"--ctc-weight is {config.ctc_weight:g}, but the model in {model_dir} has "
+                          f"{'a' if stored.ctc else 'no'} CTC branch; leave the flag out")
+
+
+def settled(config, scan, model_config):
+    """A TrainConfig whose options that nobody set follow from the data.
+
+    Args: config: TrainConfig. scan: Scan of what is trained on. model_config: ModelConfig.
+    """
+    width = mean_width(scan, model_config)
+    batch_size, ctc_weight = config.batch_size, config.ctc_weight
+    if batch_size is None:
+        batch_size = ORIGINAL_BATCH
+        if config.optimizer != "adadelta":
+            batch_size = max(LEAST_IMAGES, min(MOST_IMAGES, round(BATCH_COLUMNS / width)))
+    if ctc_weight is None:
+        lengths = sum(length * seen.count for length, seen in scan.lengths.items()) / max(1, scan.usable)
+        ctc_weight = WORD_CTC + (LINE_CTC - WORD_CTC) * min(1.0, max(0.0, (lengths - WORD) / (LINE - WORD)))
+    ctc_weight = round(ctc_weight, 3) if model_config.ctc else 0.0
+    log.info("batches of %d images of the mean width, %.0f pixels; share of CTC in the loss: %g", batch_size, width,
+             ctc_weight)
+    return dataclasses.replace(config, batch_size=batch_size, ctc_weight=ctc_weight)
+
+
+def mean_width(scan, config):
+    """Mean width of the prepared images, in pixels."""
+    return prepared_columns(scan, config) / max(1, sum(scan.widths.values()))
 
 
 def look_at_data(dataset, config, graphemes):
@@ -102,6 +146,7 @@ def _describe(scan, given, charset, source, config):
     if source:
         given = {**given, **transfer.network_of(source.config)}
         charset = charset or transfer.charset_of(source, scan, config.charset_change)
+    given = dict(given, ctc=config.ctc_weight != 0, right_to_left=fit.is_right_to_left(scan))
     fitted, widened = fit.fit_config(scan, given)
     charset, added = fit.fit_charset(scan, charset)
     if widened or added:
@@ -142,5 +187,9 @@ def model_maker(scan, description, config, replica=(0, 1)):
 
 def prepared_bytes(scan, config):
     """Memory that all prepared images of a dataset take: scan a scanning.Scan, config a ModelConfig."""
-    columns = sum(min(width, config.canvas_width) * count for width, count in scan.widths.items())
-    return columns * config.image_bytes // config.canvas_width
+    return prepared_columns(scan, config) * config.image_bytes // config.canvas_width
+
+
+def prepared_columns(scan, config):
+    """Columns of pixels of all prepared images: scan a scanning.Scan, config a ModelConfig."""
+    return sum(min(width, config.canvas_width) * count for width, count in scan.widths.items())

@@ -44,7 +44,8 @@ class Reports:
         """
         self._model_dir, self._log_step, self._lines = model_dir, log_step, []
         # Batches hold images of like widths, so that one's loss says little: what is told is the mean of some.
-        self._losses, self._norms = (collections.deque(maxlen=log_step) for _ in range(2))
+        self._losses, self._norms, self._by_attention, self._by_ctc = (
+            collections.deque(maxlen=log_step) for _ in range(4))
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
         self._events = EventFile(log_dir, graph, first_step)
@@ -68,13 +69,17 @@ class Reports:
         self._bar.update(step.step - before)
         self._losses.append(step.loss)
         self._norms.append(step.gradient_norm)
+        self._by_attention.append(step.attention_loss)
+        self._by_ctc.append(step.ctc_loss)
         self._shown["loss"] = f"{self.loss:.3f}"
         if crossed(self._log_step, before, step.step):
             per_second = self._images / (time.monotonic() - self._started)
-            norm = float(np.mean(self._norms))
-            log.info("step %d: loss %.4f, perplexity %.3f, gradient norm %.2f, %.1f images/s", step.step, self.loss,
-                     math.exp(min(self.loss, 300.0)), norm, per_second)
-            figures = dict(loss=self.loss, learning_rate=step.learning_rate, images_per_second=per_second)
+            norm, by_attention, by_ctc = (
+                float(np.mean(values)) for values in (self._norms, self._by_attention, self._by_ctc))
+            log.info("step %d: loss %.4f (attention %.4f, CTC %.4f), perplexity %.3f, gradient norm %.2f, %.1f images/s",
+                     step.step, self.loss, by_attention, by_ctc, math.exp(min(by_attention, 300.0)), norm, per_second)
+            figures = dict(loss=self.loss, attention_loss=by_attention, ctc_loss=by_ctc,
+                           learning_rate=step.learning_rate, images_per_second=per_second)
             self._note("train", step.step, dict(figures, gradient_norm=norm))
             self._add(step.step, dict(figures, total_gradient_norm=norm, padding=float(np.mean(self._padding))))
             self._shown["images/s"] = f"{per_second:.0f}"
@@ -155,10 +160,10 @@ def forget_history(model_dir):
         tf.io.gfile.remove(path)
 
 
-def write_summary(model_dir, plan, config, parallel, outcome):
+def write_summary(model_dir, plan, parallel, outcome):
     """Writes what a run was, for those who ask later.
 
-    Args: model_dir: path. plan: prepare.Plan. config: TrainConfig. parallel: ParallelConfig. outcome: dict of what came
+    Args: model_dir: path. plan: prepare.Plan. parallel: ParallelConfig. outcome: dict of what came
       of it so far.
     """
     def told(scan):
@@ -169,7 +174,7 @@ def write_summary(model_dir, plan, config, parallel, outcome):
         **outcome, data=told(plan.scan),
         validation=told(plan.validation) if plan.validation else None,
         model=dataclasses.asdict(plan.description.config), characters=len(plan.description.charset.characters),
-        flags={**dataclasses.asdict(config), **dataclasses.asdict(parallel)}, seed=config.seed,
+        flags={**dataclasses.asdict(plan.config), **dataclasses.asdict(parallel)}, seed=plan.config.seed,
         versions=dict(aocr=aocr.__version__, python=platform.python_version(), tensorflow=tf.__version__,
                       numpy=np.__version__, pillow=PIL.__version__))
     write_text(posixpath.join(model_dir, SUMMARY_NAME), json.dumps(values, indent=2, ensure_ascii=False) + "\n")

@@ -18,39 +18,39 @@ from aocr.model import STATE_VARIABLE
 from aocr.training import transfer
 from aocr.training.cluster import Notice
 from aocr.training.keeping import Keeper
-from aocr.training.prepare import model_maker, prepare_run
+from aocr.training.prepare import mean_width, model_maker, prepare_run
 from aocr.training.recent import RecentBatches
 from aocr.training.replica import open_chief
 from aocr.training.reports import Reports, write_summary
 from aocr.training.schedule import PLATEAU, crossed, scheduled_rate
 from aocr.training.signals import Signals
 from aocr.training.state import RunState
-from aocr.training.validation import Validator, judge
+from aocr.training.validation import SAMPLE, Validator, judge
 
 log = logging.getLogger(__name__)
 
 # Images that batch norm statistics are estimated from before each checkpoint, at the least, or all there are.
-STATISTICS_IMAGES = 512
+STATISTICS_IMAGES, STATISTICS_COLUMNS = 512, 65_536  # columns of pixels, in images of which fewer do
 HURRIED_IMAGES = 130  # the same when a signal asked the run to end
 LISTED_RECORDS = 20  # in the message about a loss that is no number
 EXPLODED = 10.0  # times the loss of guessing, ln V, which a loss must stay below
 MOST_ROLLBACKS = 3
 
 
-def train(dataset, model_dir, given, charset, config, session_config, parallel, task=None):
+def train(dataset, model_dir, given, charset, config, session_config, parallel, clock, task=None):
     """Trains a model until the epochs or steps are done, it gets no better, or a signal asks to end.
 
     Args:
       dataset, model_dir: paths. given: dict of the ModelConfig fields that the user set. charset: Charset that the
         user asked for, or None.
-      config: TrainConfig. session_config: tf.ConfigProto. parallel: ParallelConfig.
+      config: TrainConfig. session_config: tf.ConfigProto. parallel: ParallelConfig. clock: schedule.Clock.
       task: job.Task of a chief; None for a process that trains alone.
 
     Returns: the exit code, 0 or 128 + the signal's number. UserError as `prepare_run`, if there is no such
       augmentation, if the loss is no number, or if the directory or a checkpoint cannot be written.
     """
     plan = prepare_run(dataset, model_dir, given, charset, config)
-    description = plan.description
+    description, config = plan.description, plan.config
     make = model_maker(plan.scan, description, config, task.replica if task else (0, 1))
     try:
         make_directory(model_dir)
@@ -64,26 +64,36 @@ def train(dataset, model_dir, given, charset, config, session_config, parallel, 
             validator = stack.enter_context(Validator(plan.validation, description, config.precision, session_config))
         if task:
             chief = open_chief(make, task, parallel, session_config, model)
-        return Run(model, model_dir, plan, config, parallel, validator, chief).go()
+        return Run(model, model_dir, plan, parallel, validator, clock, session_config, chief).go()
+
+
+def statistics_images(images, width):
+    """How many images batch norm statistics are estimated from: of so many images (int) of a mean width (pixels)."""
+    return min(images, STATISTICS_IMAGES, max(HURRIED_IMAGES, round(STATISTICS_COLUMNS / width)))
 
 
 class Run:
     """One run: from where its model directory stands to the last step."""
 
-    def __init__(self, model, model_dir, plan, config, parallel, validator, chief=None):
+    def __init__(self, model, model_dir, plan, parallel, validator, clock, session_config, chief=None):
         """`plan`: prepare.Plan. `validator`: Validator or None. `chief`: replica.Chief of a cluster, whose own model
         `model` is, or None. The rest as in `train`.
         """
+        config = plan.config
         self._model, self._model_dir, self._plan = model, model_dir, plan
         self._config, self._parallel = config, parallel
-        self._validator, self._chief = validator, chief
+        self._validator, self._chief, self._clock = validator, chief, clock
+        self._session_config = session_config
+        self._closing = 0.0  # minutes that statistics, validation and checkpoint took the last time
         self._keeper = Keeper(model, model_dir, plan.description, plan.newest)
         self._replica = chief.replica if chief else (0, 1)
         self._share = share_size(plan.scan.usable, self._replica)  # records that this process trains on
-        self._recent = RecentBatches(min(STATISTICS_IMAGES, self._share))
+        self._statistics_images = statistics_images(self._share, mean_width(plan.scan, plan.description.config))
+        self._recent = RecentBatches(self._statistics_images)
         self._estimated_step = self._validated_step = None  # that the batch norm statistics, the figures are of
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self._unfitting = 0  # labels that CTC could not be trained on, so far
         self._reports = self._error = None  # Reports, from the start on; what ended the run, str
         self._state = self._start()
         self._before = self._reached = model.step()  # the global step before the last step, and after it
@@ -118,6 +128,7 @@ class Run:
         if plan.newest:
             log.info("going on from %s%s", plan.newest, f": {step - state.first_step} steps of its run are done, at "
                      f"batch {state.batch} of pass {state.epoch}" if goes_on else "")
+        self._clock.before = state.minutes
         if state.rate_factor != 1:
             log.info("the learning rate is %g of the one that is asked for, after the plateaus and roll-backs of this "
                      "run", state.rate_factor)
@@ -205,6 +216,8 @@ class Run:
                 self._recent.add(*images)
                 continue
             state.epoch, state.batch = step.epoch, step.index + 1
+            state.images += len(step.numbers)
+            self._unfitting += step.unfitting
             samples[step.epoch] += len(step.numbers)
             before = samples.pop(step.epoch - 1, self._share)
             if step.epoch > whole and before != self._share and self._config.accumulate == 1:
@@ -224,31 +237,46 @@ class Run:
 
     def _rate(self):
         """The learning rate of the next step."""
-        done = self._reached - self._state.first_step
-        return scheduled_rate(self._config, done, self._steps_in_all) * self._state.rate_factor
+        done = max(0, self._reached - self._state.first_step)
+        return scheduled_rate(self._config, self._progress(done), done) * self._state.rate_factor
+
+    def _progress(self, done):
+        """The share of the run that is over after so many steps, by them or by the clock: float in [0, 1]."""
+        limit = self._config.max_minutes
+        by_clock = (self._clock.minutes + self._closing) / limit if limit else 0.0
+        return min(1.0, max(done / self._steps_in_all, by_clock))
 
     def _after(self, step):
         """What follows a step: validation, checkpoint. Returns whether the run ends with it."""
         config, state = self._config, self._state
-        last, hurried = step >= self._end, bool(self._signals.received)
+        last, hurried = step >= self._end or self._time_is_up, bool(self._signals.received)
         validates = bool(self._validator) and (last or self._due(config.validate_every or config.steps_per_checkpoint))
         saves = last or hurried or self._due(config.steps_per_checkpoint)
         if self._chief and (validates or saves):
             step = self._reached = self._chief.take()
             self._estimated_step = None
-        ended = step >= self._end
+        ended, began = last or step >= self._end, self._clock.minutes
         # A chief that a signal keeps from its step comes here with the one before once more.
         due = state.owes_validation = validates and step != self._validated_step
         if due and not hurried:
-            self._estimate(STATISTICS_IMAGES)
+            self._estimate(self._statistics_images)
             ended |= self._validate(step)
             hurried = bool(self._signals.received)
         if saves or ended or hurried:
             state.finished = ended and not state.owes_validation
-            self._estimate(STATISTICS_IMAGES if ended or due or not hurried else HURRIED_IMAGES)
+            self._estimate(self._statistics_images if ended or due or not hurried else HURRIED_IMAGES)
+            if ended and not hurried and not self._validator:
+                self._choose_decoding()
             self._save()
             self._reports.restart_clock()
+            self._closing = self._clock.minutes - began
         return ended or hurried
+
+    @property
+    def _time_is_up(self):
+        """Whether what ends a run must begin now, so that the run ends by the clock."""
+        limit = self._config.max_minutes
+        return bool(limit) and self._clock.minutes + self._closing >= limit
 
     def _due(self, every):
         """Whether what comes every so many steps comes after the last one."""
@@ -273,6 +301,7 @@ class Run:
         self._reports.validation(step, figures, best, readings, self._validator)
         if best:
             self._keeper.save_best(state)
+            self._keeper.choose(figures.chosen)
         elif config.schedule == "plateau" and state.without_gain % PLATEAU == 0:
             state.rate_factor *= 0.5
             log.info("no better figure in %d validations: the learning rate is halved", state.without_gain)
@@ -282,14 +311,27 @@ class Run:
             return True
         return False
 
+    def _choose_decoding(self):
+        """Chooses by images that were trained on, for want of others: while a branch cannot read them, it shows."""
+        plan = self._plan
+        if self._parallel.evaluator or not plan.description.config.ctc:
+            return
+        share = SAMPLE / plan.scan.usable
+        sample = plan.scan.split(share)[1] if share < 0.5 else plan.scan
+        with Validator(sample, plan.description, self._config.precision, self._session_config) as validator:
+            found = validator.validate(self._model.weights(), lambda: self._signals.received)
+        if found:
+            log.info("%d images that were trained on: %s", sample.usable, found[0])
+            self._keeper.choose(found[0].chosen)
+
     def _sound(self, step):
         """Whether a step's loss is one to go on from; else stops, or goes back to the last checkpoint."""
         limit = EXPLODED * math.log(len(self._plan.description.charset))
-        if math.isfinite(step.gradient_norm) and step.loss <= limit:  # which no NaN is
+        if math.isfinite(step.gradient_norm) and step.attention_loss <= limit:  # which no NaN is
             return True
         numbers = ", ".join(map(str, step.numbers[:LISTED_RECORDS]))
         state = self._state
-        told = (f"the loss is {step.loss} (the limit is {limit:.1f}) and the gradient norm {step.gradient_norm} at "
+        told = (f"the loss is {step.attention_loss} (the limit is {limit:.1f}) and the gradient norm {step.gradient_norm} at "
                 f"step {step.step} (learning rate {step.learning_rate:g}; records {numbers}"
                 f"{'...' if len(step.numbers) > LISTED_RECORDS else ''})")
         keeper = self._keeper
@@ -309,15 +351,17 @@ class Run:
 
     def _save(self):
         """Writes a checkpoint, and with it what was noted for the history."""
+        self._state.minutes = self._clock.minutes
         self._keeper.save(self._state)
         self._reports.write_history()
 
     def _write_summary(self):
         """Writes what the run is and what came of it so far."""
-        write_summary(self._model_dir, self._plan, self._config, self._parallel, dict(
+        write_summary(self._model_dir, self._plan, self._parallel, dict(
             started=self._started, first_step=self._state.first_step, step=self._reached, loss=self._loss,
             best=self._state.best, finished=self._state.finished and not self._error, signal=self._signals.received,
-            error=self._error, replicas=self._replica[1]))
+            error=self._error, replicas=self._replica[1], images=self._state.images,
+            minutes=round(self._clock.minutes, 3)))
 
     def _end_summary(self):
         """The same at the end of the run, whose model is there all the same if that fails."""
@@ -333,10 +377,14 @@ class Run:
 
     def _tell(self):
         """The results, to standard output."""
+        if self._unfitting:
+            log.warning("%d times a label had more characters than its image has steps of %d pixels: CTC was not "
+                        "trained on it, the attention decoder was", self._unfitting,
+                        self._plan.description.config.network.stride)
         print(f"step: {self._reached}")
         if self._loss is not None:
             print(f"loss: {self._loss:.6f}")
         if self._validator and self._state.best:
-            print("".join(f"best_{name}: {value if name == 'step' else format(value, '.6f')}\n"
+            print("".join(f"best_{name}: {format(value, '.6f') if isinstance(value, float) else value}\n"
                           for name, value in self._state.best.items()), end="")
         print(f"model: {self._model_dir}")

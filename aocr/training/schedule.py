@@ -1,24 +1,37 @@
 """What comes when in a run: the learning rate of each step, and what is done every so many steps."""
 
 import math
+import time
 
 HELD = 1 / 3  # of a run, before the cosine schedule lowers the learning rate
 PLATEAU = 3  # validations in a row without a better figure, after which the plateau schedule halves it
 
 
-def scheduled_rate(config, done, steps):
+class Clock:
+    """The time that a run has taken, over all of its processes. A process's clock begins when it is made."""
+
+    def __init__(self):
+        self._began = time.monotonic()
+        self.before = 0.0  # minutes that earlier processes of the run took
+
+    @property
+    def minutes(self):
+        """Minutes that the run has taken."""
+        return self.before + (time.monotonic() - self._began) / 60.0
+
+
+def scheduled_rate(config, progress, done):
     """The learning rate of a step.
 
-    Args: config: TrainConfig. done: int, the steps of this run before it; below 0 the first one's rate, beyond the last
-      its. steps: int, in all.
+    Args: config: TrainConfig. progress: float in [0, 1], share of the run that is over. done: int >= 0, its steps so
+      far.
     Returns: float. After a linear warm-up, constant, or a third of the run constant and then half a cosine down to 0
       (Loshchilov and Hutter, arXiv 1608.03983, without restarts). What plateaus take off comes on top.
     """
-    done = min(max(done, 0), steps)
     rate = config.initial_learning_rate * min(1.0, (done + 1) / (config.warm_up + 1))
-    if config.schedule != "cosine":
+    if not config.falling:
         return rate
-    falling = max(0.0, (done / steps - HELD) / (1.0 - HELD))
+    falling = max(0.0, (progress - HELD) / (1.0 - HELD))
     return rate * 0.5 * (1.0 + math.cos(math.pi * falling))
 
 

@@ -20,6 +20,8 @@ class RunState:
     first_epoch: int = 0  # and the pass that it began with
     rate_factor: float = 1.0  # of the learning rate, after roll-backs and plateaus
     rollbacks: int = 0
+    images: int = 0  # that it was trained on
+    minutes: float = 0.0  # that it took
     without_gain: int = 0  # validations in a row without a better figure
     owes_validation: bool = False  # one was due at this step, and a signal came before its end
     best: dict = None  # the best validation: `step`, figures; None before the first
@@ -57,6 +59,7 @@ class RunState:
         if self.finished:
             self.first_step, self.finished = step, False
             self.rate_factor, self.rollbacks, self.without_gain = 1.0, 0, 0
+            self.images, self.minutes = 0, 0.0
         if self.order != order:
             self.epoch, self.batch = self.epoch + 1 if self.order else seed, 0
             self.order, self.first_epoch = order, self.epoch

@@ -8,15 +8,18 @@ import tensorflow.compat.v1 as tf
 
 from aocr import legacy
 from aocr.charset import FIRST_ID, Charset, charset_for
-from aocr.config import NETWORK_PARTS
+from aocr.config import WEIGHT_SCOPES
 from aocr.errors import UserError
 from aocr.model import averaged_name
 
 log = logging.getLogger(__name__)
 
-FREE = ("max_width", "max_height", "max_prediction")  # options that no weight depends on
-# Variables with a row or column for each id, and which axis that is.
-BY_ID = {"decoder/embedding": 0, "decoder/output/kernel": 1, "decoder/output/bias": 0}
+# Options that no weight depends on, or that a new branch may be added by.
+FREE = ("max_width", "max_height", "max_prediction", "ctc", "right_to_left")
+# Variables with a row or column for each character: which axis that is, and how many others lie before and after them.
+IDS, CLASSES = (FIRST_ID, 0), (0, 1)  # padding, GO and EOS; the blank
+BY_CHARACTER = {"decoder/embedding": (0, IDS), "decoder/output/kernel": (1, IDS), "decoder/output/bias": (0, IDS),
+                "ctc/output/kernel": (1, CLASSES), "ctc/output/bias": (0, CLASSES)}
 LISTED = 5  # names in a line of the log
 
 
@@ -57,8 +60,8 @@ def start_from(model, source):
     taken, left = {}, []
     for name, start in fresh.items():
         value = stored.get(name)
-        if value is not None and name in BY_ID:
-            value = _by_character(start, value, BY_ID[name], source.charset, model.charset)
+        if value is not None and name in BY_CHARACTER:
+            value = _by_character(start, value, *BY_CHARACTER[name], source.charset, model.charset)
         if value is None or np.squeeze(value).shape != np.squeeze(start).shape:
             left.append(name)
         else:
@@ -78,7 +81,7 @@ def read_weights(path):
     reader = tf.train.load_checkpoint(path)
     names = reader.get_variable_to_shape_map()
     return {name: reader.get_tensor(averaged_name(name) if averaged_name(name) in names else name)
-            for name in names if name.split("/")[0] in NETWORK_PARTS}
+            for name in names if name.split("/")[0] in WEIGHT_SCOPES}
 
 
 def _stored_weights(source, decoder_layers):
@@ -90,14 +93,21 @@ def _stored_weights(source, decoder_layers):
     return read_weights(source.checkpoint)
 
 
-def _by_character(start, value, axis, source, target):
-    """`start` with the source's rows of the characters that both charsets have; ids that are no character stay."""
+def _by_character(start, value, axis, kept, source, target):
+    """`start` with the source's rows of the characters that both charsets have; those of the others stay.
+
+    Args: start, value: arrays with a row for each character along `axis`. kept: (first, last), rows before and after
+      those of the characters, which are the source's in any case. source, target: Charset.
+    """
     value, result = np.moveaxis(value, axis, 0), np.moveaxis(start.copy(), axis, 0)
     if value.shape[1:] != result.shape[1:]:
         return None
-    result[:FIRST_ID] = value[:FIRST_ID]
-    places = {character: FIRST_ID + k for k, character in enumerate(source.characters)}
+    first, last = kept
+    result[:first] = value[:first]
+    if last:
+        result[-last:] = value[-last:]
+    places = {character: first + k for k, character in enumerate(source.characters)}
     for k, character in enumerate(target.characters):
         if character in places:
-            result[FIRST_ID + k] = value[places[character]]
+            result[first + k] = value[places[character]]
     return np.moveaxis(result, 0, axis)

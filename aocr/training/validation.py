@@ -7,6 +7,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from aocr.charset import splitter
+from aocr.config import ATTENTION, CTC, JOINT, Decoding
 from aocr.data import pipeline
 from aocr.evaluation.metrics import Totals
 from aocr.model import Model
@@ -17,12 +18,26 @@ BATCH_SIZE = 64
 SHOWN = 4  # samples that each validation shows
 
 
+# The shares of CTC that joint decoding is tried with; among those that read equally well, the first one is taken.
+CTC_SHARES = (0.3, 0.2, 0.4, 0.1, 0.5, 0.7)
+TRIED = (*(Decoding(JOINT, share) for share in CTC_SHARES), Decoding(ATTENTION), Decoding(CTC))
+SAMPLE = 256  # images to train on that the decoding is chosen by, where there are none to validate on
+
+
 class Figures(NamedTuple):
     """What a validation finds."""
 
     exact: float  # exact match, in [0, 1]
     cer: float
     loss: float  # teacher forced; nats a step
+    wer: float = 0.0
+    decoding: str = ATTENTION  # that read best,
+    ctc_share: float = Decoding._field_defaults["ctc_share"]  # and its share of CTC, which count for all of these
+
+    @property
+    def chosen(self):
+        """The Decoding that read best."""
+        return Decoding(self.decoding, self.ctc_share)
 
     def better_than(self, other, monitor):
         """Whether this is the better one of two by one of its fields, and by the loss where that is equal."""
@@ -32,11 +47,13 @@ class Figures(NamedTuple):
         return mine > its if monitor == "exact" else mine < its
 
     def __str__(self):
-        return f"exact match {self.exact:.4f}, CER {self.cer:.4f}, loss {self.loss:.4f}"
+        return (f"exact match {self.exact:.4f}, CER {self.cer:.4f}, WER {self.wer:.4f}, loss {self.loss:.4f}, "
+                f"{self.decoding} decoding")
 
 
 class Validator:
-    """Reads a dataset with weights that are given: greedy decoding, inference statistics, in a graph of its own."""
+    """Reads a dataset with weights that are given, by each decoding, with inference statistics, in a graph of its own.
+    """
 
     def __init__(self, scan, description, precision, session_config):
         """`scan`: scanning.Scan of what to read. The rest as in Model."""
@@ -64,24 +81,45 @@ class Validator:
         `weights`: as `Model.weights` gives them.
         """
         if not self._model:  # only now, so that training begins sooner
-            self._model = Model(self._description.config, self._description.charset, **self._how)
+            config = self._description.config
+            self._model = Model(config, self._description.charset,
+                                decoding=Decoding(JOINT if config.ctc else ATTENTION), **self._how)
         self._model.load(weights)
-        totals, losses, shown = Totals(use_distance=True), 0.0, []
+        tried = {decoding: Totals(use_distance=True)
+                 for decoding in (TRIED if self._description.config.ctc else (Decoding(ATTENTION),))}
+        losses, shown = 0.0, []
         bar = tqdm(desc="validate", total=self.scan.usable, unit=" images", disable=None, leave=False)
         with bar:
             for reading in self._model.read():
-                totals.add(self.split(reading.text), self.split(reading.label), reading.probability)
+                label = self.split(reading.label)
+                for decoding, totals in tried.items():
+                    totals.add(self.split(text_by(decoding, reading)), label, reading.probability)
                 losses += reading.loss
                 if len(shown) < SHOWN:
                     shown.append(reading)
                 bar.update()
                 if stop():
                     return None
-        return Figures(totals.exact_match, totals.cer, losses / max(totals.samples, 1)), shown
+        best = min(tried, key=lambda decoding: (tried[decoding].edits, -tried[decoding].exact_match))
+        totals = tried[best]
+        return Figures(totals.exact_match, totals.cer, losses / max(totals.samples, 1), totals.wer, best.method,
+                       best.ctc_share), shown
 
     def drawn_width(self, width, height):
         """Width in prepared pixels of an image of this size."""
         return self._model.drawn_width(width, height)
+
+
+def text_by(decoding, reading):
+    """The text that a Decoding chooses among a Reading's candidates; without any, what was read."""
+    if not reading.candidates:
+        return reading.text
+    if decoding.method == CTC:
+        return reading.candidates[0].text
+    if decoding.method == ATTENTION:
+        return reading.candidates[-1].text
+    share = decoding.ctc_share
+    return max(reading.candidates, key=lambda found: (1.0 - share) * found.by_attention + share * found.by_ctc).text
 
 
 def judge(state, figures, step, monitor, data):
@@ -94,7 +132,7 @@ def judge(state, figures, step, monitor, data):
         log.warning("the best checkpoint, of step %d, was measured on other data (%s), so that figures of %s do not "
                     "compare with its: that of step %d takes its place", state.best["step"], state.best_of, data, step)
     elif state.best:
-        best = Figures(**{name: state.best[name] for name in Figures._fields})
+        best = Figures(**{name: state.best[name] for name in Figures._fields if name in state.best})
         if not figures.better_than(best, monitor):
             state.without_gain += 1
             return False

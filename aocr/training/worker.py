@@ -10,7 +10,7 @@ from aocr.data import fit
 from aocr.data.pipeline import share_size
 from aocr.errors import UserError
 from aocr.training.cluster import ENDED, Board, end_at_once, join, wait_for_chief, wait_for_servers
-from aocr.training.prepare import look_at_data, model_maker
+from aocr.training.prepare import look_at_data, model_maker, settled
 from aocr.training.replica import Ended, open_worker
 from aocr.training.schedule import scheduled_rate
 
@@ -34,6 +34,7 @@ def work(dataset, config, session_config, parallel, task):
     description = Description.from_json(notice.description, "what the chief says")
     scan, _ = look_at_data(dataset, config, description.config.graphemes)
     fit.check_labels(scan, description.config, description.charset, "Give all processes the same data")
+    config = settled(config, scan, description.config)
     make = model_maker(scan, description, config, task.replica)
     worker = open_worker(make, task, parallel, server, board, session_config, notice)
     with contextlib.suppress(Ended):
@@ -48,7 +49,8 @@ def _train(worker, config, share, task):
     losses, images, started = [], 0, time.monotonic()
 
     def rate():
-        return scheduled_rate(config, last - worker.notice.first_step, worker.notice.steps)
+        done = max(0, last - worker.notice.first_step)
+        return scheduled_rate(config, min(1.0, done / worker.notice.steps), done)
 
     # About where it would be if it had been there all the time.
     done = last if worker.sync else last // task.replica[1]

@@ -1,0 +1,115 @@
+"""From what the network computed to the text that it reads: by attention, by CTC, or by both together."""
+
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from aocr.charset import EOS_ID, FIRST_ID, GO_ID, PAD_ID
+from aocr.config import ATTENTION, CTC
+from aocr.graph import ctc, losses
+
+BEAM = 8  # beginnings of texts that the CTC beam search keeps
+RESCORED = 4  # of its texts, which the attention decoder scores again
+
+
+class Candidates(NamedTuple):
+    """Texts for each image and what the two branches think of them; B texts of at most T characters."""
+
+    ids: tf.Tensor  # [N, B, T] int32, characters, PAD_ID after the end
+    by_attention: tf.Tensor  # [N, B] float32, log probability
+    by_ctc: tf.Tensor  # [N, B] float32, log probability
+    attention: tf.Tensor  # [N, B, T + 1, S] float32
+
+
+class Transcription(NamedTuple):
+    """What is read in each image."""
+
+    ids: tf.Tensor  # [N, T] int32: characters and EOS
+    probability: tf.Tensor  # [N] float64 in [0, 1]
+    attention: tf.Tensor  # [N, T, S] float32
+    candidates: Candidates = None  # of joint decoding
+
+
+def transcribe(decoding, decoder, logits, lengths, steps):
+    """Reads by the method that is asked for.
+
+    Args:
+      decoding: config.Decoding. decoder: AttentionDecoder.
+      logits: float32 [N, S, K] of `ctc.ctc_logits`, None for a model without CTC. lengths: int32 [N].
+      steps: int, the most characters and EOS.
+
+    Returns: Transcription.
+    """
+    with tf.name_scope("transcribe"):
+        if decoding.method == ATTENTION:
+            read = decoder.decode(steps)
+            return Transcription(read.ids, losses.sequence_probability(read.logits, read.ids), read.attention)
+        if decoding.method == CTC:
+            return _by_ctc(decoder, logits, lengths, steps)
+        return _jointly(decoding.ctc_share, decoder, logits, lengths, steps)
+
+
+def _by_ctc(decoder, logits, lengths, steps):
+    """The most likely text of CTC, with its probability; the attention is that of the decoder taught with it."""
+    texts = ctc.best_texts(logits, lengths, beam=BEAM, count=1)
+    ids = texts.ids[:, 0, :steps - 1]  # [N, T]
+    inputs, targets = taught_with(ids)
+    attention = decoder.decode(tf.shape(inputs)[1], teacher=inputs).attention
+    return Transcription(targets, _probability(texts.log_probabilities[:, 0]), attention)
+
+
+def _jointly(share, decoder, logits, lengths, steps):
+    """The best of CTC's likeliest texts and the attention decoder's own one, by both scores (U2, arXiv 2012.05481, plus
+    the latter).
+    """
+    found = candidates(decoder, logits, lengths, steps)
+    scores = (1.0 - share) * found.by_attention + share * found.by_ctc  # [N, B]
+    best = tf.argmax(scores, 1, output_type=tf.int32)
+
+    def chosen(parts):
+        return tf.gather(parts, best, batch_dims=1)
+
+    _, targets = taught_with(chosen(found.ids))
+    return Transcription(targets, _probability(chosen(scores)), chosen(found.attention), found)
+
+
+def candidates(decoder, logits, lengths, steps):
+    """CTC's RESCORED likeliest texts and the one that the attention decoder writes by itself: Candidates.
+
+    Args: as `transcribe`.
+    """
+    own = characters_of(decoder.decode(steps).ids)[:, tf.newaxis]  # [N, 1, T]
+    likeliest = ctc.best_texts(logits, lengths, beam=BEAM, count=RESCORED).ids[:, :, :steps - 1]  # [N, RESCORED, T]
+    longest = tf.maximum(tf.shape(own)[2], tf.shape(likeliest)[2])
+    ids = tf.concat([tf.pad(part, [[0, 0], [0, 0], [0, longest - tf.shape(part)[2]]], constant_values=PAD_ID)
+                     for part in (likeliest, own)], 1)  # [N, B, T]
+    count = RESCORED + 1
+    rows = tf.reshape(ids, [-1, longest])  # [N * B, T]
+    inputs, targets = taught_with(rows)
+    taught = decoder.decode(longest + 1, teacher=inputs, copies=count)
+    by_attention = losses.sequence_log_probability(taught.logits, targets)
+    by_ctc = ctc.log_probability(tf.repeat(logits, count, axis=0), tf.repeat(lengths, count), rows)
+    attention = tf.reshape(taught.attention, [-1, count, longest + 1, tf.shape(logits)[1]])
+    return Candidates(ids, tf.reshape(by_attention, [-1, count]), tf.reshape(by_ctc, [-1, count]), attention)
+
+
+def characters_of(ids):
+    """The characters before the first EOS, moved up where a padding or GO stood between: int32 [N, T] -> [N, T']."""
+    inside = tf.logical_and(losses.until_eos(ids) > 0, ids >= FIRST_ID)
+    return tf.ragged.boolean_mask(ids, inside).to_tensor(PAD_ID)
+
+
+def taught_with(ids):
+    """What teacher forcing needs of texts: int32 [N, T], PAD_ID after the end -> (inputs, targets), [N, T + 1] each.
+
+    inputs: GO and the text; targets: the text and EOS.
+    """
+    inputs = tf.pad(ids, [[0, 0], [1, 0]], constant_values=GO_ID)
+    targets = tf.pad(ids, [[0, 0], [0, 1]], constant_values=PAD_ID)
+    lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD_ID), tf.int32), 1)  # [N]
+    return inputs, targets + EOS_ID * tf.one_hot(lengths, tf.shape(targets)[1], dtype=tf.int32)
+
+
+def _probability(logarithm):
+    """float32 [N] -> float64 [N] in [0, 1], of a logarithm that rounding may have brought above 0."""
+    return tf.exp(tf.minimum(tf.cast(logarithm, tf.float64), 0.0))

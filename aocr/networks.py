@@ -1,0 +1,74 @@
+"""The convolutional networks by name: what `--cnn` chooses from. `graph/cnn.py` builds them."""
+
+import math
+from typing import NamedTuple
+
+
+class Layer(NamedTuple):
+    """One convolution with what follows it: batch norm, max pooling, relu."""
+
+    filters: int
+    kernel: tuple = (3, 3)  # height, width
+    stride: tuple = (1, 1)
+    batch_norm: bool = True
+    pool: tuple = (1, 1)  # height, width of the pooled windows, which do not overlap
+
+
+class Network(NamedTuple):
+    """A sliding CNN: 32 rows of pixels become one, `stride` columns one feature vector of size `features`."""
+
+    layers: tuple
+
+    @property
+    def stride(self):
+        """Columns of pixels for one step of the encoder: S = ceil(W / stride)."""
+        return math.prod(layer.stride[1] * layer.pool[1] for layer in self.layers)
+
+    @property
+    def features(self):
+        """Size of a feature vector."""
+        return self.layers[-1].filters
+
+
+ORIGINAL = "original"
+NETWORKS = {
+    # As the original aocr has it.
+    ORIGINAL: Network((
+        Layer(64, batch_norm=False, pool=(2, 2)),
+        Layer(128, batch_norm=False, pool=(2, 2)),
+        Layer(256),
+        Layer(256, batch_norm=False, pool=(2, 1)),
+        Layer(512),
+        Layer(512, batch_norm=False, pool=(2, 1)),
+        Layer(512, (2, 2), pool=(2, 1)),
+    )),
+    # The same with half the filters: a quarter of the operations.
+    "half": Network((
+        Layer(32, batch_norm=False, pool=(2, 2)),
+        Layer(64, batch_norm=False, pool=(2, 2)),
+        Layer(128),
+        Layer(128, batch_norm=False, pool=(2, 1)),
+        Layer(256),
+        Layer(256, batch_norm=False, pool=(2, 1)),
+        Layer(256, (2, 2), pool=(2, 1)),
+    )),
+    # For two cores: half the resolution from the first layer on, batch norm in every layer.
+    "compact": Network((
+        Layer(32, (5, 5), stride=(2, 2)),
+        Layer(64, pool=(2, 2)),
+        Layer(128),
+        Layer(128, pool=(2, 1)),
+        Layer(192),
+        Layer(192, pool=(2, 1)),
+        Layer(256, (2, 3), stride=(2, 1)),
+    )),
+    "small": Network((
+        Layer(32, (5, 5), stride=(2, 2)),
+        Layer(48, pool=(2, 2)),
+        Layer(96),
+        Layer(96, pool=(2, 1)),
+        Layer(128),
+        Layer(128, pool=(2, 1)),
+        Layer(192, (2, 3), stride=(2, 1)),
+    )),
+}
