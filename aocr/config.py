@@ -25,9 +25,10 @@ class Decoding(NamedTuple):
 
 
 # What else a run does unless told, by optimizer: what reads soonest with Adam, and with AdaDelta what the original did.
-SOONEST = dict(initial_learning_rate=1e-3, ema=0.98, dropout=0.2, initializer="he", max_gradient_norm=1.0)
+SOONEST = dict(initial_learning_rate=1e-3, ema=0.98, dropout=0.2, initializer="he", max_gradient_norm=1.0,
+               guided_attention=1.0)
 ORIGINAL = dict(initial_learning_rate=1.0, ema=0.0, dropout=0.5, initializer="glorot",
-                max_gradient_norm=5.0)
+                max_gradient_norm=5.0, guided_attention=0.0)
 MOST_IMAGES, BATCH_COLUMNS, ORIGINAL_BATCH = 32, 12_800, 65  # of a training batch unless told: see `--batch-size`
 RECIPES = {"adam": SOONEST, "adamw": SOONEST, "adadelta": ORIGINAL}
 
@@ -162,8 +163,8 @@ class TrainConfig(Options):
                                    f"--optimizer adadelta {ORIGINAL_BATCH})", least=1)
     ctc_weight: float = option(None, "share of CTC in the loss; 0: no CTC branch, as in the original (default: 0.2 for "
                                      "words to 0.5 for lines, by the labels' mean length)", least=0.0, most=1.0)
-    guided_attention: float = option(1.0, "weight of the penalty that keeps attention near the diagonal while it has "
-                                          "not learned to read; 0: none", least=0.0, most=100.0)
+    guided_attention: float = by_optimizer("guided_attention", "weight of the penalty that keeps attention near the "
+                                           "diagonal until the decoder reads; 0: none", least=0.0, most=100.0)
     num_epoch: int = option(1000, "times that this run goes through the data", least=1)
     max_steps: int = option(None, "end this run after so many steps", least=1)
     max_minutes: float = option(None, "end this run by the clock, start-up included; a run that is started again goes "
@@ -189,7 +190,7 @@ class TrainConfig(Options):
     schedule: str = option("auto", "learning rate over this run: constant; cosine (constant for a third of the run, "
                                    "then down to 0); plateau (halved after every three validations in a row without a "
                                    "better figure); or auto, which is cosine with --max-steps or --max-minutes, else "
-                                   "constant", choices=("auto", "constant", "cosine", "plateau"))
+                                   "constant, and always constant with --optimizer adadelta", choices=("auto", "constant", "cosine", "plateau"))
     weight_decay: float = option(0.01, "share of the kernels that adamw takes off at each step, times the rate",
                                  least=0.0, most=1.0)
     ema: float = by_optimizer("ema", "decay of averages of the weights, which are then what is read (0: none; 0.99 "
@@ -245,7 +246,8 @@ class TrainConfig(Options):
     @property
     def falling(self):
         """Whether the learning rate falls to 0 at the end of the run."""
-        return self.schedule == "cosine" or self.schedule == "auto" and bool(self.max_steps or self.max_minutes)
+        ends = bool(self.max_steps or self.max_minutes) and self.optimizer != "adadelta"
+        return self.schedule == "cosine" or self.schedule == "auto" and ends
 
     @property
     def frozen(self):

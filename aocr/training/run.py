@@ -237,19 +237,19 @@ class Run:
 
     def _rate(self):
         """The learning rate of the next step."""
-        done = max(0, self._reached - self._state.first_step)
-        return scheduled_rate(self._config, self._progress(done), done) * self._state.rate_factor
+        done = self._reached - self._state.first_step
+        return scheduled_rate(self._config, done, self._steps_in_all, self._by_clock) * self._state.rate_factor
 
-    def _progress(self, done):
-        """The share of the run that is over after so many steps, by them or by the clock: float in [0, 1]."""
+    @property
+    def _by_clock(self):
+        """The share of the run's time that is over, what ends a run included; 0 where none is set."""
         limit = self._config.max_minutes
-        by_clock = (self._clock.minutes + self._closing) / limit if limit else 0.0
-        return min(1.0, max(done / self._steps_in_all, by_clock))
+        return (self._clock.minutes + self._closing) / limit if limit else 0.0
 
     def _after(self, step):
         """What follows a step: validation, checkpoint. Returns whether the run ends with it."""
         config, state = self._config, self._state
-        last, hurried = step >= self._end or self._time_is_up, bool(self._signals.received)
+        last, hurried = step >= self._end or self._by_clock >= 1.0, bool(self._signals.received)
         validates = bool(self._validator) and (last or self._due(config.validate_every or config.steps_per_checkpoint))
         saves = last or hurried or self._due(config.steps_per_checkpoint)
         if self._chief and (validates or saves):
@@ -271,12 +271,6 @@ class Run:
             self._reports.restart_clock()
             self._closing = self._clock.minutes - began
         return ended or hurried
-
-    @property
-    def _time_is_up(self):
-        """Whether what ends a run must begin now, so that the run ends by the clock."""
-        limit = self._config.max_minutes
-        return bool(limit) and self._clock.minutes + self._closing >= limit
 
     def _due(self, every):
         """Whether what comes every so many steps comes after the last one."""

@@ -20,18 +20,20 @@ class Clock:
         return self.before + (time.monotonic() - self._began) / 60.0
 
 
-def scheduled_rate(config, progress, done):
+def scheduled_rate(config, done, steps, by_clock=0.0):
     """The learning rate of a step.
 
-    Args: config: TrainConfig. progress: float in [0, 1], share of the run that is over. done: int >= 0, its steps so
-      far.
+    Args: config: TrainConfig. done: int, the steps of this run before it; below 0 the first one's rate, beyond the last
+      its. steps: int, in all. by_clock: float, share of the run's time that is over.
     Returns: float. After a linear warm-up, constant, or a third of the run constant and then half a cosine down to 0
-      (Loshchilov and Hutter, arXiv 1608.03983, without restarts). What plateaus take off comes on top.
+      (Loshchilov and Hutter, arXiv 1608.03983, without restarts), over the steps or the time, whichever ends first.
+      What plateaus take off comes on top.
     """
+    done = min(max(done, 0), steps)
     rate = config.initial_learning_rate * min(1.0, (done + 1) / (config.warm_up + 1))
     if not config.falling:
         return rate
-    falling = max(0.0, (progress - HELD) / (1.0 - HELD))
+    falling = max(0.0, (min(1.0, max(done / steps, by_clock)) - HELD) / (1.0 - HELD))
     return rate * 0.5 * (1.0 + math.cos(math.pi * falling))
 
 

@@ -49,8 +49,7 @@ def _train(worker, config, share, task):
     losses, images, started = [], 0, time.monotonic()
 
     def rate():
-        done = max(0, last - worker.notice.first_step)
-        return scheduled_rate(config, min(1.0, done / worker.notice.steps), done)
+        return scheduled_rate(config, last - worker.notice.first_step, worker.notice.steps)
 
     # About where it would be if it had been there all the time.
     done = last if worker.sync else last // task.replica[1]
