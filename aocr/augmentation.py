@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from aocr.config import NO_AUGMENTATION, Options, option
+from aocr.config import AUGMENTED_RECORDS, NO_AUGMENTATION, Options, option
 from aocr.errors import UserError
 from aocr.files import load_json, read_bytes
 
@@ -51,8 +51,11 @@ class Recipe(Options):
 # [S] STRAug (Atienza, arXiv 2108.06949; its code), the weakest of its three magnitudes: rotation up to 20 degrees,
 #     a perspective that takes 0.1 to 0.2 of the height at the top and the bottom of one end, noise of 0.08 to 0.11 of
 #     the range (20 to 28 levels), JPEG of quality 25; and brightness 0.2 (51 levels), the one in the middle.
-# [O] our own choice: looked at in `aocr augment`, and not tuned by trainings.
+# [O] our own choice: looked at in `aocr augment`, and, but for "light", not tuned by trainings.
 PRESETS = {
+    # What hardly any image minds: what `--augment auto` does. [O], chosen among few by trainings on captchas, plates
+    # and lines; blur and JPEG cost more time than they gave.
+    "light": Recipe(rotation=2, shear=6, perspective=0.03, elastic=0.7, noise=6, contrast=0.3, brightness=30),
     # Pages from a scanner or a camera held straight. [K]; perspective, elastic, brightness and jpeg [O].
     "scan": Recipe(rotation=2, shear=3, perspective=0.03, elastic=0.7, blur=1, noise=10, contrast=0.3, brightness=30,
                    jpeg=60),
@@ -66,6 +69,11 @@ PRESETS = {
     # Stiff plates, seen from aside, often dark or in motion. Perspective, noise [S], contrast [A]; the rest [O].
     "plate": Recipe(rotation=5, shear=10, perspective=0.1, blur=1.5, noise=20, contrast=0.5, brightness=60, jpeg=30),
 }
+
+
+def automatic(records, optimizer="adam"):
+    """The name of what `auto` stands for in a training on so many records with this optimizer."""
+    return "light" if records <= AUGMENTED_RECORDS and optimizer != "adadelta" else NO_AUGMENTATION
 
 
 def find_recipe(name):

@@ -15,7 +15,7 @@ from aocr.config import ATTENTION, DECODINGS, IMAGE_HEIGHT, JOINT, Decoding, Mod
 from aocr.errors import UserError, usage_error
 from aocr.files import cause, load_json, make_directory, read_bytes, write_text
 from aocr.graph import preprocess
-from aocr.model import Model
+from aocr.model import STATE_VARIABLE, Model
 from aocr.networks import NETWORKS, ORIGINAL
 
 log = logging.getLogger(__name__)
@@ -256,7 +256,7 @@ def find_model(model_dir, given, charset=None, which=None, decoding=None):
       model_dir: path.
       given: dict of ModelConfig fields, charset: Charset or None, that the user set. They must not contradict the
         description; for a directory that the original wrote, which has none, they are all that is known.
-      decoding: method to read by, None: the one that is stored.
+      decoding: method to read by, None: the one that is stored with the checkpoint, or in the description.
       which: `last`, `best`, the path of a checkpoint (without suffix), or None: the best where there is one.
 
     Returns: Trained. UserError if there is none.
@@ -265,6 +265,7 @@ def find_model(model_dir, given, charset=None, which=None, decoding=None):
     description = read_description(model_dir)
     if description:
         check_flags(description, given, charset, model_dir)
+        description = dataclasses.replace(description, decoding=_noted_decoding(checkpoint, description))
         return Trained(Model, description.config, description.charset,
                        _chosen(decoding, description, model_dir), checkpoint)
     if legacy.is_original(checkpoint):
@@ -272,6 +273,17 @@ def find_model(model_dir, given, charset=None, which=None, decoding=None):
         return Trained(legacy.OriginalModel, description.config, description.charset,
                        _chosen(decoding, description, model_dir), checkpoint)
     raise UserError(f"{model_dir}: no {DESCRIPTION_NAME} beside the checkpoint; restore it from a copy")
+
+
+def _noted_decoding(checkpoint, description):
+    """The Decoding that read best with the weights of a checkpoint, where its run noted one; else the Description's."""
+    try:
+        reader = tf.train.load_checkpoint(checkpoint)
+        decoding = Decoding(*json.loads(reader.get_tensor(STATE_VARIABLE))["decoding"])
+        check_decoding(decoding, description.config)
+    except (tf.errors.OpError, ValueError, KeyError, TypeError):  # of an evaluated one; damage is told at restoring
+        return description.decoding
+    return decoding
 
 
 def _chosen(method, description, model_dir):

@@ -11,9 +11,10 @@ from aocr.networks import NETWORKS, ORIGINAL as ORIGINAL_NETWORK
 
 IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
 WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived from data
-NO_AUGMENTATION = "none"
+NO_AUGMENTATION, AUTO_AUGMENTATION = "none", "auto"
 NETWORK_PARTS = ("cnn", "encoder", "decoder")  # scopes of the network's variables, which can be frozen
 WEIGHT_SCOPES = (*NETWORK_PARTS, "ctc")
+AUGMENTED_RECORDS = 50_000  # up to which `--augment auto` varies images
 DECODINGS = ATTENTION, CTC, JOINT = "attention", "ctc", "joint"
 
 
@@ -75,8 +76,10 @@ def graphemes_option():
 
 def augment_option(default):
     """`--augment`; what the names stand for is in aocr/augmentation.py."""
-    return option(default, "what is done to training images: none; variants as of scan, scene, captcha or plate; or "
-                           "the path of a JSON file with a recipe")
+    return option(default, "what is done to training images: none; variants as of light, scan, scene, captcha or plate; "
+                           "auto, which is light unless there are more than "
+                           f"{AUGMENTED_RECORDS:,} images, and none with --optimizer adadelta; or the path of a JSON "
+                           "file with a recipe")
 
 
 def flags_of(field):
@@ -214,7 +217,7 @@ class TrainConfig(Options):
     max_bad_records: float = option(0.01, "share of the records that may be unreadable", least=0.0, most=1.0)
     deterministic: bool = option(False, "one thread, so that equal runs end with equal weights; slow")
     precision: str = precision_option()
-    augment: str = augment_option(NO_AUGMENTATION)
+    augment: str = augment_option(AUTO_AUGMENTATION)
     cache: bool = option(False, "keep the prepared images in memory from the first epoch on (a float32 for each pixel "
                                 "and channel, at height 32)")
     max_gradient_norm: float = by_optimizer("max_gradient_norm", "global norm that gradients are clipped to",

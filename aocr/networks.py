@@ -71,4 +71,13 @@ NETWORKS = {
         Layer(128, pool=(2, 1)),
         Layer(192, (2, 3), stride=(2, 1)),
     )),
+    "tiny": Network((
+        Layer(32, (5, 5), stride=(2, 2)),
+        Layer(64, stride=(2, 2)),
+        Layer(96),
+        Layer(96, pool=(2, 1)),
+        Layer(128),
+        Layer(128, pool=(2, 1)),
+        Layer(192, (2, 3), stride=(2, 1)),
+    )),
 }

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr.augmentation import Recipe, find_recipe
-from aocr.config import IMAGE_HEIGHT
+from aocr.augmentation import Recipe, automatic, find_recipe
+from aocr.config import AUTO_AUGMENTATION, IMAGE_HEIGHT
 from aocr.data import fit, records, scanning
 from aocr.errors import UserError
 from aocr.files import cause, whole_file
@@ -23,8 +23,9 @@ def make_sheet(dataset, output, config):
     Returns: the number of samples. UserError if there is no such augmentation or dataset, or if the sheet cannot be
       written.
     """
-    recipe = find_recipe(config.augment) or Recipe()
     scan = scanning.scan(dataset)
+    automatically = config.augment == AUTO_AUGMENTATION
+    recipe = find_recipe(automatic(scan.usable) if automatically else config.augment) or Recipe()
     rows = [image.numpy() for image in _rows(scan, recipe, config)]
     encoded = tf.io.encode_png(draw_sheet(rows)).numpy()
     try:

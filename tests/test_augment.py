@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf
 from model_fixtures import draw_word
 from PIL import Image
 
-from aocr.augmentation import PRESETS, Recipe, find_recipe, read_recipe
+from aocr.augmentation import PRESETS, Recipe, automatic, find_recipe, read_recipe
 from aocr.cli import main
 from aocr.config import AugmentConfig, TrainConfig
 from aocr.data.records import to_example
@@ -290,8 +290,14 @@ def test_the_presets_are_named_in_the_help_and_do_something():
     help = TrainConfig.__dataclass_fields__["augment"].metadata["help"]
     for name, recipe in PRESETS.items():
         assert name in help and recipe != Recipe() and find_recipe(name) is recipe
-    assert find_recipe(TrainConfig().augment) is None
+    assert find_recipe("none") is None
     assert "rotation 2, shear 3, perspective 0.03" in str(PRESETS["scan"])
+
+
+@pytest.mark.parametrize("records, optimizer, name", [
+    (50_000, "adam", "light"), (50_001, "adamw", "none"), (5, "adadelta", "none")])
+def test_what_auto_stands_for(records, optimizer, name):
+    assert TrainConfig().augment == "auto" and automatic(records, optimizer) == name
 
 
 def test_a_recipe_from_a_file(tmp_path):

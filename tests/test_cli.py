@@ -76,7 +76,7 @@ def test_what_is_given_is_told_from_what_is_left_out():
     args = build_parser().parse_args(["train", "data", "--max-width", "160", "--no-resume"])
     assert flags.given(args, ModelConfig) == {"max_width": 160}
     config = flags.collect(args, TrainConfig)
-    assert config == TrainConfig(resume=False) and config.batch_size == 32
+    assert config == TrainConfig(resume=False) and config.initial_learning_rate == 0.001
 
 
 def test_an_option_that_may_be_repeated():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.cnn import FEATURES, sliding_cnn, width_mask
+from aocr.graph.cnn import sliding_cnn, width_mask
 from aocr.graph.layers import Start
+from aocr.networks import NETWORKS, ORIGINAL
 
 
 def images_of(widths, width, channels=1):
@@ -21,7 +22,7 @@ def feed_of(widths, width=None, channels=1):
 
 
 def reading(images, widths):
-    return sliding_cnn(images, widths, is_training=False)
+    return sliding_cnn(images, widths, NETWORKS[ORIGINAL], is_training=False)
 
 
 def test_width_mask_by_hand(run_graph):
@@ -34,22 +35,23 @@ def test_there_is_a_feature_vector_for_four_columns(bench):
     widths = [1, 2, 3, 4, 5, 6, 7, 8, 9, 13]
     network = bench(reading, feed_of([2]))
     together = network.run(**feed_of(widths))
-    assert together.values.shape == (10, 4, 512) and FEATURES == 512
+    assert together.values.shape == (10, 4, 512)
     assert together.values.dtype == np.float32
     assert together.lengths.tolist() == [1, 1, 1, 1, 2, 2, 2, 2, 3, 4]
     for width, steps in [(16, 4), (17, 5), (31, 8), (86, 22)]:
         assert network.run(**feed_of([width])).values.shape == (1, steps, 512)
 
 
-def test_features_do_not_depend_on_the_neighbours(bench):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_features_do_not_depend_on_the_neighbours(bench, name):
     """Alone, where the convolutions meet the edge, and in a batch with wider images."""
-    widths = [1, 2, 3, 4, 5, 6, 7, 8, 9, 23]
-    network = bench(reading, feed_of([2]))
+    widths, stride, features = [1, 2, 3, 4, 5, 6, 7, 8, 9, 23], NETWORKS[name].stride, NETWORKS[name].features
+    network = bench(lambda images, widths: sliding_cnn(images, widths, NETWORKS[name], is_training=False), feed_of([2]))
     together = network.run(**feed_of(widths, 27)).values
     for n, width in enumerate(widths):
-        own = -(-width // 4)
+        own = -(-width // stride)
         alone = network.run(images=images_of(widths, 27)[n:n + 1, :, :width], widths=[width]).values
-        assert alone.shape == (1, own, 512)
+        assert alone.shape == (1, own, features)
         assert alone.max() > 0.1, "the features are trivially 0"
         np.testing.assert_allclose(together[n, :own], alone[0], atol=1e-5 * alone.max())
         assert not together[n, own:].any()
@@ -94,7 +96,7 @@ def test_the_weights_are_those_of_seven_layers(bench, channels):
 def test_batch_norm_moments_are_those_of_the_images_alone(bench):
     """In training, with each layer's gradient: padding 11 columns wider changes nothing."""
     def build(images, widths):
-        features = sliding_cnn(images, widths, is_training=True)
+        features = sliding_cnn(images, widths, NETWORKS[ORIGINAL], is_training=True)
         gradients = tf.gradients(tf.reduce_sum(features.values[:, :, ::7]), tf.trainable_variables())
         return (features.values, [(moments.mean, moments.variance) for moments in features.moments],
                 [tf.norm(gradient) for gradient in gradients])
@@ -119,7 +121,7 @@ def test_bfloat16_is_float32_with_fewer_digits(bench, is_training):
     weights, values = [], []
     for dtype in (tf.float32, tf.bfloat16):
         network = bench(lambda images, widths, dtype=dtype: sliding_cnn(
-            images, widths, is_training=is_training, dtype=dtype).values, feed_of([2]))
+            images, widths, NETWORKS[ORIGINAL], is_training=is_training, dtype=dtype).values, feed_of([2]))
         weights.append({name: value.dtype for name, value in network.initial.items()})
         values.append(network.run(**feed_of(widths)))
     assert weights[0] == weights[1] and set(weights[1].values()) == {np.dtype(np.float32)}
@@ -131,7 +133,8 @@ def test_bfloat16_is_float32_with_fewer_digits(bench, is_training):
 def test_convolutions_to_relu_can_start_as_he_says(bench):
     """Without batch norm a kernel's variance is 2 / (3 * 3 * inputs); the others stay Glorot's."""
     feed = dict(images=np.zeros([1, 32, 8, 1], np.float32), widths=np.array([8], np.int32))
-    start = bench(lambda images, widths: sliding_cnn(images, widths, is_training=False, start=Start(he=True)).values,
+    start = bench(lambda images, widths: sliding_cnn(
+        images, widths, NETWORKS[ORIGINAL], is_training=False, start=Start(he=True)).values,
                   feed).initial
     for name, inputs in (("conv2", 64), ("conv4", 256), ("conv6", 512)):
         assert start[f"cnn/{name}/kernel"].std() == pytest.approx(np.sqrt(2 / (9 * inputs)), rel=0.01)

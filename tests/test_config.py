@@ -31,33 +31,35 @@ ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, Datase
 def test_model_defaults():
     assert dataclasses.asdict(ModelConfig()) == dict(
         max_width=160, max_height=60, max_prediction=8, graphemes=False, color=False, use_gru=False, attn_num_layers=2,
-        attn_num_hidden=128, target_embedding_size=10)
+        attn_num_hidden=128, target_embedding_size=10, cnn="compact", attention_units=128, ctc=True,
+        right_to_left=False)
 
 
 def test_train_defaults():
     assert dataclasses.asdict(TrainConfig()) == dict(
-        batch_size=32, num_epoch=1000, max_steps=None, steps_per_checkpoint=100, keep=5, validation=None,
+        batch_size=None, ctc_weight=None, guided_attention=1.0, num_epoch=1000, max_steps=None, max_minutes=None,
+        steps_per_checkpoint=100, keep=5, validation=None,
         validation_split=None, validate_every=None, monitor="cer", patience=None, log_step=10, resume=True, seed=0,
-        optimizer="adam", initial_learning_rate=0.0005, warm_up=0, schedule="constant", weight_decay=0.01, ema=0.98,
+        optimizer="adam", initial_learning_rate=0.001, warm_up=0, schedule="auto", weight_decay=0.01, ema=0.98,
         accumulate=1, label_smoothing=0.0, dropout=0.2, initializer="he", forget_bias=0.0, freeze="",
         init_from=None, charset_change="union", on_nan="stop", max_bad_records=0.01, deterministic=False,
-        precision="float32", augment="none", cache=False, max_gradient_norm=1.0, gradient_clipping=True)
+        precision="float32", augment="auto", cache=False, max_gradient_norm=1.0, gradient_clipping=True)
 
 
 def test_adadelta_is_the_original_s_way_to_train():
     assert dataclasses.asdict(TrainConfig(optimizer="adadelta")) == dict(
-        dataclasses.asdict(TrainConfig()), optimizer="adadelta", batch_size=65, initial_learning_rate=1.0,
+        dataclasses.asdict(TrainConfig()), optimizer="adadelta", guided_attention=0.0, initial_learning_rate=1.0,
         ema=0.0, dropout=0.5, initializer="glorot", max_gradient_norm=5.0)
     assert TrainConfig(optimizer="adadelta", batch_size=7, ema=0.5).batch_size == 7
     assert TrainConfig(optimizer="adamw") == dataclasses.replace(TrainConfig(), optimizer="adamw")
 
 
 def test_other_defaults():
-    assert dataclasses.asdict(TestConfig()) == dict(batch_size=64, distance=True, precision="float32", visualize=False,
+    assert dataclasses.asdict(TestConfig()) == dict(batch_size=64, decoding=None, distance=True, precision="float32", visualize=False,
                                                     output_dir="out")
     assert dataclasses.asdict(CheckpointConfig()) == dict(checkpoint=None)
-    assert dataclasses.asdict(PredictConfig()) == dict(batch_size=16)
-    assert dataclasses.asdict(ExportConfig()) == dict(format="savedmodel", force=False, model_version=None)
+    assert dataclasses.asdict(PredictConfig()) == dict(decoding=None, batch_size=16)
+    assert dataclasses.asdict(ExportConfig()) == dict(decoding=None, format="savedmodel", force=False, model_version=None)
     assert dataclasses.asdict(DatasetConfig()) == dict(
         input_format="auto", label_pattern=r"(.*?)(?:_[0-9]+)?", image_root=None, force_uppercase=True,
         normalize="NFC", background="white", max_pixels=50_000_000, strict=False, rejects=None, save_filename=False,

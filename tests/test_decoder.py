@@ -36,7 +36,7 @@ def decoder_of(use_gru, layers, memory, lengths, **states):
     kind = GRUState if use_gru else LSTMState
     ends = [kind(*(states[f"{direction}_{name}"] for name in kind._fields)) for direction in ("forward", "backward")]
     return AttentionDecoder(EncoderOutput(memory, lengths, *ends), vocabulary=V, layers=layers, units=U,
-                            embedding_size=EMBEDDING, use_gru=use_gru)
+                            attention_units=0, embedding_size=EMBEDDING, use_gru=use_gru)
 
 
 def restless(use_gru, layers):

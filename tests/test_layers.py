@@ -188,7 +188,7 @@ def test_linear_starts_without_bias(bench):
 
 def test_a_convolution_takes_zeros_beyond_the_edge(bench):
     x = np.float32([[1, 2, 3], [4, 5, 6]])[np.newaxis, :, :, np.newaxis]
-    got = bench(lambda x: conv(x, 1, 3), dict(x=x), {"kernel": np.ones([3, 3, 1, 1], np.float32)}).run(x=x)
+    got = bench(lambda x: conv(x, 1, (3, 3)), dict(x=x), {"kernel": np.ones([3, 3, 1, 1], np.float32)}).run(x=x)
     close(got[0, :, :, 0], [[12, 21, 16], [12, 21, 16]])  # each of the two rows sees both
 
 

@@ -5,7 +5,7 @@ import numpy_twin as twin
 import pytest
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.losses import sequence_loss, sequence_probability, until_eos
+from aocr.graph.losses import GUIDANCE_WIDTH, guidance, sequence_loss, sequence_probability, until_eos
 
 N, T, V = 3, 4, 11
 
@@ -118,3 +118,26 @@ def test_smoothing_spreads_a_share_over_all_ids(run_graph):
                     logits=np.log(np.array([[[0.5, 0.25, 0.25]]], np.float32)), targets=np.zeros([1, 1], np.int32),
                     weights=np.ones([1, 1], np.float32))
     np.testing.assert_allclose(got, [0.7 * np.log(2) + 0.3 * (np.log(2) + 2 * np.log(4)) / 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("right_to_left", [False, True])
+def test_attention_on_the_diagonal_is_free_and_off_it_costs(run_graph, right_to_left):
+    """Two characters and EOS over images of 6 and 3 steps: the diagonal is at 1/6, 3/6 and 5/6 of the width."""
+    diagonal = np.zeros([2, 4, 6], np.float32)
+    for n, length in enumerate([6, 3]):
+        for t, place in enumerate([1 / 6, 3 / 6, 5 / 6]):
+            diagonal[n, t, int(place * length)] = 1.0
+    weights, lengths = np.float32([[1, 1, 1, 0]] * 2), np.array([6, 3], np.int32)
+    if right_to_left:
+        diagonal = np.stack([np.roll(part[:, ::-1], length, 1) for part, length in zip(diagonal, lengths)])
+
+    def penalty(attention):
+        return run_graph(lambda attention, weights, lengths: guidance(attention, weights, lengths, right_to_left),
+                         attention=attention, weights=weights, lengths=lengths)
+
+    # Of 6 steps the nearest to the diagonal is half a step, 1/12, away.
+    np.testing.assert_allclose(penalty(diagonal), [1 - np.exp(-0.5 * (1 / 12 / GUIDANCE_WIDTH) ** 2), 0.0], atol=1e-6)
+    first = np.zeros_like(diagonal)
+    first[:, :, 0] = 1.0  # always at the left end
+    far = [1 - np.exp(-0.5 * (d / GUIDANCE_WIDTH) ** 2) for d in (0, 1 / 3, 2 / 3)]
+    assert penalty(first)[1] == pytest.approx(np.mean(far), abs=1e-6)

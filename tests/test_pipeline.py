@@ -191,3 +191,26 @@ def test_a_window_is_bounded_by_memory(dataset):
     """Where only one batch fits in the window, samples come in the dataset's order, batch by batch."""
     passed = read(dataset, batch_size=2, image_bytes=pipeline.WINDOW_BYTES)
     assert [sorted(batch.numbers.tolist()) for batch in passed] == [[0, 1], [2, 3], [4, 5], [6]]
+
+
+@pytest.mark.parametrize("widths, batch_size, spans", [
+    ([5] * 10, 3, [3, 3, 3, 1]),  # equal widths: equal counts, and the rest
+    ([7], 32, [1]),
+    ([10] * 8 + [40] * 2, 5, [8, 2]),  # 16 pixels in the mean: 80 a batch, as eight narrow ones or two wide ones have
+    ([1] * 50 + [100] * 14, 8, [38, 14, 2, 2, 2, 2, 2, 2]),  # a pixel counts as a quarter of the mean, 5.7 pixels
+    ([10] * 30 + [2000], 4, [6, 6, 6, 6, 4, 1, 1, 1]),  # what is wider than a whole batch counts as one
+])
+def test_batches_have_about_equal_areas(run_graph, widths, batch_size, spans):
+    got = run_graph(lambda widths: pipeline.area_spans(widths, batch_size), widths=np.array(widths, np.int64))
+    assert (got[:, 1] - got[:, 0]).tolist() == spans
+    assert got[0, 0] == 0 and got[1:, 0].tolist() == got[:-1, 1].tolist() and got[-1, 1] == len(widths)
+
+
+def test_no_batch_is_empty_whatever_the_widths(run_graph):
+    random = np.random.RandomState(9)
+    for _ in range(20):
+        widths = np.sort(random.randint(1, random.choice([5, 100, 3000]), random.randint(1, 60)) ** 2).astype(np.int64)
+        batch_size = int(random.randint(1, 20))
+        got = run_graph(lambda widths, size=batch_size: pipeline.area_spans(widths, size), widths=widths)
+        counts = got[:, 1] - got[:, 0]
+        assert len(counts) == -(-len(widths) // batch_size) and counts.min() >= 1 and counts.sum() == len(widths)

@@ -16,7 +16,7 @@ class TwoPasses:
         """Yields what Model.train does."""
         while True:
             for index in range(first_batch, 3):
-                yield TrainStep(1.0, 1.0, 0.1, 0, first_epoch, index, np.arange(2), 0.0), []
+                yield TrainStep(1.0, 1.0, 0.0, 0, 1.0, 0.1, 0, first_epoch, index, np.arange(2), 0.0), []
             first_epoch, first_batch = first_epoch + 1, 0
 
 

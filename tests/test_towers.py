@@ -20,7 +20,7 @@ SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
 def model_on(towers, dataset, batch_size, placement=None, **options):
     """A fresh Model on so many virtual devices, without dropout."""
-    training = TrainConfig(batch_size=batch_size, dropout=0.0, **options)
+    training = TrainConfig(batch_size=batch_size, dropout=0.0, ctc_weight=0.3, **options)
 
     def batches(**how):
         return pipeline.batches(Scan(dataset, [dataset], [0]), batch_size=batch_size, image_bytes=CONFIG.image_bytes,

@@ -91,7 +91,7 @@ def test_training_goes_on_where_it_ended(copied, dataset, capsys):
     assert tf.train.latest_checkpoint(str(copied)).endswith("model.ckpt-5")
     steps = {tag: [step for step, _ in points] for tag, points in logged(copied).items()}
     assert steps == dict.fromkeys(
-        ["loss", "total_gradient_norm", "learning_rate", "images_per_second", "padding"], [3, 4, 5])
+        ["loss", "attention_loss", "ctc_loss", "total_gradient_norm", "learning_rate", "images_per_second", "padding"], [3, 4, 5])
 
 
 @pytest.mark.parametrize("done, rate", [(0, 0.2), (2, 0.6), (3, 0.8), (30, 0.8), (60, 0.4), (90, 0.0)])
@@ -112,7 +112,7 @@ def test_what_is_told_is_the_mean_of_the_last_steps(tmp_path, caplog):
     caplog.set_level("INFO")
     with Reports(str(tmp_path), str(tmp_path), tf.Graph(), first_step=20, steps=7, done=0, log_step=3) as reports:
         for step, (loss, norm) in enumerate([(9.0, 1.0), (1.0, 2.0), (4.0, 6.0), (2.0, 0.5), (8.0, 2.5)], 21):
-            reports.step(TrainStep(loss, norm, 0.5, step, 0, step, np.arange(4), 0.25), step - 1)
+            reports.step(TrainStep(loss, loss, 0.0, 0, norm, 0.5, step, 0, step, np.arange(4), 0.25), step - 1)
         assert reports.loss == pytest.approx(14 / 3)  # of steps 23 to 25
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [(line["step"], line["loss"], line["gradient_norm"]) for line in lines] == [

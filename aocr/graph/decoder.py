@@ -65,35 +65,46 @@ class AttentionDecoder:
         """
         memory, keys, floor, initial = (_repeated(part, copies) for part in (
             self._memory, self._keys, self._floor, self._initial))
-        count = tf.shape(memory)[0]
-        depth, vocabulary = memory.shape[2], self._output.bias.shape[0]
+        count, depth = tf.shape(memory)[0], memory.shape[2]
+        taught, found = teacher is not None, {}
+        late = tf.zeros([0, count, depth])
+        if taught:
+            memory, late = _with_late_gradient(memory, steps, lambda: found["attention"])
+        late = tf.TensorArray(tf.float32, tf.shape(late)[0], element_shape=[None, depth]).unstack(late)
 
         def unfinished(t, previous, ended, *_):
             return tf.logical_and(t < steps, tf.logical_not(tf.reduce_all(ended)))
 
-        def step(t, previous, ended, context, states, logits, attention):
-            if teacher is not None:
+        def step(t, previous, ended, context, states, outputs, attention):
+            if taught:
                 previous = teacher[:, t]
             states, top, query = self._recur(previous, context, states)
             weights = self._attend(query, keys, floor)  # [N, S]
             context = tf.einsum("ns,nsd->nd", weights, memory)
-            step_logits = self._output(tf.concat([top, context], 1))  # [N, V]
-            previous = tf.argmax(step_logits, axis=1, output_type=tf.int32)
-            if teacher is None:
+            if taught:
+                context += late.read(t)
+            output = tf.concat([top, context], 1)  # [N, U + depth]
+            if not taught:
+                output = self._output(output)  # [N, V]
+                previous = tf.argmax(output, axis=1, output_type=tf.int32)
                 ended = tf.logical_or(ended, tf.equal(previous, EOS_ID))
-            return (t + 1, previous, ended, context, states,
-                    logits.write(t, step_logits), attention.write(t, weights))
+            return t + 1, previous, ended, context, states, outputs.write(t, output), attention.write(t, weights)
 
         def empty(size):
             return tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=[None, size],
                                   clear_after_read=False)
 
         with tf.name_scope("decode"):
+            size, vocabulary = self._output.kernel.shape
             start = (0, tf.fill([count], GO_ID), tf.zeros([count], tf.bool), tf.zeros([count, depth]), initial,
-                     empty(vocabulary), empty(None))
-            *_, logits, attention = tf.while_loop(unfinished, step, start)
-            logits = tf.transpose(logits.stack(), [1, 0, 2])  # [N, T, V]
-            attention = tf.transpose(attention.stack(), [1, 0, 2])  # [N, T, S]
+                     empty(size if taught else vocabulary), empty(None))
+            *_, outputs, attention = tf.while_loop(unfinished, step, start)
+            outputs = tf.transpose(outputs.stack(), [1, 0, 2])  # [N, T, U + depth or V]
+            found["attention"] = attention = tf.transpose(attention.stack(), [1, 0, 2])  # [N, T, S]
+            logits = outputs
+            if taught:  # nothing waits for the logits of a step: one matrix product for all
+                logits = self._output(tf.reshape(outputs, [-1, size]))
+                logits = tf.reshape(logits, [count, -1, vocabulary])  # [N, T, V]
             return DecoderOutput(logits, attention, tf.argmax(logits, axis=2, output_type=tf.int32))
 
     def _recur(self, previous, context, states):
@@ -113,6 +124,23 @@ class AttentionDecoder:
         mixed = tf.tanh(keys + self._query(query)[:, tf.newaxis, :])  # [N, S, A]
         scores = tf.squeeze(tf.einsum("nsa,ak->nsk", mixed, self._v), 2)  # [N, S]
         return tf.nn.softmax(scores + floor)
+
+
+def _with_late_gradient(memory, steps, attention):
+    """The memory without a gradient, and contexts of zeros that have it instead.
+
+    Added to each step's context, they make the gradient by the memory one matrix product after the loop, where the
+    loop itself would add up as much as the memory's size in every step.
+
+    Args: memory: float32 [N, S, depth]. steps: int32 []. attention: function that gives it, [N, T, S], later on.
+    Returns: memory [N, S, depth], zeros [T, N, depth].
+    """
+    @tf.custom_gradient
+    def contexts(memory):
+        zeros = tf.zeros([steps, tf.shape(memory)[0], memory.shape[2]])
+        return zeros, lambda by_contexts: tf.einsum("nts,tnd->nsd", attention(), by_contexts)
+
+    return tf.stop_gradient(memory), contexts(memory)
 
 
 def _repeated(part, copies):

@@ -6,9 +6,10 @@ import logging
 from typing import NamedTuple
 
 from aocr import checkpoint, legacy
-from aocr.augmentation import find_recipe
+from aocr.augmentation import automatic, find_recipe
 from aocr.checkpoint import Description, Trained
 from aocr.config import (
+    AUTO_AUGMENTATION,
     BATCH_COLUMNS,
     IMAGE_HEIGHT,
     MOST_IMAGES,
@@ -104,7 +105,8 @@ def settled(config, scan, model_config):
     ctc_weight = round(ctc_weight, 3) if model_config.ctc else 0.0
     log.info("batches of %d images of the mean width, %.0f pixels; share of CTC in the loss: %g", batch_size, width,
              ctc_weight)
-    return dataclasses.replace(config, batch_size=batch_size, ctc_weight=ctc_weight)
+    augment = automatic(scan.usable, config.optimizer) if config.augment == AUTO_AUGMENTATION else config.augment
+    return dataclasses.replace(config, batch_size=batch_size, ctc_weight=ctc_weight, augment=augment)
 
 
 def mean_width(scan, config):

@@ -76,8 +76,9 @@ class Reports:
             per_second = self._images / (time.monotonic() - self._started)
             norm, by_attention, by_ctc = (
                 float(np.mean(values)) for values in (self._norms, self._by_attention, self._by_ctc))
-            log.info("step %d: loss %.4f (attention %.4f, CTC %.4f), perplexity %.3f, gradient norm %.2f, %.1f images/s",
-                     step.step, self.loss, by_attention, by_ctc, math.exp(min(by_attention, 300.0)), norm, per_second)
+            parts = f" (attention {by_attention:.4f}, CTC {by_ctc:.4f})" if by_ctc else ""
+            log.info("step %d: loss %.4f%s, perplexity %.3f, gradient norm %.2f, %.1f images/s", step.step, self.loss,
+                     parts, math.exp(min(by_attention, 300.0)), norm, per_second)
             figures = dict(loss=self.loss, attention_loss=by_attention, ctc_loss=by_ctc,
                            learning_rate=step.learning_rate, images_per_second=per_second)
             self._note("train", step.step, dict(figures, gradient_norm=norm))

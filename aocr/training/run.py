@@ -291,6 +291,7 @@ class Run:
             return False
         state.owes_validation, self._validated_step = False, step
         figures, readings = found
+        state.decoding = list(figures.chosen)
         best = judge(state, figures, step, config.monitor, self._validator.data)
         self._reports.validation(step, figures, best, readings, self._validator)
         if best:
@@ -316,6 +317,7 @@ class Run:
             found = validator.validate(self._model.weights(), lambda: self._signals.received)
         if found:
             log.info("%d images that were trained on: %s", sample.usable, found[0])
+            self._state.decoding = list(found[0].chosen)
             self._keeper.choose(found[0].chosen)
 
     def _sound(self, step):
