@@ -16,7 +16,7 @@ from aocr.errors import UserError, usage_error
 from aocr.files import cause, load_json, make_directory, read_bytes, write_text
 from aocr.graph import preprocess
 from aocr.model import STATE_VARIABLE, Model
-from aocr.networks import NETWORKS, ORIGINAL
+from aocr.networks import ORIGINAL
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Description:
                 raise UserError(f"{path}: format {version}, preprocessing {values['preprocessing']['version']}; this "
                                 f"aocr {aocr.__version__} reads format {FORMAT_VERSION}, preprocessing "
                                 f"{preprocess.VERSION}. Use aocr {values['aocr_version']}")
-            options = {**UNSAID, **values["model"]}
+            options = dict(UNSAID, **dict(values["model"].items()))
             for field in dataclasses.fields(ModelConfig):
                 if type(value := options.get(field.name, field.default)) is not field.type:
                     raise TypeError(f"{field.name} is {value!r}, no {field.type.__name__}")
@@ -74,8 +74,8 @@ class Description:
             "".join(values["charset"]).encode()  # what is no text does not pass here
             config = ModelConfig(**options)
             if values.get("network", network_numbers(config)) != network_numbers(config):
-                raise UserError(f"{path}: the network {config.cnn} is another one in aocr {values['aocr_version']} than "
-                                f"in this aocr {aocr.__version__}; use that version")
+                raise UserError(f"{path}: the network {config.cnn} of aocr {values['aocr_version']} is not that of this "
+                                f"aocr {aocr.__version__}; use that version")
             decoding = Decoding(**values["decoding"]) if "decoding" in values else None
             if decoding:
                 check_decoding(decoding, config)

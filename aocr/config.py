@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import NamedTuple
 
-from aocr.networks import NETWORKS, ORIGINAL as ORIGINAL_NETWORK
+from aocr.networks import NETWORKS
 
 IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
 WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived from data
@@ -30,7 +30,7 @@ SOONEST = dict(initial_learning_rate=1e-3, ema=0.98, dropout=0.2, initializer="h
                guided_attention=1.0)
 ORIGINAL = dict(initial_learning_rate=1.0, ema=0.0, dropout=0.5, initializer="glorot",
                 max_gradient_norm=5.0, guided_attention=0.0)
-MOST_IMAGES, BATCH_COLUMNS, ORIGINAL_BATCH = 32, 12_800, 65  # of a training batch unless told: see `--batch-size`
+MOST_IMAGES, BATCH_COLUMNS, ORIGINAL_BATCH = 16, 6_400, 65  # of a training batch unless told: see `--batch-size`
 RECIPES = {"adam": SOONEST, "adamw": SOONEST, "adadelta": ORIGINAL}
 
 
@@ -76,8 +76,8 @@ def graphemes_option():
 
 def augment_option(default):
     """`--augment`; what the names stand for is in aocr/augmentation.py."""
-    return option(default, "what is done to training images: none; variants as of light, scan, scene, captcha or plate; "
-                           "auto, which is light unless there are more than "
+    return option(default, "what is done to training images: none; variants as of light, scan, scene, captcha or "
+                           "plate; auto, which is light unless there are more than "
                            f"{AUGMENTED_RECORDS:,} images, and none with --optimizer adadelta; or the path of a JSON "
                            "file with a recipe")
 
@@ -120,7 +120,7 @@ class ModelConfig(Options):
     graphemes: bool = graphemes_option()
     color: bool = option(False, "read images in three channels instead of grey")
     use_gru: bool = option(False, "GRU cells instead of LSTM, in the encoder and the decoder")
-    attn_num_layers: int = option(2, "layers of the decoder", least=1, most=16)
+    attn_num_layers: int = option(1, "layers of the decoder", least=1, most=16)
     attn_num_hidden: int = option(128, "units of each decoder layer; the encoder has --attn-num-layers times as many "
                                        "in each direction", least=1, most=4096)
     target_embedding_size: int = option(10, "size of the character embedding", least=1, most=4096)
@@ -193,7 +193,8 @@ class TrainConfig(Options):
     schedule: str = option("auto", "learning rate over this run: constant; cosine (constant for a third of the run, "
                                    "then down to 0); plateau (halved after every three validations in a row without a "
                                    "better figure); or auto, which is cosine with --max-steps or --max-minutes, else "
-                                   "constant, and always constant with --optimizer adadelta", choices=("auto", "constant", "cosine", "plateau"))
+                                   "constant, and always constant with --optimizer adadelta",
+                           choices=("auto", "constant", "cosine", "plateau"))
     weight_decay: float = option(0.01, "share of the kernels that adamw takes off at each step, times the rate",
                                  least=0.0, most=1.0)
     ema: float = by_optimizer("ema", "decay of averages of the weights, which are then what is read (0: none; 0.99 "

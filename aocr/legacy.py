@@ -24,7 +24,8 @@ DECODER = "embedding_attention_decoder"
 EMBEDDING = f"{DECODER}/embedding"
 RECURRENT = f"{DECODER}/attention_decoder/multi_rnn_cell/cell_0"
 
-NETWORK = dict(cnn=ORIGINAL, attention_units=0, ctc=False)  # its options that a newer model may have otherwise
+# Its options that a newer model may have otherwise.
+NETWORK = dict(cnn=ORIGINAL, attn_num_layers=2, attention_units=0, ctc=False)
 
 # name, filters, kernel size, batch norm, pool (height, width) after it
 CONVOLUTIONS = (

@@ -88,11 +88,11 @@ class Model:
     (`read`); with `training` too it learns from it (`train`).
     """
 
-    def __init__(self, config, charset, *, decoding=Decoding(ATTENTION), batches=None, training=None, recipe=None,
+    def __init__(self, config, charset, *, decoding=None, batches=None, training=None, recipe=None,
                  precision="float32", session_config=None, placement=None):
         """
         Args:
-          config: ModelConfig. charset: Charset. decoding: Decoding, how it reads.
+          config: ModelConfig. charset: Charset. decoding: Decoding, how it reads; None: by attention.
           batches: function of `prepare`, `to_sequences`, `epochs` and `augment` -> tf.data.Dataset of
             data.pipeline.Batch: data.pipeline.batches with its other arguments bound.
           training: TrainConfig, or None for inference.
@@ -109,7 +109,7 @@ class Model:
             self._add_inputs(batches)
             self._add_network(tf.as_dtype(precision))
             if not training:
-                self._add_prediction(decoding)
+                self._add_prediction(decoding or Decoding(ATTENTION))
             if batches:
                 self._add_loss()
             if training:
@@ -244,19 +244,21 @@ class Model:
 
     def _losses_of(self, share, branches):
         """A share's losses, [N] float32 each: the attention decoder's; that of CTC a character, 0 where the label does
-        not fit; whether it fits; how far the attention strays from the diagonal.
+        not fit; whether it fits; how far the attention strays from where it should be.
         """
         smoothing = self.training.label_smoothing if self.training else 0.0
-        taught = branches.decoder.decode(tf.shape(share.inputs)[1], teacher=share.inputs)
+        decoder, logits, lengths = branches
+        taught = decoder.decode(tf.shape(share.inputs)[1], teacher=share.inputs)
         by_attention = losses.sequence_loss(taught.logits, share.targets, share.weights, smoothing)
-        strayed = losses.guidance(taught.attention, share.weights, branches.lengths, self.config.right_to_left)
-        if not (self.training and self.config.ctc):
-            return by_attention, tf.zeros_like(by_attention), tf.ones_like(by_attention), strayed
-        characters = tf.where(share.targets >= FIRST_ID, share.targets, tf.zeros_like(share.targets))
-        count = tf.reduce_sum(share.weights, 1) - 1.0  # without EOS
-        fitting = tf.cast(ctc.fits(characters, branches.lengths), tf.float32)
-        log_probability = ctc.log_probability(branches.ctc_logits, branches.lengths, characters)
-        return by_attention, -log_probability / tf.maximum(count, 1.0) * fitting, fitting, strayed
+        where = losses.diagonal(lengths, tf.shape(taught.attention)[2], self.config.right_to_left)
+        by_ctc, fitting = tf.zeros_like(by_attention), tf.ones_like(by_attention)
+        if self.training and self.config.ctc:
+            characters = tf.where(share.targets >= FIRST_ID, share.targets, tf.zeros_like(share.targets))
+            count = tf.reduce_sum(share.weights, 1) - 1.0  # without EOS
+            fitting = tf.cast(ctc.fits(characters, lengths), tf.float32)
+            by_ctc = -ctc.log_probability(logits, lengths, characters) / tf.maximum(count, 1.0)
+            where = losses.bent(where, logits, lengths, by_ctc, count, self.config.right_to_left)
+        return by_attention, by_ctc * fitting, fitting, losses.guidance(taught.attention, share.weights, where)
 
     def _add_train_op(self):
         """Sets `learning` and the variable of the run's state. Needs `loss`."""

@@ -42,36 +42,9 @@ NETWORKS = {
         Layer(512, batch_norm=False, pool=(2, 1)),
         Layer(512, (2, 2), pool=(2, 1)),
     )),
-    # The same with half the filters: a quarter of the operations.
-    "half": Network((
-        Layer(32, batch_norm=False, pool=(2, 2)),
-        Layer(64, batch_norm=False, pool=(2, 2)),
-        Layer(128),
-        Layer(128, batch_norm=False, pool=(2, 1)),
-        Layer(256),
-        Layer(256, batch_norm=False, pool=(2, 1)),
-        Layer(256, (2, 2), pool=(2, 1)),
-    )),
-    # For two cores: half the resolution from the first layer on, batch norm in every layer.
+    # For two cores, a twelfth of the operations: half the resolution from the first layer on, a quarter from the second;
+    # batch norm in every layer.
     "compact": Network((
-        Layer(32, (5, 5), stride=(2, 2)),
-        Layer(64, pool=(2, 2)),
-        Layer(128),
-        Layer(128, pool=(2, 1)),
-        Layer(192),
-        Layer(192, pool=(2, 1)),
-        Layer(256, (2, 3), stride=(2, 1)),
-    )),
-    "small": Network((
-        Layer(32, (5, 5), stride=(2, 2)),
-        Layer(48, pool=(2, 2)),
-        Layer(96),
-        Layer(96, pool=(2, 1)),
-        Layer(128),
-        Layer(128, pool=(2, 1)),
-        Layer(192, (2, 3), stride=(2, 1)),
-    )),
-    "tiny": Network((
         Layer(32, (5, 5), stride=(2, 2)),
         Layer(64, stride=(2, 2)),
         Layer(96),

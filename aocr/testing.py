@@ -45,9 +45,10 @@ def test(dataset, trained, config, session_config):
         seconds = time.monotonic() - started
     squeezed = found.wider_than(trained.config.canvas_width)
     log.info("%d images were wider than the canvas of %d and squeezed to it", squeezed, trained.config.canvas_width)
-    print(f"decoding: {trained.decoding.method}\nsamples: {totals.samples}\nskipped: {len(found.unreadable)}\nexact_match: {totals.exact_match:.6f}\n"
-          f"accuracy: {totals.accuracy:.6f}\ncer: {totals.cer:.6f}\nwer: {totals.wer:.6f}\nmean_probability: {totals.mean_probability:.6f}\n"
-          f"seconds: {seconds:.3f}\nimages_per_second: {totals.samples / seconds:.1f}")
+    print(f"decoding: {trained.decoding.method}\nsamples: {totals.samples}\nskipped: {len(found.unreadable)}\n"
+          f"exact_match: {totals.exact_match:.6f}\naccuracy: {totals.accuracy:.6f}\ncer: {totals.cer:.6f}\n"
+          f"wer: {totals.wer:.6f}\nmean_probability: {totals.mean_probability:.6f}\nseconds: {seconds:.3f}\n"
+          f"images_per_second: {totals.samples / seconds:.1f}")
 
 
 def in_order(readings, skipped):

@@ -30,7 +30,7 @@ ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, Datase
 
 def test_model_defaults():
     assert dataclasses.asdict(ModelConfig()) == dict(
-        max_width=160, max_height=60, max_prediction=8, graphemes=False, color=False, use_gru=False, attn_num_layers=2,
+        max_width=160, max_height=60, max_prediction=8, graphemes=False, color=False, use_gru=False, attn_num_layers=1,
         attn_num_hidden=128, target_embedding_size=10, cnn="compact", attention_units=128, ctc=True,
         right_to_left=False)
 
@@ -55,11 +55,12 @@ def test_adadelta_is_the_original_s_way_to_train():
 
 
 def test_other_defaults():
-    assert dataclasses.asdict(TestConfig()) == dict(batch_size=64, decoding=None, distance=True, precision="float32", visualize=False,
-                                                    output_dir="out")
+    assert dataclasses.asdict(TestConfig()) == dict(
+        batch_size=64, decoding=None, distance=True, precision="float32", visualize=False, output_dir="out")
     assert dataclasses.asdict(CheckpointConfig()) == dict(checkpoint=None)
     assert dataclasses.asdict(PredictConfig()) == dict(decoding=None, batch_size=16)
-    assert dataclasses.asdict(ExportConfig()) == dict(decoding=None, format="savedmodel", force=False, model_version=None)
+    assert dataclasses.asdict(ExportConfig()) == dict(
+        decoding=None, format="savedmodel", force=False, model_version=None)
     assert dataclasses.asdict(DatasetConfig()) == dict(
         input_format="auto", label_pattern=r"(.*?)(?:_[0-9]+)?", image_root=None, force_uppercase=True,
         normalize="NFC", background="white", max_pixels=50_000_000, strict=False, rejects=None, save_filename=False,

@@ -55,7 +55,8 @@ def test_a_text_that_does_not_fit_is_impossible_and_changes_nothing(bench):
         found = ctc.log_probability(logits, lengths, ids)
         return found, tf.gradients(found, logits)[0]
 
-    feed = dict(logits=logits_of(), lengths=np.array([2, 3, 2], np.int32), ids=np.array([[A, A], [A, A], [A, B]], np.int32))
+    feed = dict(logits=logits_of(), lengths=np.array([2, 3, 2], np.int32),
+                ids=np.array([[A, A], [A, A], [A, B]], np.int32))
     found, gradient = bench(build, feed).run(**feed)
     assert found[0] == ctc.IMPOSSIBLE and (found[1:] > -20).all()
     assert not gradient[0].any() and np.isfinite(gradient).all()

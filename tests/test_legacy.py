@@ -28,7 +28,8 @@ def test_every_text_and_step_maximum_is_the_original_s(recorded):
     images = [(CHECKPOINT / "images" / entry["image"]).read_bytes() for entry in recorded]
     with find_model(str(CHECKPOINT), GIVEN, False).open() as model:
         with model.graph.as_default():
-            maxima = tf.reduce_max(tf.nn.softmax(model.reading.logits), 2)  # [N, T]
+            logits = model.branches[0].decoder.decode(model.decoder_steps).logits
+            maxima = tf.reduce_max(tf.nn.softmax(logits), 2)  # [N, T]
         texts, maxima = model.session.run([model.prediction, maxima], {model.encoded: images})
     assert [text.decode() for text in texts] == [entry["prediction"] for entry in recorded]
     for entry, steps in zip(recorded, maxima):

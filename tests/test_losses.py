@@ -5,7 +5,16 @@ import numpy_twin as twin
 import pytest
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.losses import GUIDANCE_WIDTH, guidance, sequence_loss, sequence_probability, until_eos
+from aocr.graph.losses import (
+    GUIDANCE_CHARACTERS,
+    GUIDANCE_WIDTH,
+    bent,
+    diagonal,
+    guidance,
+    sequence_loss,
+    sequence_probability,
+    until_eos,
+)
 
 N, T, V = 3, 4, 11
 
@@ -120,24 +129,51 @@ def test_smoothing_spreads_a_share_over_all_ids(run_graph):
     np.testing.assert_allclose(got, [0.7 * np.log(2) + 0.3 * (np.log(2) + 2 * np.log(4)) / 3], rtol=1e-6)
 
 
+def weighed(lengths, attention, weights, right_to_left=False):
+    """`guidance` to the even diagonal."""
+    return guidance(attention, weights, diagonal(lengths, tf.shape(attention)[2], right_to_left))
+
+
 @pytest.mark.parametrize("right_to_left", [False, True])
 def test_attention_on_the_diagonal_is_free_and_off_it_costs(run_graph, right_to_left):
     """Two characters and EOS over images of 6 and 3 steps: the diagonal is at 1/6, 3/6 and 5/6 of the width."""
-    diagonal = np.zeros([2, 4, 6], np.float32)
+    on_diagonal = np.zeros([2, 4, 6], np.float32)
     for n, length in enumerate([6, 3]):
         for t, place in enumerate([1 / 6, 3 / 6, 5 / 6]):
-            diagonal[n, t, int(place * length)] = 1.0
+            on_diagonal[n, t, int(place * length)] = 1.0
     weights, lengths = np.float32([[1, 1, 1, 0]] * 2), np.array([6, 3], np.int32)
     if right_to_left:
-        diagonal = np.stack([np.roll(part[:, ::-1], length, 1) for part, length in zip(diagonal, lengths)])
+        on_diagonal = np.stack([np.roll(part[:, ::-1], length, 1) for part, length in zip(on_diagonal, lengths)])
 
     def penalty(attention):
-        return run_graph(lambda attention, weights, lengths: guidance(attention, weights, lengths, right_to_left),
+        return run_graph(lambda **feed: weighed(right_to_left=right_to_left, **feed),
                          attention=attention, weights=weights, lengths=lengths)
 
     # Of 6 steps the nearest to the diagonal is half a step, 1/12, away.
-    np.testing.assert_allclose(penalty(diagonal), [1 - np.exp(-0.5 * (1 / 12 / GUIDANCE_WIDTH) ** 2), 0.0], atol=1e-6)
-    first = np.zeros_like(diagonal)
+    nearest = 1 - np.exp(-0.5 * (1 / 12 / GUIDANCE_WIDTH) ** 2)
+    np.testing.assert_allclose(penalty(on_diagonal), [nearest, 0.0], atol=1e-6)
+    first = np.zeros_like(on_diagonal)
     first[:, :, 0] = 1.0  # always at the left end
     far = [1 - np.exp(-0.5 * (d / GUIDANCE_WIDTH) ** 2) for d in (0, 1 / 3, 2 / 3)]
     assert penalty(first)[1] == pytest.approx(np.mean(far), abs=1e-6)
+
+
+@pytest.mark.parametrize("right_to_left", [False, True])
+def test_the_diagonal_bends_to_where_ctc_finds_the_characters(run_graph, right_to_left):
+    """Two characters in the last two of four steps, which CTC is sure of; in the second image it knows nothing."""
+    logits = np.zeros([2, 5, 3], np.float32)
+    logits[0, :, 2] = 40.0  # blank
+    logits[0, 2:4, 0] = 80.0
+    feed = dict(logits=logits, lengths=np.array([4, 5], np.int32), losses=np.float32([0.0, 50.0]),
+                counts=np.float32([2, 3]))
+
+    def build(logits, lengths, losses, counts):
+        even = diagonal(lengths, 5, right_to_left)
+        return even, bent(even, logits, lengths, losses, counts, right_to_left)
+
+    even, got = run_graph(build, **feed)
+    # Of three things to write, EOS the last, none is written before the third step, and one and a half in the fourth.
+    expected = [0.0, 0.0, 0.5 / 3, 1.5 / 3]
+    np.testing.assert_allclose(got.written[0, :4], expected[::-1] if right_to_left else expected, atol=1e-6)
+    np.testing.assert_allclose(got.written[1], even.written[1], atol=1e-6)
+    np.testing.assert_allclose(got.width, [min(GUIDANCE_WIDTH, GUIDANCE_CHARACTERS / 3), GUIDANCE_WIDTH], atol=1e-6)

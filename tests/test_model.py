@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 
 from aocr.charset import ALPHANUMERIC, Charset
-from aocr.config import ModelConfig, TrainConfig
+from aocr.config import ATTENTION, CTC, JOINT, Decoding, ModelConfig, TrainConfig
 from aocr.data import pipeline
 from aocr.data.scanning import Scan
 from aocr.model import Model
@@ -44,17 +44,22 @@ def batches_of(path, config, batch_size):
                              image_bytes=config.image_bytes)
 
 
-@pytest.mark.parametrize("use_gru", [False, True])
-def test_logits_do_not_depend_on_the_batch(use_gru):
+@pytest.mark.parametrize("use_gru, method", [(False, JOINT), (True, JOINT), (False, CTC), (False, ATTENTION)])
+def test_logits_do_not_depend_on_the_batch(use_gru, method):
     images = [noise(37, 32, 1), noise(3, 40, 2), noise(290, 61, 3), noise(5, 5, 4), noise(86, 32, 5)]
-    with Model(ModelConfig(max_width=153, max_height=32, use_gru=use_gru, **SMALL), CHARSET) as model:
+    with Model(ModelConfig(max_width=153, max_height=32, use_gru=use_gru, **SMALL), CHARSET,
+               decoding=Decoding(method)) as model:
         shake(model)
-        fetches = [model.reading.logits, model.prediction, model.probability]
-        logits, texts, probabilities = model.session.run(fetches, {model.encoded: images})
+        (decoder, by_ctc, _), = model.branches
+        with model.graph.as_default():
+            written = decoder.decode(model.decoder_steps).logits
+        fetches = [written, by_ctc, model.prediction, model.probability]
+        logits, classes, texts, probabilities = model.session.run(fetches, {model.encoded: images})
         for k, image in enumerate(images):
-            alone, text, probability = model.session.run(fetches, {model.encoded: [image]})
+            alone, alone_classes, text, probability = model.session.run(fetches, {model.encoded: [image]})
             steps = min(alone.shape[1], logits.shape[1])
             np.testing.assert_allclose(alone[0, :steps], logits[k, :steps], atol=1e-4)
+            np.testing.assert_allclose(alone_classes[0], classes[k, :alone_classes.shape[1]], atol=1e-4)
             assert text[0] == texts[k]
             assert probability[0] == pytest.approx(probabilities[k], abs=1e-6)
         assert np.ptp(logits[:, 0], axis=0).max() > 1e-2  # the images do differ to it

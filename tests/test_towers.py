@@ -49,7 +49,7 @@ def test_towers_make_the_same_steps(dataset):
     found = []
     for count in (1, 3):
         with model_on(count, dataset, 2, freeze="cnn", initial_learning_rate=0.01) as model:
-            found.append([(step.loss, step.gradient_norm) for step, _ in model.train(epochs=2)])
+            found.append([(step.attention_loss, step.loss, step.gradient_norm) for step, _ in model.train(epochs=2)])
     assert len(found[0]) == 6 and found[0][0][0] > found[0][-1][0]
     np.testing.assert_allclose(found[1], found[0], rtol=2e-3)
 

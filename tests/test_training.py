@@ -91,7 +91,8 @@ def test_training_goes_on_where_it_ended(copied, dataset, capsys):
     assert tf.train.latest_checkpoint(str(copied)).endswith("model.ckpt-5")
     steps = {tag: [step for step, _ in points] for tag, points in logged(copied).items()}
     assert steps == dict.fromkeys(
-        ["loss", "attention_loss", "ctc_loss", "total_gradient_norm", "learning_rate", "images_per_second", "padding"], [3, 4, 5])
+        ["loss", "attention_loss", "ctc_loss", "total_gradient_norm", "learning_rate", "images_per_second", "padding"],
+        [3, 4, 5])
 
 
 @pytest.mark.parametrize("done, rate", [(0, 0.2), (2, 0.6), (3, 0.8), (30, 0.8), (60, 0.4), (90, 0.0)])

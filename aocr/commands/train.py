@@ -102,7 +102,8 @@ def check_options(config, parallel, task):
         if parallel.sync:
             raise usage_error(f"--sync is for a cluster; give --local-cluster, or {job.CLUSTER} in the environment")
     elif not evaluates:
-        for name, used in (("--max-minutes", config.max_minutes), ("--accumulate", config.accumulate > 1), ("--deterministic", config.deterministic),
+        for name, used in (("--max-minutes", config.max_minutes), ("--accumulate", config.accumulate > 1),
+                           ("--deterministic", config.deterministic),
                            ("--on-nan rollback", config.on_nan == "rollback"),
                            ("--schedule plateau", config.schedule == "plateau")):
             if used:

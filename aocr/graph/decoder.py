@@ -67,10 +67,8 @@ class AttentionDecoder:
             self._memory, self._keys, self._floor, self._initial))
         count, depth = tf.shape(memory)[0], memory.shape[2]
         taught, found = teacher is not None, {}
-        late = tf.zeros([0, count, depth])
         if taught:
             memory, late = _with_late_gradient(memory, steps, lambda: found["attention"])
-        late = tf.TensorArray(tf.float32, tf.shape(late)[0], element_shape=[None, depth]).unstack(late)
 
         def unfinished(t, previous, ended, *_):
             return tf.logical_and(t < steps, tf.logical_not(tf.reduce_all(ended)))
@@ -133,14 +131,15 @@ def _with_late_gradient(memory, steps, attention):
     loop itself would add up as much as the memory's size in every step.
 
     Args: memory: float32 [N, S, depth]. steps: int32 []. attention: function that gives it, [N, T, S], later on.
-    Returns: memory [N, S, depth], zeros [T, N, depth].
+    Returns: memory [N, S, depth], tf.TensorArray of T zeros [N, depth].
     """
     @tf.custom_gradient
     def contexts(memory):
         zeros = tf.zeros([steps, tf.shape(memory)[0], memory.shape[2]])
         return zeros, lambda by_contexts: tf.einsum("nts,tnd->nsd", attention(), by_contexts)
 
-    return tf.stop_gradient(memory), contexts(memory)
+    late = tf.TensorArray(tf.float32, steps, element_shape=[None, memory.shape[2]]).unstack(contexts(memory))
+    return tf.stop_gradient(memory), late
 
 
 def _repeated(part, copies):

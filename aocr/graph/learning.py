@@ -4,7 +4,6 @@ import tensorflow.compat.v1 as tf
 
 from aocr.graph.optimizer import Accumulator, Meeting, WeightAverage, make_optimizer, update
 
-
 GUIDED_STEPS = 1000  # over which guided attention ends at the latest
 
 

@@ -1,10 +1,13 @@
 """The loss, and how likely a reading is."""
 
+from typing import NamedTuple
+
 import tensorflow.compat.v1 as tf
 
 from aocr.charset import EOS_ID
 
-GUIDANCE_WIDTH = 0.15  # of the diagonal that attention is guided to, as a share of the image's width
+GUIDANCE_WIDTH = 0.15  # of the diagonal that attention is guided to, as a share of the text,
+GUIDANCE_CHARACTERS = 1.5  # and in characters, where CTC has found them
 
 
 def sequence_loss(logits, targets, weights, smoothing=0.0):
@@ -26,26 +29,60 @@ def sequence_loss(logits, targets, weights, smoothing=0.0):
         return tf.reduce_sum(entropy * weights, 1) / tf.maximum(tf.reduce_sum(weights, 1), 1.0)
 
 
-def guidance(attention, weights, lengths, right_to_left=False):
-    """How far each sample's attention strays from the diagonal: guided attention (Tachibana et al., arXiv 1710.08969).
+class Diagonal(NamedTuple):
+    """Where attention should be: how much of the text is written at each step of the encoder."""
+
+    written: tf.Tensor  # [N, S] float32 in [0, 1], rising in reading order
+    width: tf.Tensor  # [N] float32 > 0, how far attention may be off, as a share of the text
+
+
+def diagonal(lengths, steps, right_to_left=False):
+    """The Diagonal of text that is spread evenly (Tachibana et al., arXiv 1710.08969).
+
+    Args: lengths: int32 [N], 1 to S. steps: int32 [], S. right_to_left: bool, labels begin at the right end.
+    """
+    with tf.name_scope("diagonal"):
+        columns = tf.cast(tf.range(steps), tf.float32) + 0.5
+        written = tf.minimum(columns / tf.cast(lengths, tf.float32)[:, tf.newaxis], 1.0)  # [N, S]
+        if right_to_left:
+            written = 1.0 - written
+        return Diagonal(written, tf.fill([tf.shape(lengths)[0]], GUIDANCE_WIDTH))
+
+
+def bent(even, logits, lengths, losses, counts, right_to_left=False):
+    """A Diagonal that goes over to where CTC finds the characters, the more the better CTC reads.
 
     Args:
-      attention: float32 [N, T, S]. weights: float32 [N, T], 1 for the steps that count. lengths: int32 [N], 1 to S.
-      right_to_left: bool; the diagonal is the other one.
+      even: Diagonal. logits: float32 [N, S, K] of CTC, the blank last. lengths: int32 [N]. losses: float32 [N] of CTC,
+      nats a character. counts: float32 [N], characters of the labels. right_to_left: bool, as in `diagonal`.
+    """
+    with tf.name_scope("bent"):
+        trust = tf.exp(-losses)  # [N], how likely CTC finds a character
+        inside = tf.sequence_mask(lengths, tf.shape(logits)[1], tf.float32)
+        here = (1.0 - tf.nn.softmax(logits)[:, :, -1]) * inside  # [N, S], characters at each step
+        found = (tf.cumsum(here, 1) - 0.5 * here) / tf.maximum(tf.reduce_sum(here, 1, keepdims=True), 1e-6)
+        found *= (counts / (counts + 1.0))[:, tf.newaxis]  # EOS is behind them all
+        if right_to_left:
+            found = tf.reverse_sequence(found, lengths, seq_axis=1, batch_axis=0)
+        written = even.written + trust[:, tf.newaxis] * (found - even.written)
+        width = even.width + trust * (GUIDANCE_CHARACTERS / (counts + 1.0) - even.width)
+        return Diagonal(tf.stop_gradient(written), tf.stop_gradient(tf.minimum(width, even.width)))
+
+
+def guidance(attention, weights, where):
+    """How far each sample's attention strays from a diagonal.
+
+    Args:
+      attention: float32 [N, T, S]. weights: float32 [N, T], 1 for the steps that count. where: Diagonal.
 
     Returns: float32 [N] in [0, 1), the mean over the steps of attention times its distance, which is 0 on the diagonal
       and 1 far from it.
     """
     with tf.name_scope("guidance"):
         steps = tf.reduce_sum(weights, 1)[:, tf.newaxis]  # [N, 1]; EOS among them
-        written = (tf.cast(tf.range(tf.shape(weights)[1]), tf.float32) + 0.5) / steps  # [N, T]
-        columns = tf.cast(tf.range(tf.shape(attention)[2]), tf.float32) + 0.5
-        looked_at = columns / tf.cast(lengths, tf.float32)[:, tf.newaxis]  # [N, S]
-        if right_to_left:
-            looked_at = 1.0 - looked_at
-        far = written[:, :, tf.newaxis] - looked_at[:, tf.newaxis, :]  # [N, T, S]
-        penalty = 1.0 - tf.exp(-0.5 * tf.square(far / GUIDANCE_WIDTH))
-        strayed = tf.reduce_sum(attention * penalty, 2)  # [N, T]
+        due = (tf.cast(tf.range(tf.shape(weights)[1]), tf.float32) + 0.5) / steps  # [N, T]
+        far = (due[:, :, tf.newaxis] - where.written[:, tf.newaxis, :]) / where.width[:, tf.newaxis, tf.newaxis]
+        strayed = tf.reduce_sum(attention * (1.0 - tf.exp(-0.5 * tf.square(far))), 2)  # [N, T]
         return tf.reduce_sum(strayed * weights, 1) / steps[:, 0]
 
 

@@ -25,7 +25,7 @@ from aocr.training.reports import Reports, write_summary
 from aocr.training.schedule import PLATEAU, crossed, scheduled_rate
 from aocr.training.signals import Signals
 from aocr.training.state import RunState
-from aocr.training.validation import SAMPLE, Validator, judge
+from aocr.training.validation import SAMPLE, SAMPLE_COLUMNS, Validator, judge
 
 log = logging.getLogger(__name__)
 
@@ -311,7 +311,8 @@ class Run:
         plan = self._plan
         if self._parallel.evaluator or not plan.description.config.ctc:
             return
-        share = SAMPLE / plan.scan.usable
+        width = mean_width(plan.scan, plan.description.config)
+        share = min(SAMPLE, SAMPLE_COLUMNS / width) / plan.scan.usable
         sample = plan.scan.split(share)[1] if share < 0.5 else plan.scan
         with Validator(sample, plan.description, self._config.precision, self._session_config) as validator:
             found = validator.validate(self._model.weights(), lambda: self._signals.received)
@@ -327,8 +328,8 @@ class Run:
             return True
         numbers = ", ".join(map(str, step.numbers[:LISTED_RECORDS]))
         state = self._state
-        told = (f"the loss is {step.attention_loss} (the limit is {limit:.1f}) and the gradient norm {step.gradient_norm} at "
-                f"step {step.step} (learning rate {step.learning_rate:g}; records {numbers}"
+        told = (f"the loss is {step.attention_loss} (the limit is {limit:.1f}) and the gradient norm "
+                f"{step.gradient_norm} at step {step.step} (learning rate {step.learning_rate:g}; records {numbers}"
                 f"{'...' if len(step.numbers) > LISTED_RECORDS else ''})")
         keeper = self._keeper
         kept = keeper.kept()

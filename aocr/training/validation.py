@@ -21,7 +21,8 @@ SHOWN = 4  # samples that each validation shows
 # The shares of CTC that joint decoding is tried with; among those that read equally well, the first one is taken.
 CTC_SHARES = (0.3, 0.2, 0.4, 0.1, 0.5, 0.7)
 TRIED = (*(Decoding(JOINT, share) for share in CTC_SHARES), Decoding(ATTENTION), Decoding(CTC))
-SAMPLE = 256  # images to train on that the decoding is chosen by, where there are none to validate on
+# Images to train on that the decoding is chosen by, where there are none to validate on, and their columns of pixels.
+SAMPLE, SAMPLE_COLUMNS = 256, 32_768
 
 
 class Figures(NamedTuple):
