@@ -74,8 +74,8 @@ class Description:
             "".join(values["charset"]).encode()  # what is no text does not pass here
             config = ModelConfig(**options)
             if values.get("network", network_numbers(config)) != network_numbers(config):
-                raise UserError(f"{path}: the network {config.cnn} of aocr {values['aocr_version']} is not that of this "
-                                f"aocr {aocr.__version__}; use that version")
+                raise UserError(f"{path}: the network {config.cnn} of aocr {values['aocr_version']} is not that of "
+                                f"this aocr {aocr.__version__}; use that version")
             decoding = Decoding(**values["decoding"]) if "decoding" in values else None
             if decoding:
                 check_decoding(decoding, config)

@@ -14,6 +14,7 @@ WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived f
 NO_AUGMENTATION, AUTO_AUGMENTATION = "none", "auto"
 NETWORK_PARTS = ("cnn", "encoder", "decoder")  # scopes of the network's variables, which can be frozen
 WEIGHT_SCOPES = (*NETWORK_PARTS, "ctc")
+CACHED_BYTES = 256 << 20  # of prepared images, up to which they are kept in memory
 AUGMENTED_RECORDS = 50_000  # up to which `--augment auto` varies images
 DECODINGS = ATTENTION, CTC, JOINT = "attention", "ctc", "joint"
 
@@ -220,7 +221,8 @@ class TrainConfig(Options):
     precision: str = precision_option()
     augment: str = augment_option(AUTO_AUGMENTATION)
     cache: bool = option(False, "keep the prepared images in memory from the first epoch on (a float32 for each pixel "
-                                "and channel, at height 32)")
+                                f"and channel, at height 32), even if they take more than the {CACHED_BYTES >> 20} MB "
+                                "up to which it is done anyhow")
     max_gradient_norm: float = by_optimizer("max_gradient_norm", "global norm that gradients are clipped to",
                                             above=0.0)
     gradient_clipping: bool = option(True, "leave gradients unclipped", flags=("--no-gradient-clipping",),

@@ -23,6 +23,7 @@ import tempfile
 import time
 
 AOCR = [sys.executable, "-m", "aocr", "--log-path", ""]
+ORIGINAL = ("--cnn", "original", "--attn-num-layers", "2", "--attention-units", "0", "--ctc-weight", "0")
 
 
 def main():
@@ -35,6 +36,7 @@ def main():
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--batch", type=int, default=65)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--network", choices=("original", "default"), default="default")
     parser.add_argument("--ours", metavar="DATASET", help=argparse.SUPPRESS)  # the child that measures our side
     args = parser.parse_args()
     if args.ours:
@@ -48,7 +50,7 @@ def main():
         if args.mode == "test":
             width, height = args.size.split("x")
             run([*AOCR, "train", dataset, "--model-dir", model, "--max-steps", "1", "--batch-size", "2",
-                 "--max-width", width, "--max-height", height])
+                 "--max-width", width, "--max-height", height, *(ORIGINAL if args.network == "original" else ())])
         ours, original = [], []
         for number in range(1, args.rounds + 1):
             ours.append(our_run(args, dataset, model, len(images)))
@@ -105,13 +107,15 @@ def train_ours(args):
     quiet_tensorflow(in_batches=True)
     from aocr.config import TrainConfig
     from aocr.data import fit, pipeline, scanning
+    from aocr.legacy import NETWORK
     from aocr.model import Model
 
     scan = scanning.scan(args.ours)
-    config, _ = fit.fit_config(scan, {"max_width": 400, "max_height": 32} if args.size == "400x32" else {})
+    given = dict(max_width=400, max_height=32) if args.size == "400x32" else {}
+    config, _ = fit.fit_config(scan, dict(given, **(NETWORK if args.network == "original" else {})))
     charset, _ = fit.fit_charset(scan)
     batches = functools.partial(pipeline.batches, scan, batch_size=args.batch, image_bytes=config.image_bytes)
-    training = TrainConfig(optimizer="adadelta")
+    training = TrainConfig(optimizer="adadelta", ctc_weight=0.2 if config.ctc else 0.0)
     with Model(config, charset, batches=batches, training=training, precision=args.precision) as model:
         model.initialize()
         return train_rate(model, args.steps, scan.usable // args.batch)

@@ -51,12 +51,13 @@ def main():
     import tensorflow.compat.v1 as tf
     from noise import noise_batches
 
+    from aocr.legacy import NETWORK
     from aocr.model import Model
 
-    config, charset = ModelConfig(), charset_for(())
+    config, charset = ModelConfig(**NETWORK), charset_for(())
     steps = config.max_prediction + 1
     batches = noise_batches(args.batch, args.width, steps, len(charset))
-    with Model(config, charset, batches=batches, training=TrainConfig(optimizer="adadelta")) as trained, \
+    with Model(config, charset, batches=batches, training=TrainConfig(ctc_weight=0.0)) as trained, \
             Model(config, charset, batches=batches) as reading, tf.Graph().as_default(), tf.Session() as session:
         side = tf.random.uniform([MATRIX, MATRIX])
         matrix = tf.get_variable("matrix", initializer=side, use_resource=True)

@@ -77,12 +77,13 @@ def draw(directory, name, kind):
 
 def train(dataset, model_dir, seed, args):
     """One training: returns its batch size."""
-    from aocr.config import TrainConfig
+    from aocr.config import MOST_IMAGES, ORIGINAL_BATCH, TrainConfig
 
     chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chosen.add_argument("--batch-size", type=int)
     chosen.add_argument("--optimizer", default=TrainConfig.optimizer)
-    batch = TrainConfig(**vars(chosen.parse_known_args(args.flags)[0])).batch_size
+    given = chosen.parse_known_args(args.flags)[0]
+    batch = given.batch_size or (ORIGINAL_BATCH if given.optimizer == "adadelta" else MOST_IMAGES)
     steps = math.ceil(args.images / batch)
     aocr("train", dataset, "--model-dir", model_dir, "--seed", str(seed), "--max-steps", str(steps),
          "--steps-per-checkpoint", str(math.ceil(steps / LOOKS)), "--log-step", "1", "--cache", *args.flags)
@@ -107,13 +108,11 @@ def exact_match(path, dataset):
     from aocr import checkpoint
     from aocr.config import TestConfig
     from aocr.data import pipeline, scanning
-    from aocr.model import Model
 
-    described = checkpoint.read_description(os.path.dirname(path))
+    trained = checkpoint.find_model(os.path.dirname(path), {}, which=path)
     batches = functools.partial(pipeline.batches, scanning.scan(dataset), batch_size=TestConfig().batch_size,
-                                image_bytes=described.config.image_bytes)
-    with Model(described.config, described.charset, batches=batches) as model:
-        model.restore(path)
+                                image_bytes=trained.config.image_bytes)
+    with trained.open(batches=batches) as model:
         right = [reading.text == reading.label for reading in model.read()]
     return sum(right) / len(right)
 

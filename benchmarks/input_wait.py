@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from aocr.commands.runtime import quiet_tensorflow
-from aocr.config import TrainConfig
+from aocr.config import MOST_IMAGES, TrainConfig
 
 ROUNDS = 3
 
@@ -23,6 +23,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=MOST_IMAGES)
     args = parser.parse_args()
     quiet_tensorflow(in_batches=True)
     import tensorflow.compat.v1 as tf
@@ -33,7 +34,7 @@ def main():
     scan = scanning.scan(args.dataset)
     config, _ = fit.fit_config(scan, {})
     charset, _ = fit.fit_charset(scan)
-    training = TrainConfig(optimizer="adadelta")
+    training = TrainConfig(batch_size=args.batch, ctc_weight=0.2)
     batches = functools.partial(pipeline.batches, scan, batch_size=training.batch_size,
                                 image_bytes=config.image_bytes)
     with Model(config, charset, batches=batches, training=training) as model:

@@ -15,7 +15,7 @@ import time
 
 from aocr.charset import charset_for
 from aocr.commands.runtime import quiet_tensorflow
-from aocr.config import ModelConfig
+from aocr.config import DECODINGS, JOINT, Decoding, ModelConfig
 
 WARM_UP, ROUNDS, READS = 20, 5, 40
 
@@ -24,6 +24,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+")
     parser.add_argument("--original", help="directory of the recorded graphs")
+    parser.add_argument("--decoding", choices=DECODINGS, default=JOINT)
     parser.add_argument("--max-width", type=int, default=ModelConfig.max_width)
     parser.add_argument("--max-height", type=int, default=ModelConfig.max_height)
     args = parser.parse_args()
@@ -54,7 +55,8 @@ def our_reader(args):
     """A function that reads one encoded image with our graph."""
     from aocr.model import Model
 
-    model = Model(ModelConfig(max_width=args.max_width, max_height=args.max_height), charset_for(()))
+    config = ModelConfig(max_width=args.max_width, max_height=args.max_height)
+    model = Model(config, charset_for(()), decoding=Decoding(args.decoding))
     model.initialize()
     return lambda image: model.predict([image])
 

@@ -19,7 +19,7 @@ from aocr.config import ModelConfig, TrainConfig
 WARM_UP, ROUNDS, LISTED = 3, 5, 12
 # the first pattern that a node's name matches names its stage
 STAGES = (("optimizer", r"^training/(?!gradients)"), ("cnn", r"cnn/|Conv2D"), ("encoder", r"encoder|IdentityN"),
-          ("decoder", r"decode"), ("input", r"batches|Iterator"), ("rest", ""))
+          ("ctc", r"ctc"), ("decoder", r"decode"), ("input", r"batches|Iterator"), ("rest", ""))
 
 
 def main():
@@ -39,7 +39,7 @@ def main():
     config, charset = ModelConfig(), charset_for(())
     batches = noise_batches(args.batch, args.width, config.max_prediction + 1, len(charset))
     stages, kinds, seconds = collections.Counter(), collections.Counter(), []
-    training = TrainConfig(optimizer="adadelta")
+    training = TrainConfig(ctc_weight=0.2)
     with Model(config, charset, batches=batches, training=training, precision=args.precision) as model:
         model.initialize()
         model.start()

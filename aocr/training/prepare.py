@@ -11,6 +11,7 @@ from aocr.checkpoint import Description, Trained
 from aocr.config import (
     AUTO_AUGMENTATION,
     BATCH_COLUMNS,
+    CACHED_BYTES,
     IMAGE_HEIGHT,
     MOST_IMAGES,
     ORIGINAL_BATCH,
@@ -106,7 +107,8 @@ def settled(config, scan, model_config):
     log.info("batches of %d images of the mean width, %.0f pixels; share of CTC in the loss: %g", batch_size, width,
              ctc_weight)
     augment = automatic(scan.usable, config.optimizer) if config.augment == AUTO_AUGMENTATION else config.augment
-    return dataclasses.replace(config, batch_size=batch_size, ctc_weight=ctc_weight, augment=augment)
+    cache = config.cache or prepared_bytes(scan, model_config) <= CACHED_BYTES
+    return dataclasses.replace(config, batch_size=batch_size, ctc_weight=ctc_weight, augment=augment, cache=cache)
 
 
 def mean_width(scan, config):
