@@ -124,3 +124,35 @@ def test_a_checkpoint_that_is_written_again_is_another_one(steps, tmp_path):
     os.utime(tmp_path / "model.ckpt-5.index", (7, 7))
     after = existing_checkpoints(str(tmp_path))
     assert [new == old for new, old in zip(after, before)] == [True, False, True]
+
+
+def test_a_description_from_before_the_networks_had_names_is_of_the_original_s():
+    values = json.loads(json.dumps(VALUES))
+    for name in ("cnn", "attention_units", "ctc", "right_to_left"):
+        del values["model"][name]
+    del values["network"], values["decoding"]
+    values["model"]["attn_num_layers"] = 2
+    description = Description.from_json(json.dumps(values), "here/model.json")
+    assert description.config == ModelConfig(cnn="original", attn_num_layers=2, attention_units=0, ctc=False)
+    assert description.decoding.method == "attention"
+
+
+def test_a_description_tells_the_network_s_numbers_and_how_to_decode():
+    assert VALUES["network"]["stride"] == 4 and VALUES["network"]["layers"][0]["kernel"] == [5, 5]
+    assert VALUES["decoding"] == dict(method="joint", ctc_share=0.3)
+    assert read(decoding=dict(method="ctc", ctc_share=0.5)).decoding == ("ctc", 0.5)
+
+
+@pytest.mark.parametrize("change, told", [
+    (dict(network=dict(VALUES["network"], stride=8)), "the network compact of aocr"),
+    (dict(cnn="vast"), "--cnn is 'vast'"),
+    (dict(decoding=dict(method="guess", ctc_share=0.5)), "guess"),
+    (dict(decoding=dict(method="joint", ctc_share=1.5)), "1.5"),
+    (dict(decoding=dict(method="joint", ctc_share=None)), "broken description"),
+    (dict(decoding=[]), "broken description"),
+    (dict(ctc=False), "joint without a CTC branch"),
+])
+def test_networks_and_decodings_that_there_are_not(change, told):
+    with pytest.raises(UserError) as caught:
+        read(**change)
+    assert str(caught.value).startswith("here/model.json: ") and told in str(caught.value)

@@ -197,3 +197,25 @@ def test_the_text_does_not_depend_on_the_neighbours(trained, capsys):
         (path, probability, text), other = a.split("\t"), b.split("\t")
         assert (path, text) == (other[0], other[2])
         assert abs(float(probability) - float(other[1])) < 1e-4
+
+
+def test_each_way_to_decode_reads_the_words_back(trained, capsys):
+    for method in ("attention", "ctc", "joint"):
+        assert main(["test", trained.dataset, "--model-dir", trained.model_dir, "--log-path", "", "--decoding",
+                     method]) == 0
+        told = summary(capsys.readouterr().out)
+        assert told["decoding"] == method
+        if method != "ctc":  # which 130 steps on five words need not be enough for
+            assert told["exact_match"] == "1.000000" and told["wer"] == "0.000000"
+
+
+def test_a_model_without_ctc_decodes_by_attention_only(dataset, tmp_path, capsys):
+    assert main(["train", dataset, "--model-dir", str(tmp_path), "--max-steps", "1", "--batch-size", "5", "--ctc-weight",
+                 "0", "--log-path", ""]) == 0
+    assert json.loads((tmp_path / "model.json").read_text())["decoding"]["method"] == "attention"
+    capsys.readouterr()
+    assert main(["test", dataset, "--model-dir", str(tmp_path), "--log-path", "", "--decoding", "joint"]) == 2
+    assert f"--decoding joint: the model in {tmp_path} has no CTC branch" in capsys.readouterr().err
+    assert main(["train", dataset, "--model-dir", str(tmp_path), "--max-steps", "1", "--ctc-weight", "0.2",
+                 "--log-path", ""]) == 2
+    assert f"--ctc-weight is 0.2, but the model in {tmp_path} has no CTC branch" in capsys.readouterr().err

@@ -5,10 +5,11 @@ import math
 import pytest
 
 from aocr.charset import ALPHANUMERIC, FULL_ASCII, Charset, charset_for
-from aocr.config import ModelConfig
-from aocr.data.fit import check_labels, fit_charset, fit_config
+from aocr.config import ModelConfig, TrainConfig
+from aocr.data.fit import check_labels, fit_charset, fit_config, is_right_to_left
 from aocr.data.scanning import Scan, Seen
 from aocr.errors import UserError
+from aocr.training.prepare import settled
 
 
 def a_scan(widest=50, longest=5, characters="A"):
@@ -87,3 +88,32 @@ def test_breaches_are_listed_with_label_record_and_remedy():
 def test_the_list_of_breaches_is_cut():
     with pytest.raises(UserError, match="and 90 more"):
         check_labels(a_scan(characters=[chr(0x4E00 + k) for k in range(100)]), ModelConfig(), Charset("A"), "R")
+
+
+@pytest.mark.parametrize("characters, expected", [
+    ("ABC12", False), ("אבג12", True), ("عربی", True), ("אבA", True), ("אAB", False), ("12.-", False), ("", False)])
+def test_the_direction_of_the_labels(characters, expected):
+    """By their letters; digits and punctuation have none."""
+    assert is_right_to_left(a_scan(characters=characters)) is expected
+
+
+@pytest.mark.parametrize("width, length, batch_size, ctc_weight", [
+    (86, 4, 16, 0.2), (400, 8, 16, 0.2), (800, 20, 8, 0.35), (1600, 32, 4, 0.5), (9999, 70, 4, 0.5)])
+def test_what_nobody_set_follows_from_the_data(width, length, batch_size, ctc_weight):
+    config = settled(TrainConfig(), a_scan(width, length), ModelConfig(max_width=2048, max_height=32))
+    assert (config.batch_size, config.ctc_weight) == (batch_size, ctc_weight)
+
+
+def test_what_is_set_stays():
+    config = settled(TrainConfig(batch_size=77, ctc_weight=0.9, augment="scene"), a_scan(800, 70), ModelConfig())
+    assert (config.batch_size, config.ctc_weight, config.augment) == (77, 0.9, "scene")
+    config = settled(TrainConfig(optimizer="adadelta"), a_scan(800, 70), ModelConfig(ctc=False))
+    assert (config.batch_size, config.ctc_weight, config.augment) == (65, 0.0, "none")
+
+
+@pytest.mark.parametrize("images, cached", [(1000, True), (100_000, False)])
+def test_little_data_are_kept_in_memory(images, cached):
+    scan = a_scan(86)
+    scan.widths = {86: images}  # of 11 KB each
+    assert settled(TrainConfig(), scan, ModelConfig()).cache is cached
+    assert settled(TrainConfig(cache=True), scan, ModelConfig()).cache

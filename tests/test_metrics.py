@@ -85,3 +85,12 @@ def test_no_samples(use_distance):
     assert totals.samples == 0
     for value in (totals.exact_match, totals.accuracy, totals.cer, totals.mean_probability):
         assert value == 0.0 and isinstance(value, float)
+
+
+def test_words_are_counted_too():
+    totals = Totals(use_distance=True)
+    totals.add("the cat  sat", "the cat sat", 1.0)  # blanks part words, however many there are
+    totals.add(list("a dog"), list("one dog ran"), 1.0)  # another word, and one that is missing
+    totals.add("", "", 1.0)
+    assert totals.wer == pytest.approx(2 / 6) and totals.edits == 1 + 7
+    assert Totals(use_distance=True).wer == 0.0

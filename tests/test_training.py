@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from aocr.model import TrainStep
 from aocr.training.prepare import prepared_bytes
 from aocr.training.recent import RecentBatches
 from aocr.training.reports import Reports
-from aocr.training.schedule import crossed, scheduled_rate
+from aocr.training.schedule import Clock, crossed, scheduled_rate
+from aocr.training.state import RunState
 
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
@@ -322,3 +324,37 @@ def test_an_alphabet_of_choice(dataset, tmp_path, capsys):
     assert "--charset asks for 3 characters: ABC; but the model in" in capsys.readouterr().err
     assert train(dataset, tmp_path / "other", "--max-steps", "1", "--charset", "ABC") == 1
     assert "is not in the alphabet of 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("done, by_clock, rate", [
+    (0, 0.0, 0.8), (0, 0.5, 0.6828), (60, 0.5, 0.4), (30, 1.0, 0.0), (9, 2.0, 0.0)])
+def test_the_rate_falls_by_the_clock_or_by_the_steps(done, by_clock, rate):
+    """Whichever ends first. Half of the time over is a quarter of the cosine: 0.4 (1 + cos(pi / 4))."""
+    config = TrainConfig(initial_learning_rate=0.8, max_minutes=1.0)
+    assert scheduled_rate(config, done, 90, by_clock) == pytest.approx(rate, abs=1e-4)
+
+
+def test_the_rate_stays_unless_an_end_is_known():
+    assert scheduled_rate(TrainConfig(), 89, 90) == TrainConfig().initial_learning_rate
+    assert scheduled_rate(TrainConfig(max_steps=90), 90, 90) == 0.0
+    assert scheduled_rate(TrainConfig(max_steps=90, optimizer="adadelta"), 90, 90) == 1.0
+    assert scheduled_rate(TrainConfig(max_steps=90, schedule="constant"), 90, 90) == TrainConfig().initial_learning_rate
+
+
+def test_a_run_ends_by_the_clock(dataset, tmp_path, capsys):
+    """And says so; started again, a run that has time left would go on, one that has none is a new one."""
+    started = time.monotonic()
+    assert train(dataset, tmp_path, "--max-minutes", "0.2") == 0
+    assert time.monotonic() - started < 60
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert told["finished"] and told["minutes"] > 0.15 and told["images"] >= told["step"] > 0
+    assert RunState.from_json(tf.train.load_variable(str(tmp_path), "training/state").decode(), "").minutes > 0.15
+
+
+def test_minutes_of_a_run_that_was_cut_short_count(dataset, tmp_path):
+    assert train(dataset, tmp_path, "--max-steps", "2", "--steps-per-checkpoint", "1") == 0
+    state = json.loads(tf.train.load_variable(str(tmp_path), "training/state").decode())
+    assert 0.0 < state["minutes"] < 5.0 and state["images"] == 10
+    clock = Clock()
+    clock.before = 3.0
+    assert 3.0 <= clock.minutes < 3.1

@@ -35,6 +35,7 @@ HURRIED_IMAGES = 130  # the same when a signal asked the run to end
 LISTED_RECORDS = 20  # in the message about a loss that is no number
 EXPLODED = 10.0  # times the loss of guessing, ln V, which a loss must stay below
 MOST_ROLLBACKS = 3
+CHOICE_MINUTES = 0.1  # that choosing the decoding takes at the end, about, where there is no validation
 
 
 def train(dataset, model_dir, given, charset, config, session_config, parallel, clock, task=None):
@@ -244,7 +245,8 @@ class Run:
     def _by_clock(self):
         """The share of the run's time that is over, what ends a run included; 0 where none is set."""
         limit = self._config.max_minutes
-        return (self._clock.minutes + self._closing) / limit if limit else 0.0
+        choice = 0.0 if self._validator else CHOICE_MINUTES
+        return (self._clock.minutes + self._closing + choice) / limit if limit else 0.0
 
     def _after(self, step):
         """What follows a step: validation, checkpoint. Returns whether the run ends with it."""
