@@ -1,3 +1,3 @@
 """Trains an attention OCR model on your own word and line images and puts it into production."""
 
-__version__ = "0.9.0"
+__version__ = "0.10.0"

@@ -166,7 +166,7 @@ class TrainConfig(Options):
                                    f"above {BATCH_COLUMNS // MOST_IMAGES} pixels at height {IMAGE_HEIGHT}; with "
                                    f"--optimizer adadelta {ORIGINAL_BATCH})", least=1)
     ctc_weight: float = option(None, "share of CTC in the loss; 0: no CTC branch, as in the original (default: 0.2 for "
-                                     "words to 0.5 for lines, by the labels' mean length)", least=0.0, most=1.0)
+                                     "words to 0.7 for lines, by the labels' mean length)", least=0.0, most=1.0)
     guided_attention: float = by_optimizer("guided_attention", "weight of the penalty that keeps attention near the "
                                            "diagonal until the decoder reads; 0: none", least=0.0, most=100.0)
     num_epoch: int = option(1000, "times that this run goes through the data", least=1)

@@ -210,8 +210,8 @@ def test_each_way_to_decode_reads_the_words_back(trained, capsys):
 
 
 def test_a_model_without_ctc_decodes_by_attention_only(dataset, tmp_path, capsys):
-    assert main(["train", dataset, "--model-dir", str(tmp_path), "--max-steps", "1", "--batch-size", "5", "--ctc-weight",
-                 "0", "--log-path", ""]) == 0
+    assert main(["train", dataset, "--model-dir", str(tmp_path), "--max-steps", "1", "--batch-size", "5",
+                 "--ctc-weight", "0", "--log-path", ""]) == 0
     assert json.loads((tmp_path / "model.json").read_text())["decoding"]["method"] == "attention"
     capsys.readouterr()
     assert main(["test", dataset, "--model-dir", str(tmp_path), "--log-path", "", "--decoding", "joint"]) == 2

@@ -98,7 +98,7 @@ def test_the_direction_of_the_labels(characters, expected):
 
 
 @pytest.mark.parametrize("width, length, batch_size, ctc_weight", [
-    (86, 4, 16, 0.2), (400, 8, 16, 0.2), (800, 20, 8, 0.35), (1600, 32, 4, 0.5), (9999, 70, 4, 0.5)])
+    (86, 4, 16, 0.2), (400, 8, 16, 0.2), (800, 20, 8, 0.45), (1600, 32, 4, 0.7), (9999, 70, 4, 0.7)])
 def test_what_nobody_set_follows_from_the_data(width, length, batch_size, ctc_weight):
     config = settled(TrainConfig(), a_scan(width, length), ModelConfig(max_width=2048, max_height=32))
     assert (config.batch_size, config.ctc_weight) == (batch_size, ctc_weight)

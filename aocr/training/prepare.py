@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 LEAST_IMAGES = 4  # of the mean width in a batch, however wide they are, unless --batch-size says so
 WORD, LINE = 8, 32  # mean lengths of labels, up to which they are words, and from which on they are lines
-WORD_CTC, LINE_CTC = 0.2, 0.5  # share of CTC in the loss of either
+WORD_CTC, LINE_CTC = 0.2, 0.7  # share of CTC in the loss of either
 REPLICA_SEEDS = 1 << 16  # from one replica's seed to the next one's
 
 
