@@ -250,7 +250,7 @@ class Model:
         decoder, logits, lengths = branches
         taught = decoder.decode(tf.shape(share.inputs)[1], teacher=share.inputs)
         by_attention = losses.sequence_loss(taught.logits, share.targets, share.weights, smoothing)
-        where = losses.diagonal(lengths, tf.shape(taught.attention)[2], self.config.right_to_left)
+        where = losses.diagonal(share.images.pixels, self.config.network.stride, self.config.right_to_left)
         by_ctc, fitting = tf.zeros_like(by_attention), tf.ones_like(by_attention)
         if self.training and self.config.ctc:
             characters = tf.where(share.targets >= FIRST_ID, share.targets, tf.zeros_like(share.targets))

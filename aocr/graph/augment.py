@@ -1,10 +1,16 @@
 """Variants of a prepared image for training, each following from a seed alone.
 
 Shape letters as in aocr/model.py. Points are (x, y). In the frame's own units the image's edges are at -1 and 1.
+
+All of this is done for each image of each pass, on processors that train meanwhile, so what an operation costs decides
+how it is written. Of images as small as these, most is the number of operations, a few microseconds each. Then
+broadcasting along a last axis of 2, `tf.stack` and slices along it take ten times as long as arithmetic on an x and a y
+of [H, w] each: `_points` and `tf.unstack` go from one to the other. And an element gathered costs as much as ten sums.
 """
 
 import math
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from aocr.config import IMAGE_HEIGHT
@@ -35,17 +41,17 @@ def augment(pixels, recipe, seed):
     Returns: the same shape, type and range.
     """
     with tf.name_scope("augment"):
-        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 6))
+        seeds = _split(seed, 6)
         shape = pixels.shape
         if recipe.invert:
-            pixels = inverted(pixels, tf.random.stateless_uniform([], seeds[0]) < recipe.invert)
+            pixels = inverted(pixels, _uniform([], seeds[0]) < recipe.invert)
         if recipe.moves:
             pixels = resampled(pixels, moved_places(tf.shape(pixels)[1], recipe, seeds[1]))
         if recipe.contrast or recipe.brightness:
-            contrast, brightness = tf.unstack(_either_way([recipe.contrast, recipe.brightness / LEVELS], seeds[2]))
+            contrast, brightness = tf.unstack(_either_way([recipe.contrast, recipe.brightness / LEVELS], [2], seeds[2]))
             pixels = lit(pixels, 1.0 + contrast, brightness)
         if recipe.blur:
-            pixels = blurred(pixels, tf.random.stateless_uniform([], seeds[3], 0.0, recipe.blur), recipe.blur)
+            pixels = blurred(pixels, recipe.blur * _uniform([], seeds[3]), recipe.blur)
         if recipe.noise:
             pixels = noisy(pixels, recipe.noise / LEVELS, seeds[4])
         pixels = tf.clip_by_value(pixels, DARKEST, LIGHTEST)
@@ -54,10 +60,32 @@ def augment(pixels, recipe, seed):
         return tf.ensure_shape(pixels, shape)
 
 
-def _either_way(most, seed):
-    """Uniform in [-most, most): float32, in the shape of `most`."""
-    most = tf.convert_to_tensor(most, tf.float32)
-    return most * tf.random.stateless_uniform(tf.shape(most), seed, -1.0, 1.0)
+# ---- draws
+
+def _split(seed, count):
+    """So many seeds of one: int64 [2] -> list of int64 [2]. As tf.random.experimental.stateless_split, in one op."""
+    return tf.unstack(tf.raw_ops.StatelessRandomUniformFullInt(shape=[count, 2], seed=seed, dtype=tf.int64))
+
+
+def _uniform(shape, seed):
+    """Uniform in [0, 1): float32. As tf.random.stateless_uniform, in one op."""
+    return tf.raw_ops.StatelessRandomUniform(shape=shape, seed=seed)
+
+
+def _either_way(most, shape, seed):
+    """Uniform in [-most, most): float32 of this shape. most: float32, broadcast."""
+    return most * (2.0 * _uniform(shape, seed) - 1.0)
+
+
+def _normal(count, seed):
+    """Normally distributed: float32 [count], an even number.
+
+    As tf.random.stateless_normal up to rounding, which computes one number at a time where this does several.
+    """
+    pairs = tf.bitcast(_uniform([count // 2, 2], seed), tf.complex64)  # [count / 2]
+    radius = tf.sqrt(-2.0 * tf.log(tf.maximum(tf.math.real(pairs), 1e-7)))
+    angle = 2.0 * math.pi * tf.math.imag(pairs)
+    return tf.reshape(_points(radius * tf.sin(angle), radius * tf.cos(angle)), [-1])  # Box and Muller
 
 
 # ---- places
@@ -68,28 +96,44 @@ def moved_places(width, recipe, seed):
     Args: width: int32 []; recipe: augmentation.Recipe; seed: int64 [2].
     Returns: float32 [H, w, 2], pixel coordinates in the image, also outside of it.
     """
-    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
-    size = tf.stack([tf.cast(width, tf.float32), IMAGE_HEIGHT])  # [2]
-    steepest = 2.0 * MOST_SHIFT * tf.stack([size[1] / size[0], size[0] / size[1]])  # of the ends, of the sides
-    angle, slant = tf.unstack(_either_way([
-        tf.minimum(math.radians(recipe.rotation), tf.asin(tf.minimum(tf.reduce_min(steepest), 1.0))),
-        tf.minimum(math.radians(recipe.shear), tf.atan(steepest[1]))], seeds[0]))
+    seeds = _split(seed, 3)
+    width = tf.cast(width, tf.float32)
+    size = tf.stack([width, IMAGE_HEIGHT])  # [2]
+    ratio = width / IMAGE_HEIGHT
+    angle, slant = tf.unstack(_either_way([  # what moves the ends and the sides of the frame by MOST_SHIFT, at most
+        tf.minimum(math.radians(recipe.rotation), tf.asin(2.0 * MOST_SHIFT * tf.minimum(ratio, 1.0 / ratio))),
+        tf.minimum(math.radians(recipe.shear), tf.atan(2.0 * MOST_SHIFT * ratio))], [2], seeds[0]))
     # Of the frame's own units, 2 are a side.
-    jitter = _either_way(tf.broadcast_to(2.0 * recipe.perspective * tf.minimum(IMAGE_HEIGHT / size, 1.0), [4, 2]),
-                         seeds[1])
-    corners = fitted(turned_corners(size, angle, slant) + jitter)
-    places = frame_places(width)  # [H, w, 2]
+    jitter = _either_way(2.0 * recipe.perspective * tf.minimum(IMAGE_HEIGHT / size, 1.0), [4, 2], seeds[1])
+    to_frame = corner_map(fitted(turned_corners(size, angle, slant) + jitter))
+    # To pixels from the middle of the frame: from its corner they would be rounded twice as much.
+    half = size / 2.0
+    matrix = tf.pad(half, [[0, 1]], constant_values=1.0)[:, tf.newaxis] * to_frame  # [3, 3]
+    shift = None
     if recipe.elastic:
-        places += 2.0 * elastic_shift(width, recipe.elastic, seeds[2]) / size
-    return (projected(places, corner_map(corners)) + 1.0) * size / 2.0 - 0.5
+        # But for its division, the map is linear: so it can be applied to the grid's few nodes instead of each pixel.
+        shift = elastic_shift(width, recipe.elastic, seeds[2], tf.transpose(matrix[:, :2] / half))
+    x, y = _projected(*_frame_axes(width), matrix, shift)
+    middle_x, middle_y = tf.unstack(half - 0.5)
+    return _points(x + middle_x, y + middle_y)
 
 
 def frame_places(width):
     """The pixels' centres in the frame's own units: float32 [H, w, 2]."""
     with tf.name_scope("frame_places"):
-        x, y = ((2.0 * tf.cast(tf.range(count), tf.float32) + 1.0) / tf.cast(count, tf.float32) - 1.0
-                for count in (width, IMAGE_HEIGHT))
-        return tf.stack(tf.meshgrid(x, y), axis=2)
+        return tf.stack(tf.meshgrid(*_frame_axes(tf.cast(width, tf.float32))), axis=2)
+
+
+def _frame_axes(width):
+    """The pixels' centres in the frame's own units: x, float32 [w], and y, [H, 1]. width: float32 []."""
+    x = (2.0 * tf.range(width) + 1.0) / width - 1.0
+    y = (2.0 * np.arange(IMAGE_HEIGHT) + 1.0) / IMAGE_HEIGHT - 1.0
+    return x, tf.constant(y[:, np.newaxis], tf.float32)
+
+
+def _points(x, y):
+    """Points of their x and y: float32 [...] both -> [..., 2]. A complex number lies in memory as such a pair does."""
+    return tf.bitcast(tf.complex(x, y), tf.float32)
 
 
 def turned_corners(size, angle, slant):
@@ -116,59 +160,87 @@ def fitted(corners):
 
 
 def corner_map(corners):
-    """The projective map that takes four points back to the frame's corners: float32 [4, 2] -> [3, 3].
+    """The projective map that takes four points back to the frame's corners: float32 [4, 2] -> [3, 3], up to a factor.
 
-    The eight equations of a projective map by four pairs of points (Hartley and Zisserman, Multiple View Geometry,
-    with the last entry 1).
+    With 1 as their third coordinate, the fourth point is a sum of the other three, each by its share, and so is the
+    fourth corner, by 1, -1 and 1. What takes each of the three points, times its share, to its corner, times that
+    number, is linear and takes the fourth to the fourth.
     """
     with tf.name_scope("corner_map"):
-        x, y = corners[:, 0], corners[:, 1]  # [4]
-        one, zero = tf.ones_like(x), tf.zeros_like(x)
-        to_x, to_y = tf.unstack(tf.constant(CORNERS), axis=1)
-        rows = tf.concat([tf.stack([x, y, one, zero, zero, zero, -x * to_x, -y * to_x], axis=1),
-                          tf.stack([zero, zero, zero, x, y, one, -x * to_y, -y * to_y], axis=1)], 0)  # [8, 8]
-        entries = tf.linalg.solve(rows, tf.concat([to_x, to_y], 0)[:, tf.newaxis])[:, 0]  # [8]
-        return tf.reshape(tf.concat([entries, [1.0]], 0), [3, 3])
+        points = tf.pad(corners, [[0, 0], [0, 1]], constant_values=1.0)  # [4, 3]
+        inverse = tf.linalg.inv(points[:3])
+        shares = tf.matmul(points[3:], inverse)  # [1, 3]
+        targets = [(x * sign, y * sign, sign) for (x, y), sign in zip(CORNERS, (1.0, -1.0, 1.0))]
+        return tf.matmul(np.transpose(targets).astype(np.float32) / shares, inverse, transpose_b=True)
 
 
 def projected(points, matrix):
     """Points through a projective map: float32 [H, w, 2], [3, 3] -> [H, w, 2]."""
     with tf.name_scope("projected"):
-        points = tf.tensordot(tf.pad(points, [[0, 0], [0, 0], [0, 1]], constant_values=1.0), matrix, [[2], [1]])
-        return points[:, :, :2] / points[:, :, 2:]  # [H, w, 2]
+        return _points(*_projected(*tf.unstack(points, axis=2), matrix))
 
 
-def elastic_shift(width, most, seed):
+def _projected(x, y, matrix, shift=None):
+    """Points through a projective map.
+
+    Args:
+      x, y: float32, broadcast against each other to [H, w].
+      matrix: float32 [3, 3].
+      shift: float32 [H, w, 3], how far the points are shifted before: (dx, dy) through the matrix's first two columns.
+
+    Returns: x and y, float32 [H, w] both.
+    """
+    parts = [(a * x + c) + b * y for a, b, c in (tf.unstack(row) for row in tf.unstack(matrix))]
+    if shift is not None:
+        parts = [part + more for part, more in zip(parts, tf.unstack(shift, axis=2))]
+    x, y, divisor = parts
+    return x / divisor, y / divisor
+
+
+def elastic_shift(width, most, seed, through=None):
     """A smooth random shift of each pixel, on a coarse grid whose border stays (Simard et al., ICDAR 2003, smooth
     theirs with a Gaussian).
 
     Since nodes are WAVE pixels apart and move less than a third of that, nothing folds; since the border stays (but for
     the cubic's overshoot, some tenth of `most`), nothing leaves.
 
-    Args: width: int32 []; most: float, pixels; seed: int64 [2].
-    Returns: float32 [H, w, 2] in [-1.2 most, 1.2 most], about; 0 where the image is narrower than three nodes.
+    Args: width: int32 or float32 []; most: float, pixels; seed: int64 [2]; through: float32 [2, D], a linear map that
+      the shifts are taken through, None for none.
+    Returns: float32 [H, w, 2] in [-1.2 most, 1.2 most], about, or [H, w, D] after the map; 0 where the image is
+      narrower than three nodes.
     """
     with tf.name_scope("elastic_shift"):
         inner = tf.maximum(tf.cast(tf.cast(width, tf.float32) / WAVE, tf.int32) - 2, 0)
-        nodes = tf.random.stateless_uniform([round(IMAGE_HEIGHT / WAVE) - 2, inner, 2], seed, -most, most)
+        nodes = _either_way(most, [round(IMAGE_HEIGHT / WAVE) - 2, inner, 2], seed)
         nodes = tf.pad(nodes, [[1, 1], [1, 1], [0, 0]])
-        return tf.compat.v2.image.resize(nodes, [IMAGE_HEIGHT, width], method="bicubic")  # [H, w, 2]
+        if through is not None:
+            nodes = tf.matmul(nodes, through)
+        size = [IMAGE_HEIGHT, tf.cast(width, tf.int32)]
+        # As tf.image.resize, without its checks.
+        return tf.raw_ops.ResizeBicubic(images=nodes[tf.newaxis], size=size, half_pixel_centers=True)[0]  # [H, w, D]
 
 
 def resampled(pixels, places):
     """The image at other places, bilinearly; outside, its nearest edge: [H, w, C], [H, w, 2] -> [H, w, C]."""
     with tf.name_scope("resampled"):
-        last = tf.reverse(tf.shape(pixels)[:2], [0]) - 1  # [2]
-        places = tf.clip_by_value(places, 0.0, tf.cast(last, tf.float32))
-        near = tf.cast(places, tf.int32)  # [H, w, 2], rounded down
-        far = tf.minimum(near + 1, last)
-        x, y = tf.split(places - tf.cast(near, tf.float32), 2, axis=2)  # [H, w, 1]
+        height, width, _ = tf.unstack(tf.shape(pixels))
+        x, y = (tf.clip_by_value(place, 0.0, tf.cast(count - 1, tf.float32))
+                for place, count in zip(tf.unstack(places, axis=2), (width, height)))  # [H, w]
+        left, top = tf.cast(x, tf.int32), tf.cast(y, tf.int32)  # rounded down
+        x, y = ((place - tf.cast(near, tf.float32))[:, :, tf.newaxis] for place, near in ((x, left), (y, top)))
+        # Each pixel and the next one as one complex number: gathered for little more than one. What is next to the last
+        # of a row or column does not matter, it counts 0.
+        flat = tf.reshape(pixels, [-1, pixels.shape[2]])  # [H w, C]
+        pairs = tf.complex(flat, tf.roll(flat, -1, axis=0))
+        upper = (top * width + left)[:, :, tf.newaxis]
+        lower = tf.minimum(upper + width, height * width - 1)
 
-        def row(of):
-            left, right = (tf.gather_nd(pixels, tf.stack([of[:, :, 1], side[:, :, 0]], 2)) for side in (near, far))
+        def row(index):
+            pair = tf.gather_nd(pairs, index)  # [H, w, C]
+            left, right = tf.math.real(pair), tf.math.imag(pair)
             return left + (right - left) * x
 
-        upper, lower = row(near), row(far)  # [H, w, C]
+        upper, lower = row(upper), row(lower)
         return upper + (lower - upper) * y
 
 
@@ -188,10 +260,11 @@ def lit(pixels, contrast, brightness):
     """
     with tf.name_scope("lit"):
         mean = tf.reduce_mean(pixels)
-        spread = contrast * tf.math.reduce_std(pixels)
+        pixels -= mean
+        spread = contrast * tf.sqrt(tf.reduce_mean(tf.square(pixels)))
         shift = tf.clip_by_value(brightness, tf.minimum(DARKEST - (mean - spread), 0.0),
                                  tf.maximum(LIGHTEST - (mean + spread), 0.0))
-        return mean + contrast * (pixels - mean) + shift
+        return contrast * pixels + (mean + shift)
 
 
 def blurred(pixels, sigma, most):
@@ -222,10 +295,10 @@ def noisy(pixels, most, seed):
     drown otherwise.
     """
     with tf.name_scope("noisy"):
-        deviation_seed, noise_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-        deviation = tf.random.stateless_uniform([], deviation_seed, 0.0, most)
-        deviation = tf.minimum(deviation, MOST_NOISE * tf.math.reduce_std(pixels))
-        return pixels + deviation * tf.random.stateless_normal(tf.shape(pixels), noise_seed)
+        deviation_seed, noise_seed = _split(seed, 2)
+        deviation = tf.minimum(most * _uniform([], deviation_seed), MOST_NOISE * tf.math.reduce_std(pixels))
+        noise = tf.reshape(_normal(tf.size(pixels), noise_seed), tf.shape(pixels))  # of an even number: H is
+        return pixels + deviation * noise
 
 
 def compressed(pixels, quality):

@@ -7,6 +7,7 @@ import tensorflow.compat.v1 as tf
 from aocr.charset import EOS_ID
 
 GUIDANCE_WIDTH = 0.15  # of the diagonal that attention is guided to, as a share of the text,
+LEAST_INK = 1e-6
 GUIDANCE_CHARACTERS = 1.5  # and in characters, where CTC has found them
 
 
@@ -36,17 +37,24 @@ class Diagonal(NamedTuple):
     width: tf.Tensor  # [N] float32 > 0, how far attention may be off, as a share of the text
 
 
-def diagonal(lengths, steps, right_to_left=False):
-    """The Diagonal of text that is spread evenly (Tachibana et al., arXiv 1710.08969).
+def diagonal(pixels, stride, right_to_left=False):
+    """The Diagonal of text that is spread evenly over the columns where there is something to see.
 
-    Args: lengths: int32 [N], 1 to S. steps: int32 [], S. right_to_left: bool, labels begin at the right end.
+    Where ink is everywhere, as in most words and lines, it is that of Tachibana et al. (arXiv 1710.08969); empty
+    margins take no part in it. What there is in a column is told by the deviation of its pixels.
+
+    Args: pixels: float32 [N, H, W, C], 0 in the padding. stride: int, columns for a step of the encoder.
+      right_to_left: bool, labels begin at the right end.
     """
     with tf.name_scope("diagonal"):
-        columns = tf.cast(tf.range(steps), tf.float32) + 0.5
-        written = tf.minimum(columns / tf.cast(lengths, tf.float32)[:, tf.newaxis], 1.0)  # [N, S]
+        ink = tf.reduce_mean(tf.math.reduce_std(pixels, 1), 2)  # [N, W]
+        ink = tf.pad(ink, [[0, 0], [0, -tf.shape(ink)[1] % stride]])
+        ink = tf.reduce_sum(tf.reshape(ink, [tf.shape(ink)[0], -1, stride]), 2)  # [N, S]
+        ink += LEAST_INK  # of a blank image
+        written = (tf.cumsum(ink, 1) - 0.5 * ink) / tf.reduce_sum(ink, 1, keepdims=True)
         if right_to_left:
             written = 1.0 - written
-        return Diagonal(written, tf.fill([tf.shape(lengths)[0]], GUIDANCE_WIDTH))
+        return Diagonal(written, tf.fill([tf.shape(pixels)[0]], GUIDANCE_WIDTH))
 
 
 def bent(even, logits, lengths, losses, counts, right_to_left=False):
