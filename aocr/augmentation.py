@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from aocr.config import AUGMENTED_RECORDS, NO_AUGMENTATION, Options, option
+from aocr.config import AUGMENTED_RECORDS, AUTO_AUGMENTATION, NO_AUGMENTATION, Options, option
 from aocr.errors import UserError
 from aocr.files import load_json, read_bytes
 
@@ -86,8 +86,8 @@ def find_recipe(name):
     try:
         content = read_bytes(name)
     except OSError as error:
-        raise UserError(f"--augment {name}: cannot be read: {error.strerror or error}; give {NO_AUGMENTATION}, "
-                        f"{', '.join(PRESETS)} or the path of a JSON file") from None
+        raise UserError(f"--augment {name}: cannot be read: {error.strerror or error}; give {AUTO_AUGMENTATION}, "
+                        f"{NO_AUGMENTATION}, {', '.join(PRESETS)} or the path of a JSON file") from None
     return read_recipe(content, name)
 
 

@@ -281,7 +281,7 @@ def _noted_decoding(checkpoint, description):
         reader = tf.train.load_checkpoint(checkpoint)
         decoding = Decoding(*json.loads(reader.get_tensor(STATE_VARIABLE))["decoding"])
         check_decoding(decoding, description.config)
-    except (tf.errors.OpError, ValueError, KeyError, TypeError):  # of an evaluated one; damage is told at restoring
+    except (tf.errors.OpError, LookupError, ValueError, TypeError):  # none noted; damage shows when it is restored
         return description.decoding
     return decoding
 

@@ -331,7 +331,8 @@ def test_a_name_that_is_neither_preset_nor_file(tmp_path):
         with pytest.raises(UserError) as caught:
             find_recipe(name)
         assert str(caught.value).startswith(f"--augment {name}: cannot be read: ")
-        assert str(caught.value).endswith("give none, scan, scene, captcha, plate or the path of a JSON file")
+        assert str(caught.value).endswith(
+            "give auto, none, light, scan, scene, captcha, plate or the path of a JSON file")
 
 
 def test_recipes_need_no_tensorflow():

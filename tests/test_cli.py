@@ -107,8 +107,9 @@ def test_help_tells_every_default(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    for default in ("160", "60", "8", "128", "32; with --optimizer adadelta 65", "1000", "100", "./checkpoints",
-                    "0.0005; with --optimizer adadelta 1.0", "1.0; with --optimizer adadelta 5.0", "aocr.log"):
+    for default in ("160", "60", "8", "128", "16, fewer where the mean width is above 400 pixels at "
+                    "height 32; with --optimizer adadelta 65", "1000", "100", "./checkpoints",
+                    "0.001; with --optimizer adadelta 1.0", "1.0; with --optimizer adadelta 5.0", "aocr.log"):
         assert f"(default: {default})" in told
 
 

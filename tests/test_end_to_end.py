@@ -21,8 +21,8 @@ def summary(text):
 def test_training_reads_its_words_back(trained, capsys):
     assert main(["test", trained.dataset, "--model-dir", trained.model_dir, "--log-path", ""]) == 0
     told = summary(capsys.readouterr().out)
-    assert list(told) == ["samples", "skipped", "exact_match", "accuracy", "cer", "mean_probability", "seconds",
-                          "images_per_second"]
+    assert list(told) == ["decoding", "samples", "skipped", "exact_match", "accuracy", "cer", "wer", "mean_probability",
+                          "seconds", "images_per_second"]
     assert told["samples"] == str(len(trained.labels))
     assert float(told["exact_match"]) == 1.0
     assert float(told["accuracy"]) == 1.0

@@ -160,7 +160,8 @@ def test_attention_on_the_diagonal_is_free_and_off_it_costs(run_graph, right_to_
 
     def penalty(attention):
         return run_graph(lambda attention, weights, pixels: guidance(
-            attention, weights, diagonal(pixels, 1, right_to_left)), attention=attention, weights=weights, pixels=pixels)
+            attention, weights, diagonal(pixels, 1, right_to_left)),
+                         attention=attention, weights=weights, pixels=pixels)
 
     # Of 6 steps the nearest to the diagonal is half a step, 1/12, away.
     nearest = 1 - np.exp(-0.5 * (1 / 12 / GUIDANCE_WIDTH) ** 2)

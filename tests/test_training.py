@@ -288,7 +288,7 @@ def test_a_run_in_bfloat16_with_its_images_in_memory(dataset, tmp_path, capsys):
     assert train(dataset, tmp_path, *flags) == 0
     assert "keeping the prepared images in memory: " in capsys.readouterr().err
     assert train(dataset, tmp_path, "--max-steps", "1") == 0
-    losses = []
+    losses, _ = [], capsys.readouterr()
     for precision in ("float32", "bfloat16"):
         assert main(["test", dataset, "--model-dir", str(tmp_path), "--log-path", "", "--precision", precision]) == 0
         losses += re.findall(r"loss ([0-9.]+)", capsys.readouterr().err)

@@ -101,8 +101,9 @@ def settled(config, scan, model_config):
         if config.optimizer != "adadelta":
             batch_size = max(LEAST_IMAGES, min(MOST_IMAGES, round(BATCH_COLUMNS / width)))
     if ctc_weight is None:
-        lengths = sum(length * seen.count for length, seen in scan.lengths.items()) / max(1, scan.usable)
-        ctc_weight = WORD_CTC + (LINE_CTC - WORD_CTC) * min(1.0, max(0.0, (lengths - WORD) / (LINE - WORD)))
+        labels = max(1, sum(seen.count for seen in scan.lengths.values()))
+        length = sum(length * seen.count for length, seen in scan.lengths.items()) / labels
+        ctc_weight = WORD_CTC + (LINE_CTC - WORD_CTC) * min(1.0, max(0.0, (length - WORD) / (LINE - WORD)))
     ctc_weight = round(ctc_weight, 3) if model_config.ctc else 0.0
     log.info("batches of %d images of the mean width, %.0f pixels; share of CTC in the loss: %g", batch_size, width,
              ctc_weight)
