@@ -50,14 +50,18 @@ def test_known_characters_keep_their_rows(source, dataset, tmp_path, capsys):
     assert train(data, tmp_path / "model", "--init-from", str(source), "--initial-learning-rate", "0", "--ema", "0",
                  "--seed", "5") == 0
     error = capsys.readouterr().err
-    assert "40 of 40 variables taken, and 36 of 37 characters" in error
+    assert "56 of 56 variables taken, and 36 of 37 characters" in error
     charset = json.loads((tmp_path / "model" / "model.json").read_text())["charset"]
     assert "".join(charset) == "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZé"
     for name, axis in (("decoder/embedding", 0), ("decoder/output/kernel", 1), ("decoder/output/bias", 0)):
         before, after = variable(source, name), variable(tmp_path / "model", name)
         np.testing.assert_array_equal(np.take(after, range(39), axis), before)
         assert after.shape[axis] == 40
-    for name in ("cnn/conv6/kernel", "decoder/layer1/bias"):
+    for name, axis in (("ctc/output/kernel", 1), ("ctc/output/bias", 0)):  # the characters' classes, and the blank
+        before, after = variable(source, name), variable(tmp_path / "model", name)
+        np.testing.assert_array_equal(np.take(after, [*range(36), 37], axis), before)
+        assert after.shape[axis] == 38
+    for name in ("cnn/conv6/kernel", "decoder/layer0/bias"):
         np.testing.assert_array_equal(variable(tmp_path / "model", name), variable(source, name))
 
 
@@ -108,7 +112,7 @@ def test_another_alphabet_can_be_refused():
 def test_a_checkpoint_of_the_original_is_a_start(dataset, tmp_path, capsys):
     flags = ["--init-from", str(ORIGINAL), "--initial-learning-rate", "0", "--ema", "0"]
     assert train(dataset, tmp_path, *flags) == 0
-    assert "36 of 40 variables taken, and 36 of 36 characters" in capsys.readouterr().err
+    assert "36 of 42 variables taken, and 36 of 36 characters" in capsys.readouterr().err
     its = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(ORIGINAL)))
     for ours, name in (
             ("cnn/conv3/kernel", "conv_conv3/W"), ("cnn/conv5/gamma", "conv_conv5/batch_normalization/gamma"),
