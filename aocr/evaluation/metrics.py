@@ -1,5 +1,7 @@
 """Figures that say how well texts were read."""
 
+import functools
+
 from distance import levenshtein
 
 
@@ -10,7 +12,7 @@ def accuracy(text, label, use_distance):
     Returns: float in [0, 1]: 1 - edit distance / label length, not below 0; without `use_distance`, and for an empty
       label, 1.0 if both are the same and 0.0 otherwise.
     """
-    return _accuracy(levenshtein(text, label), len(label), use_distance)
+    return _accuracy(edit_distance(text, label), len(label), use_distance)
 
 
 class Totals:
@@ -24,13 +26,13 @@ class Totals:
 
     def add(self, text, label, probability):
         """Adds one sample. text, label: as in `accuracy`. probability: float, the model's own of `text`."""
-        edits = levenshtein(text, label)
+        edits = edit_distance(text, label)
         self._samples += 1
         self._exact += edits == 0
         self._edits += edits
         self._characters += len(label)
         read, written = words_of(text), words_of(label)
-        self._word_edits += levenshtein(read, written)
+        self._word_edits += edit_distance(read, written)
         self._words += len(written)
         self._accuracy += _accuracy(edits, len(label), self._use_distance)
         self._probability += probability
@@ -75,6 +77,16 @@ class Totals:
 
     def _mean(self, total):
         return total / self._samples if self._samples else 0.0
+
+
+def edit_distance(text, label):
+    """Insertions, deletions and replacements that make one of two sequences of str of the other."""
+    return _edit_distance(tuple(text), tuple(label))
+
+
+@functools.lru_cache(maxsize=64)  # of one image, several readings are compared, most of which are the same
+def _edit_distance(text, label):
+    return levenshtein(text, label)
 
 
 def words_of(text):
