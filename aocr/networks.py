@@ -42,7 +42,7 @@ NETWORKS = {
         Layer(512, batch_norm=False, pool=(2, 1)),
         Layer(512, (2, 2), pool=(2, 1)),
     )),
-    # For two cores, a twelfth of the operations: half the resolution from the first layer on, a quarter from the
+    # For two cores, a tenth of the operations: half the resolution from the first layer on, a quarter from the
     # second; batch norm in every layer.
     "compact": Network((
         Layer(32, (5, 5), stride=(2, 2)),
