@@ -35,6 +35,7 @@ HURRIED_IMAGES = 130  # the same when a signal asked the run to end
 LISTED_RECORDS = 20  # in the message about a loss that is no number
 EXPLODED = 10.0  # times the loss of guessing, ln V, which a loss must stay below
 MOST_ROLLBACKS = 3
+CHOICE_STEPS = 50  # of training, before which no decoding reads anything that a choice could go by
 CHOICE_MINUTES = 0.1  # that choosing the decoding takes at the end, about, where there is no validation
 
 
@@ -311,7 +312,7 @@ class Run:
     def _choose_decoding(self):
         """Chooses by images that were trained on, for want of others: while a branch cannot read them, it shows."""
         plan = self._plan
-        if self._parallel.evaluator or not plan.description.config.ctc:
+        if self._parallel.evaluator or not plan.description.config.ctc or self._reached < CHOICE_STEPS:
             return
         width = mean_width(plan.scan, plan.description.config)
         share = min(SAMPLE, SAMPLE_COLUMNS / width) / plan.scan.usable
