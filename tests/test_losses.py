@@ -158,7 +158,7 @@ def test_attention_on_the_diagonal_is_free_and_off_it_costs(run_graph, right_to_
     if right_to_left:
         on_diagonal = np.stack([np.roll(part[:, ::-1], length, 1) for part, length in zip(on_diagonal, [6, 3])])
 
-    def penalty(attention):
+    def penalty(attention, weights=weights):
         return run_graph(lambda attention, weights, pixels: guidance(
             attention, weights, diagonal(pixels, 1, right_to_left)),
                          attention=attention, weights=weights, pixels=pixels)
@@ -170,6 +170,7 @@ def test_attention_on_the_diagonal_is_free_and_off_it_costs(run_graph, right_to_
     first[:, :, 0] = 1.0  # always at the left end
     far = [1 - np.exp(-0.5 * (d / GUIDANCE_WIDTH) ** 2) for d in (0, 1 / 3, 2 / 3)]
     assert penalty(first)[1] == pytest.approx(np.mean(far), abs=1e-5)
+    np.testing.assert_array_equal(penalty(first, 0 * weights), [0.0, 0.0])
 
 
 @pytest.mark.parametrize("right_to_left", [False, True])

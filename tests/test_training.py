@@ -22,6 +22,7 @@ from aocr.model import TrainStep
 from aocr.training.prepare import prepared_bytes
 from aocr.training.recent import RecentBatches
 from aocr.training.reports import Reports
+from aocr.training.run import CHOICE_MINUTES
 from aocr.training.schedule import Clock, crossed, scheduled_rate
 from aocr.training.state import RunState
 
@@ -347,8 +348,9 @@ def test_a_run_ends_by_the_clock(dataset, tmp_path, capsys):
     assert train(dataset, tmp_path, "--max-minutes", "0.2") == 0
     assert time.monotonic() - started < 60
     told = json.loads((tmp_path / "run.json").read_text())
-    assert told["finished"] and told["minutes"] > 0.15 and told["images"] >= told["step"] > 0
-    assert RunState.from_json(tf.train.load_variable(str(tmp_path), "training/state").decode(), "").minutes > 0.15
+    assert told["finished"] and told["images"] >= told["step"] > 0
+    state = RunState.from_json(tf.train.load_variable(str(tmp_path), "training/state").decode(), "")
+    assert told["minutes"] >= state.minutes >= 0.2 - CHOICE_MINUTES
 
 
 def test_minutes_of_a_run_that_was_cut_short_count(dataset, tmp_path):

@@ -84,10 +84,10 @@ def guidance(attention, weights, where):
       attention: float32 [N, T, S]. weights: float32 [N, T], 1 for the steps that count. where: Diagonal.
 
     Returns: float32 [N] in [0, 1), the mean over the steps of attention times its distance, which is 0 on the diagonal
-      and 1 far from it.
+      and 1 far from it; 0 for a sample in which no step counts.
     """
     with tf.name_scope("guidance"):
-        steps = tf.reduce_sum(weights, 1)[:, tf.newaxis]  # [N, 1]; EOS among them
+        steps = tf.maximum(tf.reduce_sum(weights, 1), 1.0)[:, tf.newaxis]  # [N, 1]; EOS among them
         due = (tf.cast(tf.range(tf.shape(weights)[1]), tf.float32) + 0.5) / steps  # [N, T]
         far = (due[:, :, tf.newaxis] - where.written[:, tf.newaxis, :]) / where.width[:, tf.newaxis, tf.newaxis]
         strayed = tf.reduce_sum(attention * (1.0 - tf.exp(-0.5 * tf.square(far))), 2)  # [N, T]
