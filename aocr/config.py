@@ -31,6 +31,7 @@ SOONEST = dict(initial_learning_rate=1e-3, ema=0.98, dropout=0.2, initializer="h
                guided_attention=1.0)
 ORIGINAL = dict(initial_learning_rate=1.0, ema=0.0, dropout=0.5, initializer="glorot",
                 max_gradient_norm=5.0, guided_attention=0.0)
+CTC_WEIGHT = 0.6  # where nobody says another one
 MOST_IMAGES, BATCH_COLUMNS, ORIGINAL_BATCH = 16, 6_400, 65  # of a training batch unless told: see `--batch-size`
 RECIPES = {"adam": SOONEST, "adamw": SOONEST, "adadelta": ORIGINAL}
 
@@ -165,8 +166,8 @@ class TrainConfig(Options):
                                    f"it, of narrower ones more (default: {MOST_IMAGES}, fewer where the mean width is "
                                    f"above {BATCH_COLUMNS // MOST_IMAGES} pixels at height {IMAGE_HEIGHT}; with "
                                    f"--optimizer adadelta {ORIGINAL_BATCH})", least=1)
-    ctc_weight: float = option(None, "share of CTC in the loss; 0: no CTC branch, as in the original (default: 0.2 for "
-                                     "words to 0.7 for lines, by the labels' mean length)", least=0.0, most=1.0)
+    ctc_weight: float = option(None, "share of CTC in the loss; 0: no CTC branch, as in the original (default: "
+                                     f"{CTC_WEIGHT})", least=0.0, most=1.0)
     guided_attention: float = by_optimizer("guided_attention", "weight of the penalty that keeps attention near the "
                                            "diagonal until the decoder reads; 0: none", least=0.0, most=100.0)
     num_epoch: int = option(1000, "times that this run goes through the data", least=1)

@@ -12,6 +12,7 @@ from aocr.config import (
     AUTO_AUGMENTATION,
     BATCH_COLUMNS,
     CACHED_BYTES,
+    CTC_WEIGHT,
     IMAGE_HEIGHT,
     MOST_IMAGES,
     ORIGINAL_BATCH,
@@ -27,8 +28,6 @@ from aocr.training import transfer
 log = logging.getLogger(__name__)
 
 LEAST_IMAGES = 4  # of the mean width in a batch, however wide they are, unless --batch-size says so
-WORD, LINE = 8, 32  # mean lengths of labels, up to which they are words, and from which on they are lines
-WORD_CTC, LINE_CTC = 0.2, 0.7  # share of CTC in the loss of either
 REPLICA_SEEDS = 1 << 16  # from one replica's seed to the next one's
 
 
@@ -95,16 +94,13 @@ def settled(config, scan, model_config):
     Args: config: TrainConfig. scan: Scan of what is trained on. model_config: ModelConfig.
     """
     width = mean_width(scan, model_config)
-    batch_size, ctc_weight = config.batch_size, config.ctc_weight
+    batch_size = config.batch_size
     if batch_size is None:
         batch_size = ORIGINAL_BATCH
         if config.optimizer != "adadelta":
             batch_size = max(LEAST_IMAGES, min(MOST_IMAGES, round(BATCH_COLUMNS / width)))
-    if ctc_weight is None:
-        labels = max(1, sum(seen.count for seen in scan.lengths.values()))
-        length = sum(length * seen.count for length, seen in scan.lengths.items()) / labels
-        ctc_weight = WORD_CTC + (LINE_CTC - WORD_CTC) * min(1.0, max(0.0, (length - WORD) / (LINE - WORD)))
-    ctc_weight = round(ctc_weight, 3) if model_config.ctc else 0.0
+    ctc_weight = CTC_WEIGHT if config.ctc_weight is None else config.ctc_weight
+    ctc_weight = ctc_weight if model_config.ctc else 0.0
     log.info("batches of %d images of the mean width, %.0f pixels; share of CTC in the loss: %g", batch_size, width,
              ctc_weight)
     augment = automatic(scan.usable, config.optimizer) if config.augment == AUTO_AUGMENTATION else config.augment
