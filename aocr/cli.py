@@ -83,7 +83,7 @@ def _run(args):
         if problem := storage_problem(error):
             log.error("%s", problem)
             return 1
-        log.exception("aocr %s: this is a fault of the program, not of yours; please report it with these lines",
+        log.exception("aocr %s: internal error, please report it with this traceback",
                       aocr.__version__)
         return 1
 

@@ -1,4 +1,4 @@
-"""What a run can be told: each option with its default, meaning and limits, stated once.
+"""All options, each with its default, meaning and limits, stated once.
 
 The command line is generated from these classes (`commands/flags.py`), so a default stands nowhere else.
 """
@@ -65,23 +65,22 @@ def by_optimizer(name, help, **limits):
 
 def precision_option():
     """`--precision`, of the commands whose work is large enough for it to count."""
-    return option("float32", "number format of the convolutions: bfloat16 is faster on GPUs from 2020 on and on "
-                             "processors with AVX512_BF16 or AMX, slower on others; weights stay float32",
+    return option("float32", "number format of the convolutions: bfloat16 is faster on GPUs since 2020 and on "
+                             "processors with AVX512_BF16 or AMX, slower elsewhere; weights stay float32",
                   choices=("float32", "bfloat16"))
 
 
 def graphemes_option():
     """`--graphemes`, of what counts the characters of labels; the clusters are those of UAX #29."""
-    return option(False, "a character is what a reader takes for one, an extended grapheme cluster with its combining "
-                         "marks, instead of a code point")
+    return option(False, "a character is an extended grapheme cluster (a letter with its combining marks) instead of a "
+                         "code point")
 
 
 def augment_option(default):
     """`--augment`; what the names stand for is in aocr/augmentation.py."""
-    return option(default, "what is done to training images: none; variants as of light, scan, scene, captcha or "
-                           "plate; auto, which is light unless there are more than "
-                           f"{AUGMENTED_RECORDS:,} images, and none with --optimizer adadelta; or the path of a JSON "
-                           "file with a recipe")
+    return option(default, "random variation of the training images: none; a built-in recipe (light, scan, scene, "
+                           f"captcha, plate); auto: light up to {AUGMENTED_RECORDS:,} images, none above and with "
+                           "--optimizer adadelta; or the path of a JSON recipe")
 
 
 def flags_of(field):
@@ -113,7 +112,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Options):
-    """What the weights mean: stored beside them, and fixed for the life of a model directory."""
+    """The architecture: stored with the weights, and fixed for the life of a model directory."""
 
     max_width: int = option(160, "width of the widest image, at a height of --max-height", least=1)
     max_height: int = option(60, "height that --max-width is meant for; the canvas is "
@@ -172,59 +171,59 @@ class TrainConfig(Options):
                                            "diagonal until the decoder reads; 0: none", least=0.0, most=100.0)
     num_epoch: int = option(1000, "times that this run goes through the data", least=1)
     max_steps: int = option(None, "end this run after so many steps", least=1)
-    max_minutes: float = option(None, "end this run by the clock, start-up included; a run that is started again goes "
-                                      "on with the rest", above=0.0)
+    max_minutes: float = option(None, "end this run after so many minutes, start-up included; a resumed run continues "
+                                      "with the rest of them", above=0.0)
     steps_per_checkpoint: int = option(100, "steps between two checkpoints", least=1)
-    keep: int = option(5, "newest checkpoints that are kept, beside the best one", least=1)
+    keep: int = option(5, "newest checkpoints to keep, besides the best one", least=1)
     validation: str = option(None, "dataset to validate on, or a pattern of several")
-    validation_split: float = option(None, "share of the dataset that is held out to validate on", above=0.0, most=0.5)
+    validation_split: float = option(None, "share of the dataset to hold out for validation", above=0.0, most=0.5)
     validate_every: int = option(None, "steps between two validations (default: --steps-per-checkpoint)", least=1)
-    monitor: str = option("cer", "figure of the validation that tells which checkpoint is the best",
+    monitor: str = option("cer", "validation metric that selects the best checkpoint",
                           choices=("cer", "exact", "loss"))
-    patience: int = option(None, "end the run after so many validations in a row without a better figure", least=1)
-    log_step: int = option(10, "steps between two log lines and TensorBoard points, which tell means of so many losses",
+    patience: int = option(None, "end the run after so many validations in a row without improvement", least=1)
+    log_step: int = option(10, "steps between two log lines and TensorBoard points, each the mean over those steps",
                            least=1)
-    resume: bool = option(True, "start afresh, even if the model directory holds a checkpoint",
+    resume: bool = option(True, "start from scratch, even if the model directory holds a checkpoint",
                           flags=("--no-resume",), negated=True)
     seed: int = option(0, "seed of the initial weights, the order of the samples, the dropout and the "
                        "augmentation", least=0, most=2**31 - 1)
-    optimizer: str = option("adam", "how gradients become new weights; adadelta trains as the original aocr did",
+    optimizer: str = option("adam", "optimizer; adadelta trains as the original aocr did",
                             choices=tuple(RECIPES))
     initial_learning_rate: float = by_optimizer("initial_learning_rate", "learning rate", least=0.0)
-    warm_up: int = option(0, "first steps of this run, over which the rate rises to the initial one", least=0)
+    warm_up: int = option(0, "first steps of this run, during which the rate rises linearly to the initial one",
+                          least=0)
     schedule: str = option("auto", "learning rate over this run: constant; cosine (constant for a third of the run, "
-                                   "then down to 0); plateau (halved after every three validations in a row without a "
-                                   "better figure); or auto, which is cosine with --max-steps or --max-minutes, else "
-                                   "constant, and always constant with --optimizer adadelta",
+                                   "then down to 0); plateau (halved after every three validations in a row without "
+                                   "improvement); auto: cosine with --max-steps or --max-minutes, else constant, and "
+                                   "always constant with --optimizer adadelta",
                            choices=("auto", "constant", "cosine", "plateau"))
-    weight_decay: float = option(0.01, "share of the kernels that adamw takes off at each step, times the rate",
+    weight_decay: float = option(0.01, "weight decay of adamw on kernels",
                                  least=0.0, most=1.0)
-    ema: float = by_optimizer("ema", "decay of averages of the weights, which are then what is read (0: none; 0.99 "
-                                     "averages some hundred steps)", least=0.0, most=0.99999)
-    accumulate: int = option(1, "batches whose gradients make one step", least=1)
-    label_smoothing: float = option(0.0, "share of a target's probability that is spread over all characters",
+    ema: float = by_optimizer("ema", "decay of the moving average of the weights that is used for reading (0: none; "
+                                     "0.99 averages about a hundred steps)", least=0.0, most=0.99999)
+    accumulate: int = option(1, "batches per step, whose gradients are averaged", least=1)
+    label_smoothing: float = option(0.0, "share of a target's probability to spread evenly over all characters",
                                     least=0.0, most=0.9)
-    dropout: float = by_optimizer("dropout", "share of the features that training drops", least=0.0, most=0.95)
-    initializer: str = by_optimizer("initializer", "what convolutions without batch norm start from, all else being "
-                                                   "Glorot's: he or glorot", choices=("he", "glorot"))
-    forget_bias: float = option(0.0, "where the forget gates of LSTMs start", least=-10.0, most=10.0)
-    freeze: str = option("", "parts that are not trained, separated by commas: cnn, encoder, decoder")
-    init_from: str = option(None, "model directory to take the weights of a new model from; also one that the original "
-                                  "aocr wrote")
-    charset_change: str = option("union", "alphabet of a model that starts from --init-from: union of its own with "
-                                          "the data's, new (the data's alone), or fail if the data hold others",
+    dropout: float = by_optimizer("dropout", "dropout rate of the features in training", least=0.0, most=0.95)
+    initializer: str = by_optimizer("initializer", "initializer of convolutions without batch norm (all else is "
+                                                   "Glorot's): he or glorot", choices=("he", "glorot"))
+    forget_bias: float = option(0.0, "initial bias of the forget gates of LSTMs", least=-10.0, most=10.0)
+    freeze: str = option("", "parts not to train, separated by commas: cnn, encoder, decoder")
+    init_from: str = option(None, "model directory to initialize a new model from; also one that the original aocr "
+                                  "wrote")
+    charset_change: str = option("union", "charset of a model initialized by --init-from: union of the old one and "
+                                          "that of the data, new (the data's alone), or fail if the data need more",
                                  choices=("union", "new", "fail"))
-    on_nan: str = option("stop", "at a loss that is no number or ten times that of guessing: stop, or rollback to the "
-                                 "last checkpoint with half the rate, three times at most",
+    on_nan: str = option("stop", "at a NaN or infinite loss, or one above 10 x ln V: stop, or rollback to the last "
+                                 "checkpoint with half the rate, three times at most",
                          choices=("stop", "rollback"))
-    max_bad_records: float = option(0.01, "share of the records that may be unreadable", least=0.0, most=1.0)
-    deterministic: bool = option(False, "one thread, so that equal runs end with equal weights; slow")
+    max_bad_records: float = option(0.01, "largest share of unreadable records", least=0.0, most=1.0)
+    deterministic: bool = option(False, "one thread, so that equal runs end with equal weights to the bit; slow")
     precision: str = precision_option()
     augment: str = augment_option(AUTO_AUGMENTATION)
-    cache: bool = option(False, "keep the prepared images in memory from the first epoch on (a float32 for each pixel "
-                                f"and channel, at height 32), even if they take more than the {CACHED_BYTES >> 20} MB "
-                                "up to which it is done anyhow")
-    max_gradient_norm: float = by_optimizer("max_gradient_norm", "global norm that gradients are clipped to",
+    cache: bool = option(False, "keep the prepared images in memory (a float32 for each pixel and channel, at height "
+                                f"32) even above {CACHED_BYTES >> 20} MB, below which they always are")
+    max_gradient_norm: float = by_optimizer("max_gradient_norm", "global norm to clip gradients to",
                                             above=0.0)
     gradient_clipping: bool = option(True, "leave gradients unclipped", flags=("--no-gradient-clipping",),
                                      negated=True)
@@ -267,38 +266,36 @@ class ParallelConfig(Options):
     """How processes and GPUs share the work of a run."""
 
     gpus: int = option(1, "GPUs of this machine that share each batch, from --gpu-id on", least=1, most=64)
-    local_cluster: str = option(None, "start the processes of a cluster on this machine, such as ps=1,worker=2 (and "
-                                      "evaluator=1); the chief comes on top")
-    sync: bool = option(False, "in a cluster, each step is made of the mean of one batch of every process; without it, "
-                               "each one's batch makes a step of its own, as it comes")
-    evaluator: bool = option(False, "a process of its own (task type evaluator) validates the checkpoints, not the one "
-                                    "that writes them")
+    local_cluster: str = option(None, "start a cluster on this machine: processes per job, such as "
+                                      "ps=1,worker=2,evaluator=1; the chief comes on top")
+    sync: bool = option(False, "in a cluster, average the gradients of one batch of every process in each step; "
+                               "without it, steps are asynchronous")
+    evaluator: bool = option(False, "validate in a process of its own (task type evaluator) instead of the chief")
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig(Options):
-    """Which of a model's checkpoints is used."""
+    """Which checkpoint to use."""
 
-    checkpoint: str = option(None, "last, best, or the path of one (default: the best where there is one, else the "
-                                   "last)")
+    checkpoint: str = option(None, "last, best, or a path (default: the best if there is one, else the last)")
 
 
 def decoding_option():
     """`--decoding`, of what reads."""
-    return option(None, "how texts are found: by the attention decoder, by CTC, or joint, the best of both (default: "
-                        "what read best when the model was trained)", choices=DECODINGS)
+    return option(None, "decode by the attention decoder, by CTC, or by both jointly (default: what read best when the "
+                        "model was trained)", choices=DECODINGS)
 
 
 @dataclasses.dataclass(frozen=True)
 class TestConfig(Options):
     """How a model is tested."""
 
-    batch_size: int = option(64, "images of the mean width read at once", least=1)
+    batch_size: int = option(64, "images of the mean width in a batch", least=1)
     decoding: str = decoding_option()
-    distance: bool = option(True, "accuracy counts exact matches instead of 1 - edit distance / length",
+    distance: bool = option(True, "accuracy is the exact match instead of 1 - edit distance / length",
                             flags=("--no-distance",), negated=True)
     precision: str = precision_option()
-    visualize: bool = option(False, "write attention pictures of every sample below --output-dir")
+    visualize: bool = option(False, "write attention pictures of every sample to --output-dir")
     output_dir: str = option("out", "directory of the attention pictures")
 
 
@@ -307,62 +304,62 @@ class PredictConfig(Options):
     """How files are read by a model."""
 
     decoding: str = decoding_option()
-    batch_size: int = option(16, "images read at once; what is waiting on standard input is never held back",
+    batch_size: int = option(16, "maximum batch size; paths on standard input are processed as they arrive",
                             least=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig(Options):
-    """How a model leaves the house."""
+    """How a model is exported."""
 
     decoding: str = decoding_option()
     format: str = option("savedmodel", "what to write", choices=("savedmodel", "frozengraph"))
-    force: bool = option(False, "replace what the target directory holds")
-    model_version: int = option(None, "write the SavedModel to DIR/N, complete at once, as TensorFlow Serving "
-                                      "wants it", least=1)
+    force: bool = option(False, "replace an earlier export in the target directory")
+    model_version: int = option(None, "write the SavedModel to DIR/N, where TensorFlow Serving looks for "
+                                      "versions", least=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetConfig(Options):
     """How annotations become a dataset."""
 
-    input_format: str = option("auto", "what the inputs are; auto: by extension (.tsv, .csv, .jsonl, .tfrecords), by "
+    input_format: str = option("auto", "format of the inputs; auto: by extension (.tsv, .csv, .jsonl, .tfrecords), by "
                                        "what a directory holds (folder: NAME.png with NAME.gt.txt or NAME.txt; names: "
                                        "the label in the name), else lines",
                                choices=("auto", "lines", "tsv", "csv", "jsonl", "folder", "names", "tfrecord"))
     label_pattern: str = option(r"(.*?)(?:_[0-9]+)?", "regular expression of a file's whole name without extension; "
                                                       "its first group is the label (format names)")
-    image_root: str = option(None, "directory of the images whose relative paths lead nowhere from the working "
-                                   "directory and from the annotation file")
+    image_root: str = option(None, "directory to resolve relative image paths against, after the working directory and "
+                                   "the annotation file's")
     force_uppercase: bool = option(True, "keep the case of the labels", flags=("--no-force-uppercase",), negated=True)
     normalize: str = option("NFC", "Unicode form of the labels", choices=("none", "NFC", "NFKC"))
-    background: str = option("white", "what transparent images are laid on: a colour's name or #RRGGBB")
-    max_pixels: int = option(50_000_000, "pixels of the largest image that is decoded", least=1, most=1_000_000_000)
+    background: str = option("white", "background of transparent images: a colour's name or #RRGGBB")
+    max_pixels: int = option(50_000_000, "largest image to decode, in pixels", least=1, most=1_000_000_000)
     strict: bool = option(False, "any problem of a row ends the command with exit code 1 and without output")
-    rejects: str = option(None, "file to write the rejected rows to, as they came")
+    rejects: str = option(None, "file to write the rejected rows to, unchanged")
     save_filename: bool = option(False, "store each image's path in the dataset (feature `comment`)")
-    shards: int = option(1, "files to write: OUTPUT's name with -00000-of-0000N before its extension", least=1,
+    shards: int = option(1, "number of files: OUTPUT's name with -00000-of-0000N before its extension", least=1,
                          most=99999)
-    compression: str = option("none", "of the files", choices=("none", "gzip"))
+    compression: str = option("none", "compression of the files", choices=("none", "gzip"))
     split: str = option(None, "shares of two or three datasets, such as 0.9/0.1: OUTPUT's name with -train, "
                               "(-validation,) -test before its extension")
-    split_by: str = option("image", "what decides where a row goes: its image's content, or its label, so that equal "
-                                    "labels stay together", choices=("image", "label"))
-    workers: int = option(None, "processes that check the rows (default: one a core)", least=1)
-    runner: str = option(None, "build on Apache Beam by this runner (DirectRunner, DataflowRunner, FlinkRunner, "
-                               "SparkRunner); flags that aocr does not know are Beam's")
+    split_by: str = option("image", "split by each row's image content, or by its label, so that equal labels stay "
+                                    "together", choices=("image", "label"))
+    workers: int = option(None, "processes that check the rows (default: one per core)", least=1)
+    runner: str = option(None, "run on Apache Beam with this runner (DirectRunner, DataflowRunner, FlinkRunner, "
+                               "SparkRunner); unknown flags are passed to Beam")
     log_step: int = option(500, "log every N-th record", least=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class InspectConfig(Options):
-    """What is told of a dataset."""
+    """What is reported about a dataset."""
 
     graphemes: bool = graphemes_option()
-    json: bool = option(False, "print one JSON object instead of a text")
-    sheet: str = option(None, "PNG file to draw samples to, with their labels")
-    count: int = option(60, "samples on the sheet, chosen by chance", least=1, most=1000)
-    seed: int = option(0, "seed of their choice", least=0)
+    json: bool = option(False, "print one JSON object instead of text")
+    sheet: str = option(None, "PNG file to draw samples with their labels to")
+    count: int = option(60, "samples on the sheet, chosen at random", least=1, most=1000)
+    seed: int = option(0, "seed of the choice", least=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,8 +367,8 @@ class AugmentConfig(Options):
     """What a sheet of augmented images shows."""
 
     augment: str = augment_option("scene")
-    count: int = option(8, "samples, one a row, chosen by chance", least=1, most=1000)
-    variants: int = option(6, "variants of each: those of the first so many passes of a training with this seed",
+    count: int = option(8, "samples, one per row, chosen at random", least=1, most=1000)
+    variants: int = option(6, "variants of each: those of the first passes of a training with this seed",
                            least=1, most=1000)
     seed: int = option(0, "seed of the choice and of the variants", least=0, most=2**31 - 1)
     color: bool = option(False, "images in three channels instead of grey")
@@ -383,18 +380,18 @@ class SynthConfig(Options):
 
     count: int = option(100, "words to draw", least=1)
     # More would not fit beside an image's number in the state that the generators start from.
-    seed: int = option(0, "seed of the words and of their looks", least=0, most=2**32 - 1)
-    words: str = option(None, "file of words to choose from, one a line, in UTF-8")
-    pattern: str = option("[0-9A-Z]{3,6}", "pattern of the words: characters, \\ before one that has a meaning, "
+    seed: int = option(0, "seed of the words and of their rendering", least=0, most=2**32 - 1)
+    words: str = option(None, "file of words to choose from, one per line, in UTF-8")
+    pattern: str = option("[0-9A-Z]{3,6}", "pattern of the words: characters, \\ to escape one with a meaning, "
                                            "classes [A-Z_], groups (A|BC); then ?, {n} or {n,m} for how often")
     fonts: tuple = option((), "font (.ttf, .otf), directory or quoted pattern of fonts; may be repeated; without it, "
                               "Pillow's built-in font is used")
-    min_font_size: int = option(20, "least font size, in pixels", least=6, most=400)
+    min_font_size: int = option(20, "smallest font size, in pixels", least=6, most=400)
     max_font_size: int = option(40, "largest font size, in pixels", least=6, most=400)
     color: bool = option(False, "coloured ink and ground instead of grey")
     backgrounds: tuple = option((), "image, directory or quoted pattern of images whose pieces are drawn on; may be "
                                     "repeated; without it, grounds are even")
-    workers: int = option(None, "processes that draw; without it, one for each processor", least=1, most=1000)
+    workers: int = option(None, "processes that draw (default: one per core)", least=1, most=1000)
 
     def __post_init__(self):
         super().__post_init__()
@@ -405,14 +402,14 @@ class SynthConfig(Options):
 
 @dataclasses.dataclass(frozen=True)
 class CommonConfig(Options):
-    """What every command can be told."""
+    """Options of every command."""
 
-    log_path: str = option("aocr.log", "file that the log is appended to; '' for none")
+    log_path: str = option("aocr.log", "file to append the log to; '' for none")
 
 
 @dataclasses.dataclass(frozen=True)
 class PlaceConfig(Options):
-    """Where a model lives and what it runs on."""
+    """Where a model is stored, and the device that it runs on."""
 
     model_dir: str = option("./checkpoints", "directory of the model, its checkpoints and TensorBoard events",
                             flags=("--model-dir", "--job-dir"))

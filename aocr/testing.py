@@ -40,7 +40,7 @@ def test(dataset, trained, config, session_config):
             for reading in in_order(model.read(), found.unreadable):
                 _report(reading, split, totals, found.usable, config)
                 if config.visualize:
-                    _draw(reading, model, config.output_dir)
+                    _draw(reading, split(reading.text), model, config.output_dir)
                 bar.update()
         seconds = time.monotonic() - started
     squeezed = found.wider_than(trained.config.canvas_width)
@@ -62,12 +62,12 @@ def in_order(readings, skipped):
             due += 1
 
 
-def _draw(reading, model, output_dir):
+def _draw(reading, characters, model, output_dir):
     name = f"{reading.number}-{os.path.basename(reading.comment) or 'record'}"
     try:
         with Image.open(io.BytesIO(reading.encoded)) as image:
             drawn_width = model.drawn_width(*image.size)
-        write_sample(output_dir, name, reading.encoded, reading.text, reading.label, reading.attention, drawn_width)
+        write_sample(output_dir, name, reading.encoded, characters, reading.label, reading.attention, drawn_width)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         # TensorFlow has decoded it; Pillow is stricter about some files.
         log.warning("record %d: no picture of it: %s", reading.number, error)

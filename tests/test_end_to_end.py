@@ -48,7 +48,7 @@ def test_visualize_writes_below_the_output_directory(trained, tmp_path):
         text = (sample / "word.txt").read_text(encoding="utf-8").splitlines()[0]
         assert text in trained.labels
         frames = {f"image_{k}.jpg" for k in range(len(text) + 1)}
-        assert frames | {"image.gif", "word.txt"} == {file.name for file in sample.iterdir()}
+        assert frames | {"attention.png", "image.gif", "word.txt"} == {file.name for file in sample.iterdir()}
 
 
 def test_predict_prints_a_line_a_file_in_order(trained, capsys):

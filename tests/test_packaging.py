@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKED = ("aocr", "tests", "benchmarks", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in",
-          "Makefile")
+PACKED = ("aocr", "tests", "benchmarks", "setup.py", "pyproject.toml", "docs", "README.md", "CHANGELOG.md",
+          "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,8 @@ def test_the_sdist_and_the_wheel_hold_every_module(archives):
     sdist, wheel = archives
     with tarfile.open(sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    assert modules() | {"setup.py", "README.md", "LICENSE", "tests/c_api/read_image.c"} <= packed
+    assert modules() | {"setup.py", "README.md", "CHANGELOG.md", "docs/training.md", "LICENSE",
+                        "tests/c_api/read_image.c"} <= packed
     with zipfile.ZipFile(wheel) as archive:
         assert {name for name in archive.namelist() if name.startswith("aocr/")} == modules()
 

@@ -81,14 +81,16 @@ def at(entries, size):
 def test_what_is_written(tmp_path):
     directory = write_sample(str(tmp_path), "17-a.png", WHITE_WORD, "ЖЁ字", "ЖЕ字 ", spread(4, 40), 160)
     assert directory == os.path.join(str(tmp_path), "incorrect", "17-a.png")
-    assert sorted(os.listdir(directory)) == ["image.gif", "image_0.jpg", "image_1.jpg", "image_2.jpg", "image_3.jpg",
-                                             "word.txt"]
+    sizes = {f"image_{k}.jpg": ("JPEG", (320, 64)) for k in range(4)} | {"image.gif": ("GIF", (320, 64))}
+    assert sorted(os.listdir(directory)) == ["attention.png", *sorted(sizes), "word.txt"]
     with open(os.path.join(directory, "word.txt"), "rb") as file:
         assert file.read() == "ЖЁ字\nЖЕ字 \n".encode()
-    for name in os.listdir(directory):
-        if name != "word.txt":
-            with Image.open(os.path.join(directory, name)) as image:
-                assert (image.format, image.size) == ("GIF" if name.endswith("gif") else "JPEG", (320, 64))
+    for name, expected in sizes.items():
+        with Image.open(os.path.join(directory, name)) as image:
+            assert (image.format, image.size) == expected
+    with Image.open(os.path.join(directory, "attention.png")) as image:
+        expected = attention_picture(WHITE_WORD, list("ЖЁ字"), "ЖЕ字 ", spread(4, 40), 160)
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
 
 
 @pytest.mark.parametrize("text, label, verdict", [
@@ -299,7 +301,7 @@ def test_names_stay_inside(tmp_path, name):
     directory = write_sample(out, name, WHITE_WORD, "", "", spread(1, 40), 160)
     assert os.path.dirname(directory) == str(out / "correct")
     assert os.listdir(out / "correct") == [os.path.basename(directory)]
-    assert sorted(os.listdir(directory)) == ["image.gif", "image_0.jpg", "word.txt"]
+    assert sorted(os.listdir(directory)) == ["attention.png", "image.gif", "image_0.jpg", "word.txt"]
     assert os.listdir(tmp_path) == ["inner"] and os.listdir(tmp_path / "inner") == ["out"]
 
 

@@ -156,8 +156,8 @@ def standard_image(encoded, config):
         raise BadRow("too many pixels", f"{error}; the limit is --max-pixels {config.max_pixels}") from None
     except Exception as error:  # Pillow raises errors of any kind for files that are broken
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadRow("unreadable image", f"{told.replace(' <_io.BytesIO', '').split(' object at ')[0]}; mend the file "
-                                         "or drop the row") from None
+        raise BadRow("unreadable image", f"{told.replace(' <_io.BytesIO', '').split(' object at ')[0]}; fix the file "
+                                         "or remove the row") from None
 
 
 def _check_size(image, most):

@@ -156,4 +156,4 @@ class Backgrounds:
 
 
 def _unreadable(path, error):
-    return UserError(f"{path}: cannot be read as an image: {error}; mend it, or leave it out of --backgrounds")
+    return UserError(f"{path}: cannot be read as an image: {error}; fix it, or leave it out of --backgrounds")

@@ -38,27 +38,29 @@ def write_sample(output_dir, name, encoded, text, label, attention, drawn_width)
       output_dir: str, a local directory; made if missing.
       name: str, the sample's name, unlike that of any other sample: a path or a record number, say.
       encoded: bytes, an image file that the network can read.
-      text, label: str, what was read and what is there.
+      text: str, or list of str, the characters that the steps wrote. label: str.
       attention: float [steps, S], steps >= 1; each row sums to 1 over the image's columns, 4 to an entry.
       drawn_width: int, width in pixels of the prepared image, at most 4 * S; entries beyond it are padding.
 
-    Returns: str, the directory. It holds image_0.jpg ... (one for each step), image.gif (all of them) and word.txt
-      (UTF-8, two lines: text, label).
+    Returns: str, the directory. It holds attention.png (see `attention_picture`), image_0.jpg ... (one for each step),
+      image.gif (all of them) and word.txt (UTF-8, two lines: text, label).
     Raises: OSError if something cannot be written, or Pillow cannot read the image (it is stricter than the network
       about check sums, for one); PIL.Image.DecompressionBombError if the image is beyond Pillow's limit of pixels.
     """
     picture = _picture(encoded)
     weights = _column_weights(attention, drawn_width, picture.width)
     frames = [_highlighted(picture, row) for row in weights]
-    verdicts = ("correct", "incorrect") if text == label else ("incorrect", "correct")
+    whole_text = "".join(text)
+    verdicts = ("correct", "incorrect") if whole_text == label else ("incorrect", "correct")
     directory, outdated = (os.path.join(output_dir, verdict, safe_name(name)) for verdict in verdicts)
     with _whole_directory(directory) as part:
+        attention_picture(encoded, text, label, attention, drawn_width).save(os.path.join(part, "attention.png"))
         for step, frame in enumerate(frames):
             frame.save(os.path.join(part, f"image_{step}.jpg"), quality=90)
         frames[0].save(os.path.join(part, "image.gif"), save_all=True, append_images=frames[1:], loop=0,
                        duration=FRAME_MILLISECONDS)
         with open(os.path.join(part, "word.txt"), "w", encoding="utf-8", newline="\n") as file:
-            file.write(f"{text}\n{label}\n")
+            file.write(f"{whole_text}\n{label}\n")
     shutil.rmtree(outdated, ignore_errors=True)
     return directory
 
@@ -69,7 +71,7 @@ def attention_picture(encoded, text, label, attention, drawn_width):
     A row is the step's character (`end` after the last one) and where the model looked while it wrote that. Of a long
     text only the first rows are drawn, and a line says so. What Pillow's font lacks is written as an escape.
 
-    Args: as in `write_sample`; text: str or list of str, the characters that the steps wrote.
+    Args: as in `write_sample`.
     Returns: PIL image, RGB, at most 900 x 1000 pixels.
     Raises: OSError or PIL.Image.DecompressionBombError as there.
     """

@@ -68,7 +68,7 @@ def prepare_run(dataset, model_dir, given, charset, config):
     scan, validation = look_at_data(dataset, config, known.graphemes)
     if stored:
         description = stored
-        remedy = f"The model in {model_dir} is fixed: mend the labels, or train a new one in another --model-dir"
+        remedy = f"The model in {model_dir} is fixed: correct the labels, or train a new one in another --model-dir"
     else:
         description = _describe(scan, given, charset, source, config)
         remedy = "Mend the labels, or leave out --full-ascii, --charset and --max-prediction to fit them to the data"

@@ -1,0 +1,42 @@
+"""The pages that people read: short, linked, and of today's options."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aocr.cli import build_parser
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 250
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]*)", page.read_text(encoding="utf-8")):
+        if target and not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_list_of_parameters_is_up_to_date():
+    written = subprocess.run([sys.executable, str(ROOT / "docs" / "parameters.py")], capture_output=True, text=True,
+                             encoding="utf-8", check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"})
+    assert written.stdout == (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8"), (
+        "run `python docs/parameters.py > docs/parameters.md`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_have_the_options_that_are_written(page):
+    """Each line of a code block that begins with `aocr`, up to a pipe."""
+    blocks = re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for line in "".join(blocks).replace("\\\n", " ").splitlines():
+        if line.startswith("aocr ") and ": " not in line.partition(" ")[0]:
+            words = shlex.split(re.split(r" [|>] ", line)[0])
+            build_parser().parse_args(words[1:])
