@@ -15,7 +15,8 @@ from aocr.config import ATTENTION, DECODINGS, IMAGE_HEIGHT, JOINT, Decoding, Mod
 from aocr.errors import UserError, usage_error
 from aocr.files import cause, load_json, make_directory, read_bytes, write_text
 from aocr.graph import preprocess
-from aocr.model import STATE_VARIABLE, Model
+from aocr.model import STATE_VARIABLE, Model, open_model
+from aocr.network import Network
 from aocr.networks import ORIGINAL
 
 log = logging.getLogger(__name__)
@@ -236,15 +237,28 @@ def attempt(restore, checkpoint):
 class Trained(NamedTuple):
     """A trained model that was found, but not built yet."""
 
-    kind: type  # Model or what reads its weights in its stead
-    config: ModelConfig
-    charset: Charset
+    network: Network | legacy.OriginalNetwork
     decoding: Decoding
     checkpoint: str
 
-    def open(self, **how):
-        """The Model, its weights restored; keyword arguments as there. UserError if they cannot be."""
-        model = self.kind(self.config, self.charset, decoding=self.decoding, **how)
+    @property
+    def config(self) -> ModelConfig:
+        """The network's."""
+        return self.network.config
+
+    @property
+    def charset(self) -> Charset:
+        """The network's."""
+        return self.network.charset
+
+    @property
+    def is_original(self) -> bool:
+        """Whether the original wrote it."""
+        return isinstance(self.network, legacy.OriginalNetwork)
+
+    def open(self, **how) -> Model:
+        """The Model, its weights restored; keyword arguments as of model.open_model. UserError if they cannot be."""
+        model = open_model(self.network, decoding=self.decoding, **how)
         attempt(model.restore, self.checkpoint)
         return model
 
@@ -266,11 +280,11 @@ def find_model(model_dir, given, charset=None, which=None, decoding=None):
     if description:
         check_flags(description, given, charset, model_dir)
         description = dataclasses.replace(description, decoding=_noted_decoding(checkpoint, description))
-        return Trained(Model, description.config, description.charset,
+        return Trained(Network(description.config, description.charset),
                        _chosen(decoding, description, model_dir), checkpoint)
     if legacy.is_original(checkpoint):
         description = Description(*legacy.settings(checkpoint, given, charset))
-        return Trained(legacy.OriginalModel, description.config, description.charset,
+        return Trained(legacy.OriginalNetwork(description.config, description.charset),
                        _chosen(decoding, description, model_dir), checkpoint)
     raise UserError(f"{model_dir}: no {DESCRIPTION_NAME} beside the checkpoint; restore it from a copy")
 

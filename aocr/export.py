@@ -8,7 +8,8 @@ import tensorflow.compat.v1 as tf
 
 from aocr.errors import UserError, usage_error
 from aocr.files import cause, exists, is_remote
-from aocr.model import INPUT_NAME, PREDICTION_NAME, PROBABILITY_NAME
+from aocr.inputs import INPUT_NAME
+from aocr.model import PREDICTION_NAME, PROBABILITY_NAME
 
 FROZEN_NAME = "frozen_graph.pb"
 MAIN_NAMES = {FROZEN_NAME, "saved_model.pb"}  # without which a directory is no export
@@ -85,7 +86,7 @@ def _save(model, directory):
     with model.graph.as_default():
         builder = tf.saved_model.Builder(directory)
         signature = tf.saved_model.predict_signature_def(
-            inputs={"input": model.encoded},
+            inputs={"input": model.inputs.encoded},
             outputs={"output": model.prediction, "probability": model.probability})
         builder.add_meta_graph_and_variables(
             model.session, [tf.saved_model.SERVING],

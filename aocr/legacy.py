@@ -13,11 +13,11 @@ import tensorflow.compat.v1 as tf
 from aocr.charset import charset_for
 from aocr.config import IMAGE_HEIGHT, ModelConfig, flags_of
 from aocr.errors import usage_error
-from aocr.graph import layers
+from aocr.graph import layers, text
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import EncoderOutput
 from aocr.graph.preprocess import PreparedImage
-from aocr.model import Branches, Model
+from aocr.network import Branches
 from aocr.networks import ORIGINAL
 
 DECODER = "embedding_attention_decoder"
@@ -103,8 +103,24 @@ def _shapes(checkpoint):
     return tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
 
 
-class OriginalModel(Model):
-    """A model of the original, reading as it did; its probability, too, ends with EOS here."""
+class OriginalNetwork:
+    """The original's network, reading as it did: network.Network's counterpart. Its probability, too, ends with EOS."""
+
+    def __init__(self, config, charset):
+        """`config`: ModelConfig. `charset`: Charset."""
+        self.config, self.charset = config, charset
+
+    def build(self, images, *, dtype=tf.float32):
+        """Adds the network over PreparedImages to the current graph: Branches. `dtype` is the convolutions'."""
+        features = tf.cast(_features(tf.cast(images.pixels, dtype)), tf.float32)  # [N, S, 512]
+        memory, forward = _encoder(features, self.config.encoder_units)
+        lengths = tf.fill([tf.shape(features)[0]], tf.shape(features)[1])  # nothing is masked
+        encoded = EncoderOutput(memory, lengths, forward, backward=None)
+        return Branches(OriginalDecoder(encoded, self.config, len(self.charset)), None, lengths, [])
+
+    def to_sequences(self, label):
+        """Inputs and targets of teacher forcing, int32 [t] each, of a label (string [])."""
+        return text.teaching_sequences(text.text_to_ids(label, self.charset))
 
     def prepare_image(self, encoded):
         """An encoded image (string []) as the original's network reads it: PreparedImage of the canvas' size."""
@@ -134,15 +150,6 @@ class OriginalModel(Model):
     def decoder_steps(self):
         """The most steps of a greedy decoding."""
         return self.config.max_prediction + 2
-
-    def _add_network(self, dtype):
-        """Sets `branches` and `moments`. Needs `images`; `dtype` is the convolutions'."""
-        self.moments = []
-        features = tf.cast(_features(tf.cast(self.images.pixels, dtype)), tf.float32)  # [N, S, 512]
-        memory, forward = _encoder(features, self.config.encoder_units)
-        lengths = tf.fill([tf.shape(features)[0]], tf.shape(features)[1])  # nothing is masked
-        encoded = EncoderOutput(memory, lengths, forward, backward=None)
-        self.branches = [Branches(OriginalDecoder(encoded, self.config, len(self.charset)), None, lengths)]
 
 
 def _features(x):

@@ -66,7 +66,7 @@ def _draw(reading, characters, model, output_dir):
     name = f"{reading.number}-{os.path.basename(reading.comment) or 'record'}"
     try:
         with Image.open(io.BytesIO(reading.encoded)) as image:
-            drawn_width = model.drawn_width(*image.size)
+            drawn_width = model.network.drawn_width(*image.size)
         write_sample(output_dir, name, reading.encoded, characters, reading.label, reading.attention, drawn_width)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         # TensorFlow has decoded it; Pillow is stricter about some files.

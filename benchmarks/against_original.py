@@ -108,7 +108,8 @@ def train_ours(args):
     from aocr.config import TrainConfig
     from aocr.data import fit, pipeline, scanning
     from aocr.legacy import NETWORK
-    from aocr.model import Model
+    from aocr.network import Network
+    from aocr.training.graph import open_training_graph
 
     scan = scanning.scan(args.ours)
     given = dict(max_width=400, max_height=32) if args.size == "400x32" else {}
@@ -116,15 +117,15 @@ def train_ours(args):
     charset, _ = fit.fit_charset(scan)
     batches = functools.partial(pipeline.batches, scan, batch_size=args.batch, image_bytes=config.image_bytes)
     training = TrainConfig(optimizer="adadelta", ctc_weight=0.2 if config.ctc else 0.0)
-    with Model(config, charset, batches=batches, training=training, precision=args.precision) as model:
-        model.initialize()
-        return train_rate(model, args.steps, scan.usable // args.batch)
+    with open_training_graph(Network(config, charset), batches, training, precision=args.precision) as graph:
+        graph.initialize()
+        return train_rate(graph, args.steps, scan.usable // args.batch)
 
 
-def train_rate(model, steps, epoch_steps):
+def train_rate(graph, steps, epoch_steps):
     """Images a second: over whole epochs' worth of steps where widths differ, so that every width has its share."""
     wanted = epoch_steps if steps <= epoch_steps <= 40 else steps
-    run_steps = model.train(epochs=wanted + 1)  # there is a step in an epoch at least
+    run_steps = graph.train(epochs=wanted + 1)  # there is a step in an epoch at least
     next(run_steps)  # warms up
     started = time.perf_counter()
     images = sum(len(step.numbers) for step, _ in itertools.islice(run_steps, wanted))

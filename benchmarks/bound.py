@@ -13,7 +13,7 @@ import time
 
 from aocr.charset import charset_for
 from aocr.commands.runtime import quiet_tensorflow
-from aocr.config import ModelConfig, TrainConfig
+from aocr.config import ATTENTION, Decoding, ModelConfig, TrainConfig
 
 ROUNDS, STEPS = 5, 2
 MATRIX = 3072
@@ -52,13 +52,17 @@ def main():
     from noise import noise_batches
 
     from aocr.legacy import NETWORK
-    from aocr.model import Model
+    from aocr.model import open_model
+    from aocr.network import Network
+    from aocr.training.graph import open_training_graph
 
     config, charset = ModelConfig(**NETWORK), charset_for(())
     steps = config.max_prediction + 1
     batches = noise_batches(args.batch, args.width, steps, len(charset))
-    with Model(config, charset, batches=batches, training=TrainConfig(ctc_weight=0.0)) as trained, \
-            Model(config, charset, batches=batches) as reading, tf.Graph().as_default(), tf.Session() as session:
+    network = Network(config, charset)
+    with open_training_graph(network, batches, TrainConfig(ctc_weight=0.0)) as trained, \
+            open_model(network, batches=batches, decoding=Decoding(ATTENTION)) as reading, \
+            tf.Graph().as_default(), tf.Session() as session:
         side = tf.random.uniform([MATRIX, MATRIX])
         matrix = tf.get_variable("matrix", initializer=side, use_resource=True)
         product = tf.matmul(matrix.read_value(), matrix.read_value())[0, 0]
@@ -66,10 +70,10 @@ def main():
         runs = {"product": lambda: session.run(product),
                 "train": lambda: trained.session.run(trained.learning.train_op),
                 "read": lambda: reading.session.run(reading.prediction)}
-        for model in (trained, reading):
+        for model in (trained.model, reading):
             model.initialize()
-            model.start()
-        parts = multiply_adds(trained.graph.get_collection("trainable_variables"), config, args.width, steps)
+            model.inputs.start(model.session)
+        parts = multiply_adds(reading.graph.get_collection("trainable_variables"), config, args.width, steps)
         seconds = {name: [] for name in runs}
         for number in range(-1, ROUNDS):  # the first round warms up
             for name, run in runs.items():

@@ -10,7 +10,7 @@ import time
 
 from aocr.charset import charset_for
 from aocr.commands.runtime import quiet_tensorflow
-from aocr.config import ModelConfig, TrainConfig
+from aocr.config import ATTENTION, Decoding, ModelConfig, TrainConfig
 
 SIZES = {
     "160x60, 8 characters": {},
@@ -35,12 +35,16 @@ def main():
 def build(config, training):
     """Builds a model; (nodes of its graph with those of its functions, seconds)."""
     from aocr.data import pipeline, scanning
-    from aocr.model import Model
+    from aocr.model import open_model
+    from aocr.network import Network
+    from aocr.training.graph import open_training_graph
 
     batches = functools.partial(pipeline.batches, scanning.Scan("", [os.devnull], [0]), batch_size=65,
                                 image_bytes=config.image_bytes)
     started = time.perf_counter()
-    with Model(config, charset_for(()), batches=training and batches, training=training) as model:
+    network = Network(config, charset_for(()))
+    with (open_training_graph(network, batches, training).model if training
+          else open_model(network, decoding=Decoding(ATTENTION))) as model:
         graph = model.graph.as_graph_def()
         nodes = len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
         return nodes, time.perf_counter() - started

@@ -29,7 +29,8 @@ def main():
     import tensorflow.compat.v1 as tf
 
     from aocr.data import fit, pipeline, scanning
-    from aocr.model import Model
+    from aocr.network import Network
+    from aocr.training.graph import open_training_graph
 
     scan = scanning.scan(args.dataset)
     config, _ = fit.fit_config(scan, {})
@@ -37,10 +38,11 @@ def main():
     training = TrainConfig(batch_size=args.batch, ctc_weight=0.2)
     batches = functools.partial(pipeline.batches, scan, batch_size=training.batch_size,
                                 image_bytes=config.image_bytes)
-    with Model(config, charset, batches=batches, training=training) as model:
-        model.initialize()
-        session, batch = model.session, model.batch
-        model.start()
+    with open_training_graph(Network(config, charset), batches, training) as graph:
+        graph.initialize()
+        session, examples = graph.session, graph.model.inputs
+        batch = examples.batch
+        examples.start(session)
         kept, pixels, padding, started = [], 0, 0, time.perf_counter()
         while True:
             try:
@@ -53,16 +55,16 @@ def main():
         seconds = time.perf_counter() - started
         print(f"pipeline alone: {scan.usable / seconds:.0f} images/s; padding: {100 * padding / pixels:.1f}% of pixels")
 
-        model.start()
-        session.run(model.learning.train_op, dict(zip(batch, kept[0])))  # warms up
+        examples.start(session)
+        session.run(graph.learning.train_op, dict(zip(batch, kept[0])))  # warms up
         ratios = []
         for number in range(1, ROUNDS + 1):
             took = {}
             for source in ("memory", "pipeline"):
-                model.start()
+                examples.start(session)
                 started = time.perf_counter()
                 for one in kept:
-                    session.run(model.learning.train_op, dict(zip(batch, one)) if source == "memory" else {})
+                    session.run(graph.learning.train_op, dict(zip(batch, one)) if source == "memory" else {})
                 took[source] = (time.perf_counter() - started) / len(kept)
             ratios.append(took["pipeline"] / took["memory"])
             print(f"round {number}: {took['memory']:.3f} s a step from memory, {took['pipeline']:.3f} s from the "

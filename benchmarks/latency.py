@@ -53,10 +53,11 @@ def main():
 
 def our_reader(args):
     """A function that reads one encoded image with our graph."""
-    from aocr.model import Model
+    from aocr.model import open_model
+    from aocr.network import Network
 
     config = ModelConfig(max_width=args.max_width, max_height=args.max_height)
-    model = Model(config, charset_for(()), decoding=Decoding(args.decoding))
+    model = open_model(Network(config, charset_for(())), decoding=Decoding(args.decoding))
     model.initialize()
     return lambda image: model.predict([image])
 

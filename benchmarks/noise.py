@@ -8,7 +8,7 @@ from aocr.data.pipeline import Batch
 
 
 def noise_batches(count, width, steps, vocabulary):
-    """The `batches` argument of Model: without end, one batch of `count` images of a width, labels of steps - 1."""
+    """The `batches` argument of Examples: without end, one batch of `count` images of a width, labels of steps - 1."""
     random = np.random.default_rng(0)
     sizes = [count, steps]
     batch = Batch(

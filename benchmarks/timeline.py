@@ -34,19 +34,20 @@ def main():
     from noise import noise_batches
     from tensorflow.python.client.timeline import Timeline
 
-    from aocr.model import Model
+    from aocr.network import Network
+    from aocr.training.graph import open_training_graph
 
     config, charset = ModelConfig(), charset_for(())
     batches = noise_batches(args.batch, args.width, config.max_prediction + 1, len(charset))
     stages, kinds, seconds = collections.Counter(), collections.Counter(), []
     training = TrainConfig(ctc_weight=0.2)
-    with Model(config, charset, batches=batches, training=training, precision=args.precision) as model:
-        model.initialize()
-        model.start()
+    with open_training_graph(Network(config, charset), batches, training, precision=args.precision) as graph:
+        graph.initialize()
+        graph.model.inputs.start(graph.session)
         for number in range(-WARM_UP, ROUNDS):
             traced = tf.RunMetadata()
             started = time.perf_counter()
-            model.session.run(model.learning.train_op, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
+            graph.session.run(graph.learning.train_op, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
                               run_metadata=traced)
             if number < 0:
                 continue

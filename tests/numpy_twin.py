@@ -72,7 +72,7 @@ def encode(weights, scope, xs, use_gru):
     return np.array(memory), forward[-1], backward[-1]
 
 
-def hand_over(weights, scope, forward, backward, layers):
+def bridge(weights, scope, forward, backward, layers):
     """The decoder's first states: layer k has the k-th piece of the projections."""
     states = [{} for _ in range(layers)]
     for name in forward:

@@ -5,7 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from aocr.graph.cnn import sliding_cnn, width_mask
-from aocr.graph.layers import Start
+from aocr.graph.layers import Initializers
 from aocr.networks import NETWORKS, ORIGINAL
 
 
@@ -134,7 +134,7 @@ def test_convolutions_to_relu_can_start_as_he_says(bench):
     """Without batch norm a kernel's variance is 2 / (3 * 3 * inputs); the others stay Glorot's."""
     feed = dict(images=np.zeros([1, 32, 8, 1], np.float32), widths=np.array([8], np.int32))
     start = bench(lambda images, widths: sliding_cnn(
-        images, widths, NETWORKS[ORIGINAL], is_training=False, start=Start(he=True)).values,
+        images, widths, NETWORKS[ORIGINAL], is_training=False, initializers=Initializers(he=True)).values,
                   feed).initial
     for name, inputs in (("conv2", 64), ("conv4", 256), ("conv6", 512)):
         assert start[f"cnn/{name}/kernel"].std() == pytest.approx(np.sqrt(2 / (9 * inputs)), rel=0.01)

@@ -73,7 +73,7 @@ def twins_start(weights, feed, n, layers, use_gru):
     forward, backward = ({name: feed[f"{direction}_{name}"][n] for name in state_names(use_gru)}
                          for direction in ("forward", "backward"))
     return (feed["memory"][n, :LENGTHS[n]].astype(np.float64),
-            twin.hand_over(weights, "decoder/hand_over", forward, backward, layers))
+            twin.bridge(weights, "decoder/hand_over", forward, backward, layers))
 
 
 # ---- against the twin

@@ -5,7 +5,7 @@ import numpy_twin as twin
 import pytest
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.encoder import EncoderOutput, bidirectional_encoder, hand_over
+from aocr.graph.encoder import EncoderOutput, bidirectional_encoder, bridge
 from aocr.graph.layers import GRUState, LSTMState
 
 N, S, F, U = 3, 7, 6, 5
@@ -126,16 +126,16 @@ def encoder_output(use_gru, states):
 
 @kinds
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_hand_over_is_the_twins(bench, use_gru, layers):
+def test_bridge_is_the_twins(bench, use_gru, layers):
     feed = ends(use_gru)
-    network = bench(lambda **states: hand_over(encoder_output(use_gru, states), layers=layers, units=DECODER_UNITS),
+    network = bench(lambda **states: bridge(encoder_output(use_gru, states), layers=layers, units=DECODER_UNITS),
                     feed)
     got = network.run(**feed)
     assert len(got) == layers
     for n in range(N):
         forward, backward = ({name.split("_")[1]: value[n] for name, value in feed.items() if name.startswith(which)}
                              for which in ("forward", "backward"))
-        expected = twin.hand_over(network.weights, "hand_over", forward, backward, layers)
+        expected = twin.bridge(network.weights, "hand_over", forward, backward, layers)
         for k in range(layers):
             assert set(got[k]._fields) == set(expected[k])
             for name, value in expected[k].items():
@@ -148,7 +148,7 @@ def test_hand_over_is_the_twins(bench, use_gru, layers):
 def test_every_layer_starts_from_both_directions(run_graph, use_gru, layers):
     """Each part of each layer's state, by both directions' final states."""
     def build(**states):
-        handed = hand_over(encoder_output(use_gru, states), layers=layers, units=DECODER_UNITS)
+        handed = bridge(encoder_output(use_gru, states), layers=layers, units=DECODER_UNITS)
         return [[tf.norm(tf.gradients(getattr(state, name), states[f"{direction}_{name}"])[0])
                  for direction in ("forward", "backward")] for state in handed for name in state._fields]
 
@@ -159,7 +159,7 @@ def test_every_layer_starts_from_both_directions(run_graph, use_gru, layers):
 
 @kinds
 def test_layers_start_from_different_states(run_graph, use_gru):
-    handed = run_graph(lambda **states: hand_over(encoder_output(use_gru, states), layers=2, units=DECODER_UNITS),
+    handed = run_graph(lambda **states: bridge(encoder_output(use_gru, states), layers=2, units=DECODER_UNITS),
                        **ends(use_gru))
     for name in handed[0]._fields:
         assert not np.allclose(getattr(handed[0], name), getattr(handed[1], name), atol=1e-2)
@@ -168,7 +168,7 @@ def test_layers_start_from_different_states(run_graph, use_gru):
 def test_what_does_not_fit_together_is_refused():
     def refuse(forward, backward, told):
         with tf.Graph().as_default(), pytest.raises(ValueError, match=told):
-            hand_over(EncoderOutput(None, None, *(
+            bridge(EncoderOutput(None, None, *(
                 type(state)(*(tf.placeholder(tf.float32, [None, size]) for size in state))
                 for state in (forward, backward))), layers=2, units=DECODER_UNITS)
 

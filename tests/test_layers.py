@@ -9,10 +9,10 @@ from aocr.graph.layers import (
     BATCH_NORM_EPSILON,
     GRUCell,
     GRUState,
+    Initializers,
     Linear,
     LSTMCell,
     LSTMState,
-    Start,
     batch_norm,
     conv,
     run_gru,
@@ -31,7 +31,7 @@ def close(actual, expected, atol=1e-5):
 
 
 def lstm_cell(name, forget_bias):
-    return LSTMCell(name, INPUTS, U, Start(forget_bias=forget_bias))
+    return LSTMCell(name, INPUTS, U, Initializers(forget_bias=forget_bias))
 
 
 # ---- recurrent cells

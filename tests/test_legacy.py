@@ -28,9 +28,9 @@ def test_every_text_and_step_maximum_is_the_original_s(recorded):
     images = [(CHECKPOINT / "images" / entry["image"]).read_bytes() for entry in recorded]
     with find_model(str(CHECKPOINT), GIVEN, False).open() as model:
         with model.graph.as_default():
-            logits = model.branches[0].decoder.decode(model.decoder_steps).logits
+            logits = model.branches.decoder.decode(model.network.decoder_steps).logits
             maxima = tf.reduce_max(tf.nn.softmax(logits), 2)  # [N, T]
-        texts, maxima = model.session.run([model.prediction, maxima], {model.encoded: images})
+        texts, maxima = model.session.run([model.prediction, maxima], {model.inputs.encoded: images})
     assert [text.decode() for text in texts] == [entry["prediction"] for entry in recorded]
     for entry, steps in zip(recorded, maxima):
         np.testing.assert_allclose(steps, entry["step_max_probability"][:len(steps)], atol=1e-4)

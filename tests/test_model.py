@@ -13,11 +13,24 @@ from aocr.charset import ALPHANUMERIC, Charset
 from aocr.config import ATTENTION, CTC, JOINT, Decoding, ModelConfig, TrainConfig
 from aocr.data import pipeline
 from aocr.data.scanning import Scan
-from aocr.model import Model
+from aocr.model import open_model
+from aocr.network import Network
+from aocr.training.graph import open_training_graph
 
 SMALL = dict(attn_num_hidden=11, target_embedding_size=5)
 SETTLED = dict(ctc_weight=0.3)  # what else follows from the data
 CHARSET = Charset(ALPHANUMERIC)
+
+
+def learner(config, training, path, batch_size):
+    """A TrainingGraph over a dataset."""
+    return open_training_graph(Network(config, CHARSET), batches_of(path, config, batch_size), training)
+
+
+def save(graph, directory):
+    """Writes a checkpoint of a TrainingGraph: its path."""
+    with graph.model.graph.as_default():
+        return tf.train.Saver().save(graph.session, str(directory / "model"))
 
 
 def noise(width, height, seed):
@@ -39,7 +52,7 @@ def shake(model, seed=4):
 
 
 def batches_of(path, config, batch_size):
-    """The `batches` argument of Model for a dataset."""
+    """The `batches` argument of Examples for a dataset."""
     return functools.partial(pipeline.batches, Scan(path, [path], [0]), batch_size=batch_size,
                              image_bytes=config.image_bytes)
 
@@ -47,16 +60,16 @@ def batches_of(path, config, batch_size):
 @pytest.mark.parametrize("use_gru, method", [(False, JOINT), (True, JOINT), (False, CTC), (False, ATTENTION)])
 def test_logits_do_not_depend_on_the_batch(use_gru, method):
     images = [noise(37, 32, 1), noise(3, 40, 2), noise(290, 61, 3), noise(5, 5, 4), noise(86, 32, 5)]
-    with Model(ModelConfig(max_width=153, max_height=32, use_gru=use_gru, **SMALL), CHARSET,
-               decoding=Decoding(method)) as model:
+    config = ModelConfig(max_width=153, max_height=32, use_gru=use_gru, **SMALL)
+    with open_model(Network(config, CHARSET), decoding=Decoding(method)) as model:
         shake(model)
-        (decoder, by_ctc, _), = model.branches
+        decoder, by_ctc, *_ = model.branches
         with model.graph.as_default():
-            written = decoder.decode(model.decoder_steps).logits
+            written = decoder.decode(model.network.decoder_steps).logits
         fetches = [written, by_ctc, model.prediction, model.probability]
-        logits, classes, texts, probabilities = model.session.run(fetches, {model.encoded: images})
+        logits, classes, texts, probabilities = model.session.run(fetches, {model.inputs.encoded: images})
         for k, image in enumerate(images):
-            alone, alone_classes, text, probability = model.session.run(fetches, {model.encoded: [image]})
+            alone, alone_classes, text, probability = model.session.run(fetches, {model.inputs.encoded: [image]})
             steps = min(alone.shape[1], logits.shape[1])
             np.testing.assert_allclose(alone[0, :steps], logits[k, :steps], atol=1e-4)
             np.testing.assert_allclose(alone_classes[0], classes[k, :alone_classes.shape[1]], atol=1e-4)
@@ -66,11 +79,11 @@ def test_logits_do_not_depend_on_the_batch(use_gru, method):
 
 
 def test_the_answer_has_the_shape_of_the_question():
-    with Model(ModelConfig(**SMALL), CHARSET) as model:
+    with open_model(Network(ModelConfig(**SMALL), CHARSET), decoding=Decoding(ATTENTION)) as model:
         model.initialize()
         image = noise(9, 7, 1)
         for value, shape in [(image, ()), ([image], (1,)), ([], (0,)), ([[image] * 3] * 2, (2, 3))]:
-            text, probability = model.session.run([model.prediction, model.probability], {model.encoded: value})
+            text, probability = model.session.run([model.prediction, model.probability], {model.inputs.encoded: value})
             assert np.shape(text) == np.shape(probability) == shape
             assert probability.dtype == np.float64
 
@@ -79,12 +92,13 @@ def test_training_and_reading_agree(dataset, tmp_path):
     """Without dropout and with a learning rate of 0, both graphs give one loss on a batch with its own statistics."""
     config = ModelConfig(max_width=200, **SMALL)
     training = TrainConfig(initial_learning_rate=0.0, batch_size=5, dropout=0.0, **SETTLED)
-    with Model(config, CHARSET, batches=batches_of(dataset, config, 5), training=training) as model:
-        model.initialize()
-        (step, images), = model.train(0)
-        model.estimate_statistics(images)
-        saved = model.save(str(tmp_path / "model"))
-    with Model(config, CHARSET, batches=batches_of(dataset, config, 2)) as model:
+    with learner(config, training, dataset, 5) as graph:
+        graph.initialize()
+        (step, images), = graph.train(0)
+        graph.estimate_statistics(images)
+        saved = save(graph, tmp_path)
+    with open_model(Network(config, CHARSET), batches=batches_of(dataset, config, 2),
+                    decoding=Decoding(ATTENTION)) as model:
         model.restore(saved)
         readings = list(model.read())
     assert len(readings) == len(step.numbers) == 5
@@ -94,9 +108,9 @@ def test_training_and_reading_agree(dataset, tmp_path):
 def test_a_step_of_several_batches_tells_of_all_of_them(dataset):
     config = ModelConfig(max_width=200, **SMALL)
     training = TrainConfig(batch_size=2, accumulate=2, **SETTLED)
-    with Model(config, CHARSET, batches=batches_of(dataset, config, 2), training=training) as model:
-        model.initialize()
-        step, images = next(iter(model.train(0)))
+    with learner(config, training, dataset, 2) as graph:
+        graph.initialize()
+        step, images = next(iter(graph.train(0)))
     assert len(images) == 2 and len(set(step.numbers)) == len(step.numbers)  # of five samples, in batches of 2, 2 and 1
     assert sum(len(widths) for _, widths in images) == len(step.numbers)
     assert all(pixels.shape[:2] == (len(widths), 32) for pixels, widths in images)
@@ -106,15 +120,15 @@ def test_statistics_of_batches_are_those_of_all_their_images():
     images = np.random.default_rng(8).normal(size=(5, 32, 12, 1)).astype(np.float32)
     widths = np.full(5, 12, np.int32)
     config = ModelConfig(**SMALL)
-    with Model(config, CHARSET, batches=batches_of(os.devnull, config, 5), training=TrainConfig(**SETTLED)) as model:
-        model.initialize()
+    with learner(config, TrainConfig(**SETTLED), os.devnull, 5) as graph:
+        graph.initialize()
         # Only the first layer sees the same input however the images are batched: the later ones see it normalised
         # by their batch.
-        first = model.moments[0].population_mean, model.moments[0].population_variance
-        model.estimate_statistics([(images, widths)])
-        whole = model.session.run(first)
-        model.estimate_statistics([(images[:2], widths[:2]), (images[2:], widths[2:])])
-        parts = model.session.run(first)
+        first = graph.moments[0].population_mean, graph.moments[0].population_variance
+        graph.estimate_statistics([(images, widths)])
+        whole = graph.session.run(first)
+        graph.estimate_statistics([(images[:2], widths[:2]), (images[2:], widths[2:])])
+        parts = graph.session.run(first)
     np.testing.assert_allclose(parts[0], whole[0], atol=1e-5)
     np.testing.assert_allclose(parts[1], whole[1], atol=1e-5)
     assert np.ptp(whole[0]) > 0.01
@@ -124,15 +138,15 @@ def test_statistics_of_batches_are_those_of_all_their_images():
 def test_every_variable_learns(dataset, options):
     config = ModelConfig(max_width=200, **SMALL, **options)
     training = TrainConfig(batch_size=5, **SETTLED)
-    with Model(config, CHARSET, batches=batches_of(dataset, config, 5), training=training) as model:
-        model.initialize()
-        with model.graph.as_default():
+    with learner(config, training, dataset, 5) as graph:
+        graph.initialize()
+        with graph.model.graph.as_default():
             variables = tf.trainable_variables()
-        before = model.session.run(variables)
-        steps = [step.step for step, _ in model.train(epochs=2)]  # some gradients are 0 at the very first step
+        before = graph.session.run(variables)
+        steps = [step.step for step, _ in graph.train(epochs=2)]  # some gradients are 0 at the very first step
         assert steps == [1, 2]
-        assert model.step() == 2
-        after = model.session.run(variables)
+        assert graph.step() == 2
+        after = graph.session.run(variables)
     still = [v.name for v, a, b in zip(variables, before, after) if np.array_equal(a, b)]
     assert not still
     cells = [v.name for v in variables if "decoder/layer" in v.name and v.name.endswith("kernel:0")]
@@ -144,8 +158,11 @@ def test_the_graph_does_not_grow_with_width_or_length(training, count_nodes):
     counts = []
     for sizes in ({}, dict(max_width=2000, max_height=32, max_prediction=200)):
         config = ModelConfig(**SMALL, **sizes)
-        batches = batches_of(os.devnull, config, 3) if training else None
-        with Model(config, CHARSET, batches=batches, training=training) as model:
+        if training:
+            model = learner(config, training, os.devnull, 3).model
+        else:
+            model = open_model(Network(config, CHARSET), decoding=Decoding(JOINT))
+        with model:
             counts.append(count_nodes(model.graph))
     assert counts[0] == counts[1]
 
@@ -155,8 +172,8 @@ def test_the_same_seed_is_the_same_start(dataset):
     losses = []
     for seed in (3, 3, 4):
         training = TrainConfig(batch_size=5, seed=seed, **SETTLED)
-        with Model(config, CHARSET, batches=batches_of(dataset, config, 5), training=training) as model:
-            model.initialize()
-            losses.append(next(iter(model.train(0)))[0].loss)
+        with learner(config, training, dataset, 5) as graph:
+            graph.initialize()
+            losses.append(next(iter(graph.train(0)))[0].loss)
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert abs(losses[2] - losses[0]) > 1e-4

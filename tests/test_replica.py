@@ -5,15 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr.model import TrainStep
 from aocr.training import replica
+from aocr.training.graph import TrainStep
 
 
 class TwoPasses:
-    """In place of a model: passes of three batches each, without an end."""
+    """In place of a training graph: passes of three batches each, without an end."""
 
     def train(self, first_epoch, epochs, first_batch, learning_rate, looked_at):
-        """Yields what Model.train does."""
+        """Yields what TrainingGraph.train does."""
         while True:
             for index in range(first_batch, 3):
                 yield TrainStep(1.0, 1.0, 0.0, 0, 1.0, 0.1, 0, first_epoch, index, np.arange(2), 0.0), []

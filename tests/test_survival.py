@@ -19,8 +19,8 @@ from aocr.cli import main
 from aocr.data import scanning
 from aocr.data.records import to_example
 from aocr.errors import UserError
-from aocr.model import Model
 from aocr.training import run
+from aocr.training.keeping import Keeper
 from aocr.training.reports import Reports
 from aocr.training.state import RunState
 from aocr.training.validation import Validator
@@ -132,7 +132,7 @@ def test_a_run_that_cannot_save_is_not_told_as_finished(dataset, tmp_path, monke
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Model, "save", full)
+    monkeypatch.setattr(Keeper, "_write", full)
     assert train(dataset, tmp_path, "--attn-num-hidden", "8", "--log-path", "", "--max-steps", "1") == 1
     told = json.loads((tmp_path / "run.json").read_text())
     assert told["finished"] is False and "No space left on device" in told["error"]

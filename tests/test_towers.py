@@ -12,25 +12,26 @@ from aocr.data import pipeline
 from aocr.data.scanning import Scan
 from aocr.errors import UserError
 from aocr.graph.placement import Placement, in_process
-from aocr.model import Model
+from aocr.network import Network
+from aocr.training.graph import open_training_graph
 
 CONFIG = ModelConfig(max_width=200, attn_num_hidden=8, target_embedding_size=5)
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
 
-def model_on(towers, dataset, batch_size, placement=None, **options):
-    """A fresh Model on so many virtual devices, without dropout."""
+def graph_on(towers, dataset, batch_size, placement=None, **options):
+    """A fresh TrainingGraph on so many virtual devices, without dropout."""
     training = TrainConfig(batch_size=batch_size, dropout=0.0, ctc_weight=0.3, **options)
 
     def batches(**how):
         return pipeline.batches(Scan(dataset, [dataset], [0]), batch_size=batch_size, image_bytes=CONFIG.image_bytes,
                                 **how)
 
-    model = Model(CONFIG, Charset(ALPHANUMERIC), batches=batches, training=training,
-                  session_config=tf.ConfigProto(device_count={"CPU": towers}),
-                  placement=placement or in_process(towers))
-    model.initialize()
-    return model
+    graph = open_training_graph(Network(CONFIG, Charset(ALPHANUMERIC)), batches, training,
+                                session_config=tf.ConfigProto(device_count={"CPU": towers}),
+                                placement=placement or in_process(towers))
+    graph.initialize()
+    return graph
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,8 @@ def test_towers_make_the_same_steps(dataset):
     """Without batch norm's own moments, whatever the shares; the batches are of 2, 2 and 1 images."""
     found = []
     for count in (1, 3):
-        with model_on(count, dataset, 2, freeze="cnn", initial_learning_rate=0.01) as model:
-            found.append([(step.attention_loss, step.loss, step.gradient_norm) for step, _ in model.train(epochs=2)])
+        with graph_on(count, dataset, 2, freeze="cnn", initial_learning_rate=0.01) as graph:
+            found.append([(step.attention_loss, step.loss, step.gradient_norm) for step, _ in graph.train(epochs=2)])
     assert len(found[0]) == 6 and found[0][0][0] > found[0][-1][0]
     np.testing.assert_allclose(found[1], found[0], rtol=2e-3)
 
@@ -58,31 +59,32 @@ def test_moments_of_shares_are_those_of_the_batch_and_equal_ones_make_the_same_s
     images = np.random.default_rng(8).normal(size=(3, 32, 12, 1)).astype(np.float32)
     steps, moments = [], []
     for count in (1, 2):
-        with model_on(count, repeated, 4) as model:
+        with graph_on(count, repeated, 4) as graph:
             # Only the first layer sees the same input however the images are shared.
-            first = model.moments[0].mean, model.moments[0].variance
-            moments.append(model.session.run(first, {model.images.pixels: images, model.images.widths: [12] * 3}))
-            steps += [(step.loss, step.gradient_norm) for step, _ in model.train()]
+            first = graph.moments[0].mean, graph.moments[0].variance
+            fed = graph.model.inputs.images
+            moments.append(graph.session.run(first, {fed.pixels: images, fed.widths: [12] * 3}))
+            steps += [(step.loss, step.gradient_norm) for step, _ in graph.train()]
     np.testing.assert_allclose(moments[1], moments[0], atol=1e-5)
     assert np.ptp(moments[0][0]) > 0.01
     np.testing.assert_allclose(steps[1], steps[0], rtol=1e-3)
 
 
 def test_the_mean_of_equal_gradients_that_met_makes_the_same_step(dataset):
-    with model_on(1, dataset, 5) as model:
-        (alone, _), (second, _) = model.train(epochs=2)
-    with model_on(1, dataset, 5, Placement(meetings=("/cpu:0", "/cpu:0"))) as model:
-        model.session.run(model.learning.start_meeting)
+    with graph_on(1, dataset, 5) as graph:
+        (alone, _), (second, _) = graph.train(epochs=2)
+    with graph_on(1, dataset, 5, Placement(meetings=("/cpu:0", "/cpu:0"))) as graph:
+        graph.session.run(graph.learning.start_meeting)
         for _ in range(2):
-            (step, _), = model.train()
+            (step, _), = graph.train()
             assert (step.step, step.loss) == (0, pytest.approx(alone.loss, rel=1e-5))
-        assert model.session.run(model.learning.meeting.brought) == 2
-        assert model.update(step.learning_rate) == (pytest.approx(alone.gradient_norm, rel=1e-4), 1)
-        assert model.session.run(model.learning.meeting.brought) == 0
-        (step, _), = model.train(1)
+        assert graph.session.run(graph.learning.meeting.brought) == 2
+        assert graph.update(step.learning_rate) == (pytest.approx(alone.gradient_norm, rel=1e-4), 1)
+        assert graph.session.run(graph.learning.meeting.brought) == 0
+        (step, _), = graph.train(1)
         assert (step.step, step.loss) == (1, pytest.approx(second.loss, rel=1e-3))
-        model.session.run(model.learning.start_meeting)  # as when a chief begins again
-        assert model.session.run(model.learning.meeting.brought) == 0
+        graph.session.run(graph.learning.start_meeting)  # as when a chief begins again
+        assert graph.session.run(graph.learning.meeting.brought) == 0
 
 
 def test_a_run_on_two(dataset, tmp_path, words, capsys):

@@ -18,7 +18,7 @@ from aocr.commands import runtime
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data.records import to_example
 from aocr.data.scanning import Scan
-from aocr.model import TrainStep
+from aocr.training.graph import TrainStep
 from aocr.training.prepare import prepared_bytes
 from aocr.training.recent import RecentBatches
 from aocr.training.reports import Reports

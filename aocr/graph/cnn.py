@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.layers import Start, batch_norm, conv
+from aocr.graph.layers import GLOROT, batch_norm, conv
 
 
 class Features(NamedTuple):
@@ -20,7 +20,7 @@ def width_mask(widths, width, dtype=tf.float32):
     return tf.sequence_mask(widths, width, dtype)[:, tf.newaxis, :, tf.newaxis]
 
 
-def sliding_cnn(images, widths, network, *, is_training, dtype=tf.float32, start=None):
+def sliding_cnn(images, widths, network, *, is_training, dtype=tf.float32, initializers=GLOROT):
     """The convolutions. What an image gives does not depend on the padding to its right.
 
     The padding is 0 after every layer, as a convolution has it beyond the edge of an image that is alone, and values
@@ -32,18 +32,18 @@ def sliding_cnn(images, widths, network, *, is_training, dtype=tf.float32, start
       network: networks.Network.
       is_training: bool; batch norm by this batch's moments.
       dtype: tf.DType of the convolutions and what flows between them; variables and batch norm are float32.
-      start: layers.Start of fresh weights.
+      initializers: layers.Initializers of fresh weights.
 
     Returns: Features, S = ceil(W / network.stride).
     """
-    moments, start = [], start or Start()
+    moments = []
 
     def convolve(x, layer, widths):
         """Convolution, batch norm, mask, max pooling, relu: (x, widths) after them.
 
         Relu comes last, where there is less of it: it commutes with the maximum, and with a mask of 0 and 1.
         """
-        he = start.he and not layer.batch_norm
+        he = initializers.he and not layer.batch_norm
         x = conv(x, layer.filters, layer.kernel, layer.stride,
                  initializer=tf.initializers.he_normal() if he else None)  # [N, H / stride, W / stride, filters]
         widths = shrunk(widths, layer.stride[1])

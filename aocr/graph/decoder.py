@@ -5,8 +5,8 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from aocr.charset import EOS_ID, GO_ID
-from aocr.graph.encoder import hand_over
-from aocr.graph.layers import GRUCell, Linear, LSTMCell, variable
+from aocr.graph.encoder import bridge
+from aocr.graph.layers import GLOROT, GRUCell, Linear, LSTMCell, variable
 
 MASKED_SCORE = -1e9  # a score whose softmax is exactly 0
 
@@ -27,20 +27,21 @@ class AttentionDecoder:
     be called several times.
     """
 
-    def __init__(self, encoded, *, vocabulary, layers, units, attention_units, embedding_size, use_gru, start=None):
-        """`encoded`: EncoderOutput; `vocabulary`: V, ids of the charset; `start`: layers.Start of fresh weights; the
-        rest as in ModelConfig.
+    def __init__(self, encoded, *, vocabulary, layers, units, attention_units, embedding_size, use_gru,
+                 initializers=GLOROT):
+        """`encoded`: EncoderOutput; `vocabulary`: V, ids of the charset; `initializers`: of fresh weights;
+        the rest as in ModelConfig.
         """
         self._memory = encoded.memory
         depth = encoded.memory.shape[2]
         with tf.variable_scope("decoder"):
-            self._initial = hand_over(encoded, layers=layers, units=units)
+            self._initial = bridge(encoded, layers=layers, units=units)
             self._embedding = variable("embedding", [vocabulary, embedding_size])
             self._input = Linear("input", embedding_size + depth, units)
             if use_gru:
                 self._cells = [GRUCell(f"layer{k}", units, units) for k in range(layers)]
             else:
-                self._cells = [LSTMCell(f"layer{k}", units, units, start) for k in range(layers)]
+                self._cells = [LSTMCell(f"layer{k}", units, units, initializers) for k in range(layers)]
             states_size = layers * units * len(self._cells[0].state._fields)
             with tf.variable_scope("attention"):
                 size = attention_units or depth  # A

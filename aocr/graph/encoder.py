@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.layers import GRUCell, GRUState, Linear, LSTMCell, LSTMState, run_gru, run_lstm
+from aocr.graph.layers import GLOROT, GRUCell, GRUState, Linear, LSTMCell, LSTMState, run_gru, run_lstm
 
 
 class EncoderOutput(NamedTuple):
@@ -16,14 +16,14 @@ class EncoderOutput(NamedTuple):
     backward: NamedTuple  # the same of the other direction: after its first step
 
 
-def bidirectional_encoder(features, lengths, *, units, use_gru, start=None):
+def bidirectional_encoder(features, lengths, *, units, use_gru, initializers=GLOROT):
     """Reads the features in both directions, each image over its own length only.
 
     Args:
       features: float32 [N, S, F]. lengths: int32 [N], 1 <= length <= S.
       units: int, U, of each direction.
       use_gru: bool, GRU instead of LSTM.
-      start: layers.Start of fresh weights.
+      initializers: layers.Initializers of fresh weights.
 
     Returns: EncoderOutput.
     """
@@ -37,7 +37,7 @@ def bidirectional_encoder(features, lengths, *, units, use_gru, start=None):
             if use_gru:
                 steps = run_gru(GRUCell(direction, size, units), x)
             else:
-                steps = run_lstm(LSTMCell(direction, size, units, start), x)
+                steps = run_lstm(LSTMCell(direction, size, units, initializers), x)
             states[direction] = type(steps)(*(tf.transpose(part, [1, 0, 2]) for part in steps))  # [N, S, U]
         last = {direction: _at_last_step(state, lengths) for direction, state in states.items()}
         backward = _reverse(states["backward"].hidden, lengths)
@@ -46,7 +46,7 @@ def bidirectional_encoder(features, lengths, *, units, use_gru, start=None):
         return EncoderOutput(tf.identity(memory, "memory"), lengths, last["forward"], last["backward"])
 
 
-def hand_over(encoded, *, layers, units):
+def bridge(encoded, *, layers, units):
     """The decoder's initial state from the final states of both directions.
 
     A learned projection of [forward, backward], one for the hidden states and one for the cells, cut into layers.
@@ -59,7 +59,7 @@ def hand_over(encoded, *, layers, units):
     if type(forward) is not type(backward):
         raise ValueError(f"the encoder's directions end in {type(forward).__name__} and {type(backward).__name__}")
     parts = {}
-    with tf.variable_scope("hand_over"):
+    with tf.variable_scope("hand_over"):  # its name in checkpoints
         for name in forward._fields:
             ends = getattr(forward, name), getattr(backward, name)
             sizes = [end.shape[1] for end in ends]

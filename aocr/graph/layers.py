@@ -7,11 +7,14 @@ import tensorflow.compat.v1 as tf
 BATCH_NORM_EPSILON = 1e-3
 
 
-class Start(NamedTuple):
+class Initializers(NamedTuple):
     """What the weights of a fresh network begin with, where that is not Glorot's (2010) uniform distribution or 0."""
 
     he: bool = False  # He et al., arXiv 1502.01852, in the convolutions that go to relu without batch norm
     forget_bias: float = 0.0  # of LSTMs
+
+
+GLOROT = Initializers()
 
 
 def variable(name, shape, initializer=None):
@@ -100,14 +103,13 @@ class GRUState(NamedTuple):
 class LSTMCell:
     """One LSTM layer (Hochreiter and Schmidhuber 1997): gates i, candidate j, f, o in one kernel, in this order.
 
-    The forget gate's bias starts where `start` (Start) says; nothing is added to it later.
+    The forget gate's bias starts where `initializers` say; nothing is added to it later.
     """
 
     state = LSTMState
 
-    def __init__(self, name, inputs, units, start=None):
-        start = start or Start()
-        bias = tf.constant_initializer([0.0] * 2 * units + [start.forget_bias] * units + [0.0] * units)
+    def __init__(self, name, inputs, units, initializers=GLOROT):
+        bias = tf.constant_initializer([0.0] * 2 * units + [initializers.forget_bias] * units + [0.0] * units)
         with tf.variable_scope(name):
             self.units = units
             self.kernel = variable("kernel", [inputs + units, 4 * units])

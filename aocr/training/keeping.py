@@ -18,45 +18,51 @@ log = logging.getLogger(__name__)
 class Keeper:
     """Writes the checkpoints of a run, each complete at once, and goes back to them."""
 
-    def __init__(self, model, model_dir, description, newest):
+    def __init__(self, training, model_dir, description, newest):
         """
         Args:
-          model: Model whose weights are saved. model_dir: path. description: checkpoint.Description.
+          training: TrainingGraph whose weights are saved. model_dir: path. description: checkpoint.Description.
           newest: path of the checkpoint that the run goes on from. None: with its first one a new model begins.
         """
-        self._model, self._model_dir, self._description = model, model_dir, description
+        self._training, self._model_dir, self._description = training, model_dir, description
+        with training.model.graph.as_default():
+            self._saver, self._best_saver = (
+                tf.train.Saver(training.model.variables, max_to_keep=count, save_relative_paths=True)
+                for count in (training.config.keep, 1))
         self._best_dir = posixpath.join(model_dir, checkpoint.BEST_NAME)
         self._fresh = not newest
         self._fallen = False  # whether the run fell back to the newest
         self.newest = newest  # path of the newest checkpoint; None before the first
 
     def know_earlier(self):
-        """Finds the checkpoints of earlier runs, which are dropped in their turn. UserError if unreadable."""
-        self._model.know_checkpoints(checkpoint.known_checkpoints(self._model_dir),
-                                     checkpoint.known_checkpoints(self._best_dir))
+        """Finds the checkpoints of earlier runs, which are dropped in their turn. UserError if unreadable.
+
+        Of more than are to be kept, each one that is saved takes the place of one.
+        """
+        self._saver.recover_last_checkpoints(checkpoint.known_checkpoints(self._model_dir))
+        self._best_saver.recover_last_checkpoints(checkpoint.known_checkpoints(self._best_dir))
 
     def save(self, state):
         """Writes a checkpoint with a RunState. UserError if that fails."""
         with self._writing():
             self._begin()
-            if self.newest and checkpoint.step_of(self.newest) == self._model.step() and len(self.kept()) > 1:
+            if self.newest and checkpoint.step_of(self.newest) == self._training.step() and len(self.kept()) > 1:
                 checkpoint.hide_checkpoint(self.newest)  # the only one is better replaced, by renaming, than hidden
-            self._model.state = state.to_json()
-            self.newest = self._model.save(posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX))
+            prefix = posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX)
+            self.newest = self._write(self._saver, prefix, state)
         self._fallen = False
         log.info("checkpoint %s", self.newest)
 
     def save_best(self, state):
         """Writes the best checkpoint with a RunState. UserError if that fails."""
         prefix = posixpath.join(self._best_dir, checkpoint.CHECKPOINT_PREFIX)
-        path = f"{prefix}-{self._model.step()}"
+        path = f"{prefix}-{self._training.step()}"
         with self._writing():
             make_directory(self._best_dir)
             self._begin()
             if path in checkpoint.known_checkpoints(self._best_dir):
                 checkpoint.hide_checkpoint(path)
-            self._model.state = state.to_json()
-            self._model.save_best(prefix)
+            self._write(self._best_saver, prefix, state)
 
     def choose(self, decoding):
         """Describes the model as one that reads by this Decoding. UserError if that cannot be written."""
@@ -81,10 +87,16 @@ class Keeper:
         if self._fallen and len(kept) > 1 and checkpoint.step_of(kept[-2]) >= first_step:
             kept = kept[:-1]
         self._fallen, self.newest = True, kept[-1]
-        checkpoint.attempt(self._model.resume, self.newest)
+        checkpoint.attempt(self._training.resume, self.newest)
         with self._writing():  # so that a run that is killed now goes on from it too
             checkpoint.keep_checkpoints(self._model_dir, kept)
         self.know_earlier()
+
+    def _write(self, saver, prefix, state):
+        """Writes the checkpoint `prefix`-STEP, complete at once, and drops the oldest ones. Returns its path."""
+        self._training.state = state.to_json()
+        with self._training.model.graph.as_default():
+            return saver.save(self._training.session, prefix, global_step=self._training.learning.global_step)
 
     def _begin(self):
         """Begins a new model in the directory, unless that was done: no checkpoint of an earlier one is known any more,
@@ -104,5 +116,5 @@ class Keeper:
         try:
             yield
         except (tf.errors.OpError, OSError, SystemError) as error:
-            raise UserError(f"{self._model_dir}: the checkpoint of step {self._model.step()} cannot be written: "
+            raise UserError(f"{self._model_dir}: the checkpoint of step {self._training.step()} cannot be written: "
                             f"{cause(error)}; the one before it stays usable") from error

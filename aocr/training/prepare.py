@@ -22,8 +22,9 @@ from aocr.config import (
 from aocr.data import fit, pipeline, scanning
 from aocr.data.scanning import Scan
 from aocr.errors import UserError, usage_error
-from aocr.model import Model
+from aocr.network import Network
 from aocr.training import transfer
+from aocr.training.graph import open_training_graph
 
 log = logging.getLogger(__name__)
 
@@ -163,8 +164,8 @@ def _warn_of_unknown(validation, charset):
                     charset.listed(unknown))
 
 
-def model_maker(scan, description, config, replica=(0, 1)):
-    """Function of `session_config` and `placement` -> Model that trains on a replica's share of a dataset.
+def graph_maker(scan, description, config, replica=(0, 1)):
+    """Function of `session_config` and `placement` -> TrainingGraph for a replica's shard of a dataset.
 
     Args: scan: Scan. description: Description. config: TrainConfig. replica: (number, count).
     Raises: UserError if there is no such augmentation, or a replica would get nothing.
@@ -182,7 +183,7 @@ def model_maker(scan, description, config, replica=(0, 1)):
                                 image_bytes=description.config.image_bytes, cache=config.cache)
     # Replicas drop and vary differently.
     training = dataclasses.replace(config, seed=config.seed + REPLICA_SEEDS * number)
-    return functools.partial(Model, description.config, description.charset, batches=batches, training=training,
+    return functools.partial(open_training_graph, Network(description.config, description.charset), batches, training,
                              recipe=recipe, precision=config.precision)
 
 

@@ -20,19 +20,19 @@ class Ended(Exception):
 class Replica:
     """What a chief and a worker have in common."""
 
-    def __init__(self, model, task, board, sync):
-        """`model`: the Model whose weights are on the servers. `sync`: whether gradients meet."""
-        self.model, self._task, self._board, self.sync = model, task, board, sync
+    def __init__(self, graph, task, board, sync):
+        """`graph`: the TrainingGraph whose weights are on the servers. `sync`: whether gradients meet."""
+        self.graph, self._task, self._board, self.sync = graph, task, board, sync
         self.replica = task.replica
         self._token = NOT_READY
         self._step_began = time.monotonic()
 
     def train(self, first_epoch, epochs, first_batch, learning_rate, looked_at=0):
-        """As Model.train, for as long as the run goes on."""
+        """As TrainingGraph.train, for as long as the run goes on."""
         while True:
             try:
                 self._begin()
-                for step, images in self.model.train(first_epoch, epochs, first_batch, learning_rate, looked_at):
+                for step, images in self.graph.train(first_epoch, epochs, first_batch, learning_rate, looked_at):
                     if step:
                         made = self._complete(step)  # if the servers are lost here, its batch is trained on again
                         first_epoch, first_batch, looked_at, step = step.epoch, step.index + 1, 0, made
@@ -49,7 +49,7 @@ class Replica:
         while True:
             try:
                 self._begin()
-                return self.model.step()
+                return self.graph.step()
             except LOST as error:
                 self._lost(error)
 
@@ -66,7 +66,7 @@ class Replica:
 
     def _connect(self):
         wait_for_servers(self._task, self._check_signals)
-        self.model.connect()
+        self.graph.model.connect()
 
     def _lost(self, error):
         log.warning("%s: lost the parameter servers (%s); going on when they are back", self._task.name,
@@ -81,9 +81,9 @@ class Replica:
 class Chief(Replica):
     """The replica that also gives the weights to the servers, and takes them to be saved."""
 
-    def __init__(self, model, task, board, sync, own):
-        """`own`: the Model of this process alone that a run starts from, and whose copy is what is saved."""
-        super().__init__(model, task, board, sync)
+    def __init__(self, graph, task, board, sync, own):
+        """`own`: the TrainingGraph of this process alone that a run starts from, and that is saved."""
+        super().__init__(graph, task, board, sync)
         self._own, self._signals, self._notice = own, None, None
 
     def prepare(self, notice, signals):
@@ -91,10 +91,10 @@ class Chief(Replica):
         self._notice, self._signals = notice, signals
 
     def take(self):
-        """Copies the weights and all else from the servers to the own model; returns their step."""
+        """Copies the weights and all else from the servers to the own graph; returns their step."""
         while True:
             try:
-                self._own.load(self.model.values())
+                self._own.model.load(self.graph.model.values())
                 return self._own.step()
             except LOST as error:
                 self._lost(error)
@@ -114,9 +114,9 @@ class Chief(Replica):
     def _begin(self):
         self._connect()
         self._board.write(NOT_READY, self._notice)
-        self.model.load(self._own.values())
+        self.graph.model.load(self._own.model.values())
         if self.sync:
-            self.model.session.run(self.model.learning.start_meeting)
+            self.graph.session.run(self.graph.learning.start_meeting)
         self._token = time.time_ns()
         self._board.write(self._token, self._notice)
         log.info("the parameter servers hold the weights of step %d", self._own.step())
@@ -129,21 +129,21 @@ class Chief(Replica):
     def _complete(self, step):
         if not self.sync:
             return step
-        count, run = self._task.replica[1], self.model.session.run
-        while run(self.model.learning.meeting.brought) < count:
+        count, run = self._task.replica[1], self.graph.session.run
+        while run(self.graph.learning.meeting.brought) < count:
             if self._signals.received:
                 return step  # the last one that was made
             self._poll()
-        norm, after = self.model.update(step.learning_rate)
+        norm, after = self.graph.update(step.learning_rate)
         return step._replace(gradient_norm=norm, step=after)
 
 
 class Worker(Replica):
     """A replica that takes part in what the chief has begun."""
 
-    def __init__(self, model, task, board, sync, notice):
-        """`notice`: Notice that the model was built by."""
-        super().__init__(model, task, board, sync)
+    def __init__(self, graph, task, board, sync, notice):
+        """`notice`: Notice that the graph was built by."""
+        super().__init__(graph, task, board, sync)
         self.notice = notice
 
     def _begin(self):
@@ -159,7 +159,7 @@ class Worker(Replica):
 
     def _complete(self, step):
         end = self.notice.first_step + self.notice.steps
-        now = self.model.step() if self.sync else step.step
+        now = self.graph.step() if self.sync else step.step
         while True:
             token, notice = self._board.read()
             if token == NOT_READY:
@@ -170,27 +170,27 @@ class Worker(Replica):
             if now < end and (now != step.step or not self.sync):
                 break
             self._poll()
-            now = self.model.step()
+            now = self.graph.step()
         return step._replace(step=now)
 
 
 def open_chief(make, task, parallel, session_config, own):
     """The Chief of a cluster.
 
-    Args: make: function of a session's config and a Placement -> Model. task: job.Task. parallel: ParallelConfig.
-      session_config: tf.ConfigProto. own: Model, as in Chief.
+    Args: make: function of a session's config and a Placement -> TrainingGraph. task: job.Task.
+      parallel: ParallelConfig. session_config: tf.ConfigProto. own: TrainingGraph, as in Chief.
     """
     server, config = join(task, session_config)
-    return Chief(_shared_model(make, task, parallel, server, config), task, Board(server.target, config),
+    return Chief(_shared_graph(make, task, parallel, server, config), task, Board(server.target, config),
                  parallel.sync, own)
 
 
 def open_worker(make, task, parallel, server, board, config, notice):
     """A Worker: as `open_chief`, with what `join` gave, and the Notice that it follows."""
-    return Worker(_shared_model(make, task, parallel, server, config), task, board, parallel.sync, notice)
+    return Worker(_shared_graph(make, task, parallel, server, config), task, board, parallel.sync, notice)
 
 
-def _shared_model(make, task, parallel, server, config):
-    """The Model whose weights are on the parameter servers."""
+def _shared_graph(make, task, parallel, server, config):
+    """The TrainingGraph whose weights are on the parameter servers."""
     return make(session_config=config, placement=in_cluster(
         server.target, len(task.servers), task.device, towers(parallel.gpus), parallel.sync))

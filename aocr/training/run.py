@@ -18,7 +18,7 @@ from aocr.model import STATE_VARIABLE
 from aocr.training import transfer
 from aocr.training.cluster import Notice
 from aocr.training.keeping import Keeper
-from aocr.training.prepare import mean_width, model_maker, prepare_run
+from aocr.training.prepare import graph_maker, mean_width, prepare_run
 from aocr.training.recent import RecentBatches
 from aocr.training.replica import open_chief
 from aocr.training.reports import Reports, write_summary
@@ -53,20 +53,20 @@ def train(dataset, model_dir, given, charset, config, session_config, parallel, 
     """
     plan = prepare_run(dataset, model_dir, given, charset, config)
     description, config = plan.description, plan.config
-    make = model_maker(plan.scan, description, config, task.replica if task else (0, 1))
+    make = graph_maker(plan.scan, description, config, task.replica if task else (0, 1))
     try:
         make_directory(model_dir)
     except OSError as error:
         raise UserError(f"{model_dir}: cannot be made: {cause(error)}; name another --model-dir") from None
     with contextlib.ExitStack() as stack:
-        model = stack.enter_context(make(
+        graph = stack.enter_context(make(
             session_config=session_config, placement=None if task else in_process(parallel.gpus)))
         validator = chief = None
         if plan.validation and not parallel.evaluator:
             validator = stack.enter_context(Validator(plan.validation, description, config.precision, session_config))
         if task:
-            chief = open_chief(make, task, parallel, session_config, model)
-        return Run(model, model_dir, plan, parallel, validator, clock, session_config, chief).go()
+            chief = open_chief(make, task, parallel, session_config, graph)
+        return Run(graph, model_dir, plan, parallel, validator, clock, session_config, chief).go()
 
 
 def statistics_images(images, width):
@@ -77,17 +77,17 @@ def statistics_images(images, width):
 class Run:
     """One run: from where its model directory stands to the last step."""
 
-    def __init__(self, model, model_dir, plan, parallel, validator, clock, session_config, chief=None):
-        """`plan`: prepare.Plan. `validator`: Validator or None. `chief`: replica.Chief of a cluster, whose own model
-        `model` is, or None. The rest as in `train`.
+    def __init__(self, graph, model_dir, plan, parallel, validator, clock, session_config, chief=None):
+        """`graph`: TrainingGraph. `plan`: prepare.Plan. `validator`: Validator or None. `chief`: replica.Chief of a
+        cluster, whose own graph that is, or None. The rest as in `train`.
         """
         config = plan.config
-        self._model, self._model_dir, self._plan = model, model_dir, plan
+        self._graph, self._model_dir, self._plan = graph, model_dir, plan
         self._config, self._parallel = config, parallel
         self._validator, self._chief, self._clock = validator, chief, clock
         self._session_config = session_config
         self._closing = 0.0  # minutes that statistics, validation and checkpoint took the last time
-        self._keeper = Keeper(model, model_dir, plan.description, plan.newest)
+        self._keeper = Keeper(graph, model_dir, plan.description, plan.newest)
         self._replica = chief.replica if chief else (0, 1)
         self._share = share_size(plan.scan.usable, self._replica)  # records that this process trains on
         self._statistics_images = statistics_images(self._share, mean_width(plan.scan, plan.description.config))
@@ -98,7 +98,7 @@ class Run:
         self._unfitting = 0  # labels that CTC could not be trained on, so far
         self._reports = self._error = None  # Reports, from the start on; what ended the run, str
         self._state = self._start()
-        self._before = self._reached = model.step()  # the global step before the last step, and after it
+        self._before = self._reached = graph.step()  # the global step before the last step, and after it
         # Where processes update by themselves, the batches of all of them make a pass.
         in_pass = self._share if chief and chief.sync else plan.scan.usable
         steps = math.ceil(config.num_epoch * math.ceil(in_pass / config.batch_size) / config.accumulate)
@@ -107,23 +107,23 @@ class Run:
 
     def _start(self):
         """Sets the weights that the run starts from; returns its RunState."""
-        model, plan, config = self._model, self._plan, self._config
+        graph, plan, config = self._graph, self._plan, self._config
         if plan.newest:
-            lacking = checkpoint.attempt(model.resume, plan.newest)
+            lacking = checkpoint.attempt(graph.resume, plan.newest)
             if [name for name in lacking if name != STATE_VARIABLE]:
                 log.warning("%s: was not trained with these options; %d values of the optimizer or of averages start "
                             "afresh (%s)", plan.newest, len(lacking), lacking[0])
             self._keeper.know_earlier()
-            state = RunState.from_json(model.state, plan.newest)
+            state = RunState.from_json(graph.state, plan.newest)
             if state.best and not plan.validation:
                 log.warning("without a validation the best checkpoint stays that of step %d, which test, predict and "
                             "export take; give them --checkpoint last for the newest", state.best["step"])
         else:
-            model.initialize()
+            graph.initialize()
             state = RunState(finished=True)
             if plan.source:
-                transfer.start_from(model, plan.source)
-        step, scan = model.step(), plan.scan
+                transfer.start_from(graph, plan.source)
+        step, scan = graph.step(), plan.scan
         shares = [self._replica[1]] if self._chief else []
         order = json.dumps([scan.records, scan.usable, config.batch_size, config.cache, config.seed, *shares])
         goes_on = state.begin(step, config.seed, order)
@@ -138,7 +138,8 @@ class Run:
 
     def go(self):
         """Trains; returns the exit code."""
-        step, done = self._model.step(), self._model.step() - self._state.first_step
+        step = self._graph.step()
+        done = step - self._state.first_step
         if self._chief:
             self._chief.prepare(Notice(self._plan.description.to_json(), self._state.first_step, self._steps_in_all),
                                 self._signals)
@@ -156,7 +157,7 @@ class Run:
                             "--model-dir") from None
         try:
             with self._signals, Reports(
-                    self._model_dir, job.told(job.LOG_DIR) or self._model_dir, self._model.graph, first_step=step,
+                    self._model_dir, job.told(job.LOG_DIR) or self._model_dir, self._graph.model.graph, first_step=step,
                     steps=self._steps_in_all, done=done, log_step=self._config.log_step) as self._reports:
                 if not self._make_up():
                     self._train()
@@ -207,7 +208,7 @@ class Run:
         state = self._state
         whole = state.epoch + 1 if state.batch else state.epoch  # the first pass that is used from its start
         first_epoch, first_batch, looked_at = self._look_back()
-        steps = (self._chief or self._model).train(first_epoch, None, first_batch, self._rate, looked_at)
+        steps = (self._chief or self._graph).train(first_epoch, None, first_batch, self._rate, looked_at)
         while True:
             try:
                 step, images = next(steps)
@@ -282,13 +283,13 @@ class Run:
     def _estimate(self, images):
         """Sets the batch norm statistics from the newest `images` images, unless just done."""
         if self._estimated_step != self._reached:
-            self._model.estimate_statistics(self._recent.newest(images))
+            self._graph.estimate_statistics(self._recent.newest(images))
             self._estimated_step = self._reached
 
     def _validate(self, step):
         """Validates, keeps the best checkpoint; returns whether the run should end here."""
         config, state = self._config, self._state
-        found = self._validator.validate(self._model.weights(), lambda: self._signals.received)
+        found = self._validator.validate(self._graph.weights(), lambda: self._signals.received)
         self._reports.restart_clock()
         if not found:
             return False
@@ -318,7 +319,7 @@ class Run:
         share = min(SAMPLE, SAMPLE_COLUMNS / width) / plan.scan.usable
         sample = plan.scan.split(share)[1] if share < 0.5 else plan.scan
         with Validator(sample, plan.description, self._config.precision, self._session_config) as validator:
-            found = validator.validate(self._model.weights(), lambda: self._signals.received)
+            found = validator.validate(self._graph.weights(), lambda: self._signals.received)
         if found:
             log.info("%d images that were trained on: %s", sample.usable, found[0])
             self._state.decoding = list(found[0].chosen)
@@ -344,7 +345,7 @@ class Run:
         state.rate_factor *= 0.5
         keeper.fall_back(kept, state.first_step)
         self._recent = RecentBatches(self._recent.wanted)
-        self._reached, self._estimated_step = self._model.step(), None
+        self._reached, self._estimated_step = self._graph.step(), None
         log.warning("%s; roll-back %d of %d: going on from %s with half the learning rate", told, state.rollbacks,
                     MOST_ROLLBACKS, keeper.newest)
         return False

@@ -48,15 +48,16 @@ def charset_of(source, scan, change):
     return Charset((*source.charset.characters, *added), source.charset.graphemes)
 
 
-def start_from(model, source):
+def start_from(training, source):
     """Gives a fresh model the weights of another one, as far as they fit.
 
     Rows of ids go by their characters; what the source lacks stays as it was initialised. What did not fit is logged.
 
-    Args: model: Model, initialised. source: checkpoint.Trained.
+    Args: training: TrainingGraph, initialised. source: checkpoint.Trained.
     """
+    model = training.model
     stored = _stored_weights(source, model.config.attn_num_layers)
-    fresh = model.weights()
+    fresh = training.weights()
     taken, left = {}, []
     for name, start in fresh.items():
         value = stored.get(name)
@@ -67,7 +68,7 @@ def start_from(model, source):
         else:
             taken[name] = value.reshape(start.shape)
     model.load(taken)
-    model.restart_average()
+    training.restart_average()
     known = sum(character in source.charset for character in model.charset.characters)
     log.info("%s: %d of %d variables taken, and %d of %d characters", source.checkpoint, len(taken), len(fresh), known,
              len(model.charset.characters))
@@ -86,7 +87,7 @@ def read_weights(path):
 
 def _stored_weights(source, decoder_layers):
     """{name in our graph: array} of a checkpoint, averages where it has them."""
-    if source.kind is legacy.OriginalModel:
+    if source.is_original:
         reader = tf.train.load_checkpoint(source.checkpoint)
         names = reader.get_variable_to_shape_map()
         return {ours: reader.get_tensor(its) for ours, its in legacy.our_names(names, decoder_layers).items()}

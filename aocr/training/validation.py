@@ -10,7 +10,8 @@ from aocr.charset import splitter
 from aocr.config import ATTENTION, CTC, JOINT, Decoding
 from aocr.data import pipeline
 from aocr.evaluation.metrics import Totals
-from aocr.model import Model
+from aocr.model import open_model
+from aocr.network import Network
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +84,8 @@ class Validator:
         """
         if not self._model:  # only now, so that training begins sooner
             config = self._description.config
-            self._model = Model(config, self._description.charset,
-                                decoding=Decoding(JOINT if config.ctc else ATTENTION), **self._how)
+            self._model = open_model(Network(config, self._description.charset),
+                                     decoding=Decoding(JOINT if config.ctc else ATTENTION), **self._how)
         self._model.load(weights)
         tried = {decoding: Totals(use_distance=True)
                  for decoding in (TRIED if self._description.config.ctc else (Decoding(ATTENTION),))}
@@ -108,7 +109,7 @@ class Validator:
 
     def drawn_width(self, width, height):
         """Width in prepared pixels of an image of this size."""
-        return self._model.drawn_width(width, height)
+        return self._model.network.drawn_width(width, height)
 
 
 def text_by(decoding, reading):

@@ -10,7 +10,7 @@ from aocr.data import fit
 from aocr.data.pipeline import share_size
 from aocr.errors import UserError
 from aocr.training.cluster import ENDED, Board, end_at_once, join, wait_for_chief, wait_for_servers
-from aocr.training.prepare import look_at_data, model_maker, settled
+from aocr.training.prepare import graph_maker, look_at_data, settled
 from aocr.training.replica import Ended, open_worker
 from aocr.training.schedule import scheduled_rate
 
@@ -35,7 +35,7 @@ def work(dataset, config, session_config, parallel, task):
     scan, _ = look_at_data(dataset, config, description.config.graphemes)
     fit.check_labels(scan, description.config, description.charset, "Give all processes the same data")
     config = settled(config, scan, description.config)
-    make = model_maker(scan, description, config, task.replica)
+    make = graph_maker(scan, description, config, task.replica)
     worker = open_worker(make, task, parallel, server, board, session_config, notice)
     with contextlib.suppress(Ended):
         _train(worker, config, share_size(scan.usable, task.replica), task)

@@ -1,0 +1,63 @@
+"""What goes into a graph: encoded images that a caller feeds, or the batches of a dataset."""
+
+from collections.abc import Callable
+
+import tensorflow.compat.v1 as tf
+
+from aocr.augmentation import Recipe
+from aocr.graph.augment import augment, variant_seed
+from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch
+from aocr.network import Network
+
+INPUT_NAME = "input_image_as_bytes"
+LAST_EPOCH = 1 << 62
+
+
+class EncodedImages:
+    """Encoded image files, in a placeholder of any shape."""
+
+    batch = None
+
+    def __init__(self, network: Network):
+        self.encoded = tf.placeholder(tf.string, None, INPUT_NAME)
+        self.images = at_least_one(prepare_batch(
+            tf.reshape(self.encoded, [-1]), network.prepare_image,
+            canvas_width=network.config.canvas_width, channels=network.config.channels))
+        self.shape = tf.shape(self.encoded)
+
+
+class Examples:
+    """Batches of a dataset's samples: data.pipeline.Batch."""
+
+    encoded = None
+
+    def __init__(self, network: Network, batches: Callable, *, shuffled: bool = False, recipe: Recipe | None = None,
+                 seed: int = 0):
+        """
+        Args:
+          batches: data.pipeline.batches with its own arguments bound: function of `prepare`, `to_sequences`, `epochs`,
+            `first_batch` and `augment`.
+          shuffled: passes have numbers, which their orders follow from.
+          recipe: of the variants of the images, None for the images as they are. seed: of the variants.
+        """
+        def vary(pixels, epoch, number):
+            return augment(pixels, recipe, variant_seed(seed, epoch, number))
+
+        with tf.name_scope("batches"):
+            self._span = tf.placeholder(tf.int64, [3], "span")
+            first, end, first_batch = tf.unstack(self._span)
+            dataset = batches(prepare=network.prepare_image, to_sequences=network.to_sequences,
+                              epochs=(first, end) if shuffled else None, first_batch=first_batch,
+                              augment=vary if recipe else None)
+            self._iterator = tf.data.make_initializable_iterator(dataset)
+            self.batch = self._iterator.get_next()
+        self.images = PreparedImages(self.batch.pixels, self.batch.widths)
+        self.shape = tf.shape(self.batch.widths)
+
+    def start(self, session: tf.Session, first_epoch: int = 0, epochs: int | None = 1, first_batch: int = 0) -> None:
+        """Goes to the start of the dataset.
+
+        `epochs`: None for no end. `first_batch`: batches of the first pass that are left out.
+        """
+        end = LAST_EPOCH if epochs is None else first_epoch + epochs
+        session.run(self._iterator.initializer, {self._span: [first_epoch, end, first_batch]})

@@ -1,0 +1,79 @@
+"""The network: from images to what its two branches say of them.
+
+Shape letters, here and in `graph/`: N images, H x W pixels (H = 32), C channels, S encoder steps (W / the CNN's stride,
+rounded up), T decoder steps, V ids of the charset, K classes of CTC, U units.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from aocr.charset import Charset
+from aocr.config import ModelConfig, scaled_width
+from aocr.graph import ctc, text
+from aocr.graph.cnn import sliding_cnn
+from aocr.graph.decoder import AttentionDecoder
+from aocr.graph.encoder import bidirectional_encoder
+from aocr.graph.layers import GLOROT, Initializers
+from aocr.graph.preprocess import PreparedImage, PreparedImages, prepare_image
+
+
+class Branches(NamedTuple):
+    """The two readers of one memory."""
+
+    decoder: AttentionDecoder
+    ctc_logits: tf.Tensor  # [N, S, K] float32; None without CTC
+    lengths: tf.Tensor  # [N] int32, steps of each image
+    moments: list  # layers.Moments of each batch norm layer in this batch
+
+
+class Network:
+    """Sliding CNN, bidirectional encoder, attention decoder, CTC branch."""
+
+    def __init__(self, config: ModelConfig, charset: Charset):
+        self.config, self.charset = config, charset
+
+    def build(self, images: PreparedImages, *, is_training: bool = False, dtype: tf.DType = tf.float32,
+              initializers: Initializers = GLOROT, dropout: Callable | None = None,
+              reuse: bool = False) -> Branches:
+        """Adds the network over some images to the current graph.
+
+        Args:
+          is_training: batch norm by this batch's moments.
+          dtype: of the convolutions; weights stay float32.
+          dropout: function of the features ([N, S, F] float32) that drops some of them.
+          reuse: use the variables of a network that is in the graph already.
+        """
+        config = self.config
+        with tf.variable_scope(tf.get_variable_scope(), reuse=reuse or None):
+            features = sliding_cnn(*images, config.network, is_training=is_training, dtype=dtype,
+                                   initializers=initializers)
+            values = dropout(features.values) if dropout else features.values  # [N, S, F]
+            encoded = bidirectional_encoder(values, features.lengths, units=config.encoder_units,
+                                            use_gru=config.use_gru, initializers=initializers)
+            decoder = AttentionDecoder(
+                encoded, vocabulary=len(self.charset), layers=config.attn_num_layers, units=config.attn_num_hidden,
+                attention_units=config.attention_units, embedding_size=config.target_embedding_size,
+                use_gru=config.use_gru, initializers=initializers)
+            logits = None
+            if config.ctc:
+                logits = ctc.ctc_logits(encoded, len(self.charset.characters), config.right_to_left)
+        return Branches(decoder, logits, encoded.lengths, features.moments)
+
+    def prepare_image(self, encoded: tf.Tensor) -> PreparedImage:
+        """An encoded image (string []) as the network reads it."""
+        return prepare_image(encoded, canvas_width=self.config.canvas_width, channels=self.config.channels)
+
+    def to_sequences(self, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Inputs and targets of teacher forcing, int32 [t] each, of a label (string [])."""
+        return text.teaching_sequences(text.text_to_ids(label, self.charset))
+
+    def drawn_width(self, width: int, height: int) -> int:
+        """Width in prepared pixels of an image of this size."""
+        return min(max(scaled_width(width, height), 1), self.config.canvas_width)
+
+    @property
+    def decoder_steps(self) -> int:
+        """The most steps of a greedy decoding: the longest label and EOS."""
+        return self.config.max_prediction + 1

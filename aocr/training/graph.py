@@ -1,0 +1,279 @@
+"""The training graph: a model with losses, updates of its weights, and the state of a run."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from aocr.augmentation import Recipe
+from aocr.charset import FIRST_ID
+from aocr.config import TrainConfig
+from aocr.graph import ctc, losses
+from aocr.graph.augment import variant_seed
+from aocr.graph.layers import Initializers
+from aocr.graph.learning import Learning, guiding_loss
+from aocr.graph.optimizer import WeightAverage
+from aocr.graph.placement import Placement
+from aocr.graph.towers import shares, total_moments
+from aocr.inputs import Examples
+from aocr.model import STATE_VARIABLE, Model
+from aocr.network import Network
+from aocr.training.statistics import Statistics
+
+Images = tuple[np.ndarray, np.ndarray]  # of a batch: pixels [N, H, W, C], widths [N]
+
+
+class TrainStep(NamedTuple):
+    """What one training step found."""
+
+    loss: float  # what the gradients are of
+    attention_loss: float  # teacher forced; nats a step
+    ctc_loss: float  # nats a character; 0 without CTC
+    unfitting: int  # labels of the batch that have more characters than CTC has steps
+    gradient_norm: float
+    learning_rate: float
+    step: int  # global, after this step
+    epoch: int  # the number of the pass over the data
+    index: int  # the batch's number in it, from 0
+    numbers: np.ndarray  # the batch's record numbers
+    padding: float  # share of the batch's pixels
+
+
+class TrainingGraph:
+    """What training adds to a Model, which is `model`: each device's part of a batch goes through the network."""
+
+    def __init__(self, network: Network, examples: Examples, config: TrainConfig, *, placement: Placement,
+                 precision: str = "float32", session_config: tf.ConfigProto | None = None):
+        """To be made in the graph of the examples, within the placement's outer device."""
+        self.config, self._network, self._examples = config, network, examples
+        self._placement, self._dtype = placement, tf.as_dtype(precision)
+        self._shares = shares(examples.images, examples.batch, len(placement.towers))
+        self._add_network()
+        self._add_loss()
+        self.learning = Learning(self.loss, config, towers=len(self._shares), meetings=placement.meetings)
+        self._add_state()
+        self._statistics = Statistics(examples.images, self.moments)
+        self.model = Model(network, examples, branches=self._branches[0], target=placement.target,
+                           session_config=session_config)
+
+    def __enter__(self) -> "TrainingGraph":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.session.close()
+
+    @property
+    def session(self) -> tf.Session:
+        """The model's session."""
+        return self.model.session
+
+    # ---- the graph, in phases
+
+    def _add_network(self):
+        """Sets the branches of each device, and `moments` of the batch norm layers that are trained."""
+        learning = "cnn" not in self.config.frozen
+        initializers = Initializers(he=self.config.initializer == "he", forget_bias=self.config.forget_bias)
+        self._branches = []
+        for k, share in enumerate(self._shares):
+            with self._placement.tower(k):
+                self._branches.append(self._network.build(
+                    share.images, is_training=learning, dtype=self._dtype, initializers=initializers,
+                    dropout=self._dropout(k), reuse=k > 0))
+        self.moments = []
+        if learning:
+            self.moments = total_moments([branches.moments for branches in self._branches],
+                                         tf.stack([share.columns for share in self._shares]))
+
+    def _dropout(self, tower):
+        """Dropout of a device's features, stateless, so that a resumed run drops what it would have dropped."""
+        def drop(features):
+            batch = self._examples.batch
+            seed = variant_seed(self.config.seed + tower, batch.epoch, batch.index)
+            return tf.compat.v2.nn.experimental.stateless_dropout(features, self.config.dropout, seed)
+        return drop
+
+    def _add_loss(self):
+        """Sets `loss`, and what that is made of: `attention_loss`, `ctc_loss`, `unfitting`."""
+        found = []
+        for k, (share, branches) in enumerate(zip(self._shares, self._branches)):
+            with self._placement.tower(k):
+                found.append(self._losses_of(share, branches))
+        by_attention, by_ctc, fitting, strayed = (
+            # What is blank does not count.
+            tf.concat([own[:share.size] for own, share in zip(parts, self._shares)], 0) if len(found) > 1 else parts[0]
+            for parts in zip(*found))
+        self.attention_loss = tf.reduce_mean(by_attention)
+        self.ctc_loss = tf.reduce_sum(by_ctc) / tf.maximum(tf.reduce_sum(fitting), 1.0)
+        self.unfitting = tf.reduce_sum(1.0 - fitting)
+        weight = self.config.ctc_weight
+        self.loss = (1.0 - weight) * self.attention_loss + weight * self.ctc_loss
+        if self.config.guided_attention:
+            self.loss += guiding_loss(self.config, by_attention, strayed)
+
+    def _losses_of(self, share, branches):
+        """A device's losses, [N] float32 each: the attention decoder's; that of CTC a character, 0 where the label does
+        not fit; whether it fits; how far the attention strays from where it should be.
+        """
+        config = self._network.config
+        decoder, logits, lengths, _ = branches
+        taught = decoder.decode(tf.shape(share.inputs)[1], teacher=share.inputs)
+        by_attention = losses.sequence_loss(taught.logits, share.targets, share.weights, self.config.label_smoothing)
+        where = losses.diagonal(share.images.pixels, config.network.stride, config.right_to_left)
+        by_ctc, fitting = tf.zeros_like(by_attention), tf.ones_like(by_attention)
+        if config.ctc:
+            characters = tf.where(share.targets >= FIRST_ID, share.targets, tf.zeros_like(share.targets))
+            count = tf.reduce_sum(share.weights, 1) - 1.0  # without EOS
+            fitting = tf.cast(ctc.fits(characters, lengths), tf.float32)
+            by_ctc = -ctc.log_probability(logits, lengths, characters) / tf.maximum(count, 1.0)
+            where = losses.bent(where, logits, lengths, by_ctc, count, config.right_to_left)
+        return by_attention, by_ctc * fitting, fitting, losses.guidance(taught.attention, share.weights, where)
+
+    def _add_state(self):
+        """Sets the variable of the run's state."""
+        self._state = tf.get_variable(STATE_VARIABLE, [], tf.string, tf.constant_initializer(""), trainable=False,
+                                      use_resource=True)
+        with tf.name_scope("training"):
+            self._given_state = tf.placeholder(tf.string, [], "given_state")
+            self._assign_state = self._state.assign(self._given_state)
+
+    # ---- weights and state
+
+    def initialize(self) -> None:
+        """Fresh weights."""
+        self.model.initialize()
+        if self.learning.forget_added:
+            self.session.run(self.learning.forget_added)
+
+    def resume(self, checkpoint: str) -> list[str]:
+        """Restores all that training goes on from. Returns the names that the checkpoint lacks and that start afresh:
+        those of another optimizer, or averages. Raises: as Model.restore, if it lacks weights.
+        """
+        self.initialize()
+        variables = self.model.variables
+        stored = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
+        lacking = [name for name in variables if name.startswith("training/") and name not in stored]
+        self.model.restore_as(checkpoint, {name: variable for name, variable in variables.items()
+                                           if name not in lacking})
+        if any(name.endswith(WeightAverage.SUFFIX) for name in lacking):
+            self.restart_average()
+        return lacking
+
+    def restart_average(self) -> None:
+        """Begins the averages of the weights, where they are kept, with the weights as they are."""
+        if self.learning.average:
+            self.session.run(self.learning.average.restart)
+
+    @property
+    def state(self) -> str:
+        """What the run notes of itself, saved with the weights; '' at the start."""
+        return self.session.run(self._state).decode()
+
+    @state.setter
+    def state(self, text: str) -> None:
+        self.session.run(self._assign_state, {self._given_state: text})
+
+    def step(self) -> int:
+        """The global step: how many training steps made these weights."""
+        return int(self.session.run(self.learning.global_step))
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """What reading needs, by name: averages where they are kept."""
+        with self.model.graph.as_default():
+            weights = [*tf.trainable_variables(), *(variable for name, variable in self.model.variables.items()
+                                                    if "/population_" in name)]
+        average = self.learning.average
+        averaged = average.averaged if average else lambda variable: variable
+        return self.session.run({variable.op.name: averaged(variable) for variable in weights})
+
+    def estimate_statistics(self, batches: Sequence[Images]) -> None:
+        """Sets batch norm's population statistics from training batches, with the averages of the weights where these
+        are kept. Without a layer that is trained, nothing is done.
+        """
+        if self.moments:
+            with self._averaged_weights():
+                self._statistics.estimate(self.session, batches)
+
+    @contextlib.contextmanager
+    def _averaged_weights(self):
+        """While a block runs, the weights are their averages, where these are kept."""
+        average = self.learning.average
+        if not average:
+            yield
+            return
+        for op in (average.keep, average.put):
+            self.session.run(op)
+        try:
+            yield
+        finally:
+            self.session.run(average.put_back)
+
+    # ---- steps
+
+    def train(self, first_epoch: int = 0, epochs: int | None = 1, first_batch: int = 0,
+              learning_rate: Callable | None = None, looked_at: int = 0) -> Iterator[tuple]:
+        """Trains through the dataset: yields a TrainStep and a list of its batches' Images after each update.
+
+        Args:
+          first_epoch, epochs, first_batch: as in Examples.start.
+          learning_rate: function that gives it for the next update; None: always the initial one.
+          looked_at: batches at the start that are not trained on; what is yielded for them is (None, images).
+        """
+        self._examples.start(self.session, first_epoch, epochs, first_batch)
+        for _ in range(looked_at):
+            yield None, [self.session.run(tuple(self._examples.images))]
+        # The same every time: TensorFlow takes a second to get ready for each other choice.
+        learning, batch = self.learning, self._examples.batch
+        fetches = dict(step=learning.train_op, gradient_norm=learning.gradient_norm, losses=self._losses(),
+                       epoch=batch.epoch, index=batch.index, numbers=batch.numbers,
+                       images=tuple(self._examples.images))
+        while True:
+            rate = learning_rate() if learning_rate else self.config.initial_learning_rate
+            try:
+                before = [self._accumulate() for _ in range(self.config.accumulate - 1)]
+                got = self.session.run(fetches, {learning.learning_rate: rate})
+            except tf.errors.OutOfRangeError:
+                return
+            if before:
+                self.session.run(learning.forget_added)
+            yield _step_of([*before, got], rate), [part["images"] for part in (*before, got)]
+
+    def update(self, learning_rate: float) -> tuple[float, int]:
+        """Makes the update of the gradients that met: their norm, and the global step after it."""
+        norm, step = self.session.run(self.learning.update_op, {self.learning.learning_rate: learning_rate})
+        return float(norm), int(step)
+
+    def _accumulate(self):
+        """Adds a batch's gradients to those of the next update; returns what it found."""
+        return self.session.run(dict(losses=self._losses(), numbers=self._examples.batch.numbers,
+                                     images=tuple(self._examples.images), added=self.learning.add_op))
+
+    def _losses(self):
+        return dict(loss=self.loss, attention_loss=self.attention_loss, ctc_loss=self.ctc_loss,
+                    unfitting=self.unfitting)
+
+
+def _step_of(parts, rate):
+    """The TrainStep of one update, from what each of its batches gave, the last one in full."""
+    last = parts[-1]
+    pixels, widths = last["images"]
+    means = {name: float(np.mean([part["losses"][name] for part in parts]))
+             for name in ("loss", "attention_loss", "ctc_loss")}
+    return TrainStep(
+        **means, unfitting=int(sum(part["losses"]["unfitting"] for part in parts)), learning_rate=rate,
+        gradient_norm=float(last["gradient_norm"]), step=int(last["step"]), epoch=int(last["epoch"]),
+        index=int(last["index"]), numbers=np.concatenate([part["numbers"] for part in parts]),
+        padding=1.0 - np.sum(widths) / (len(widths) * pixels.shape[2]))
+
+
+def open_training_graph(network: Network, batches: Callable, config: TrainConfig, *, recipe: Recipe | None = None,
+                        placement: Placement | None = None, precision: str = "float32",
+                        session_config: tf.ConfigProto | None = None) -> TrainingGraph:
+    """A TrainingGraph in a graph of its own. `batches`, `recipe`: as of Examples."""
+    placement = placement or Placement()
+    with tf.Graph().as_default(), tf.device(placement.outer):  # which None leaves to TensorFlow
+        tf.set_random_seed(config.seed)
+        examples = Examples(network, batches, shuffled=True, recipe=recipe, seed=config.seed)
+        return TrainingGraph(network, examples, config, placement=placement, precision=precision,
+                             session_config=session_config)
