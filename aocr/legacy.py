@@ -139,12 +139,12 @@ class OriginalNetwork:
         pixels.set_shape([IMAGE_HEIGHT, None, self.config.channels])  # as of images of any width
         return PreparedImage((pixels - 128.0) / 128.0, tf.constant(canvas), squeezed)
 
-    def drawn_width(self, width, height):
-        """Width in prepared pixels that an image of this size takes."""
+    def drawn_steps(self, width, height):
+        """Steps of the encoder that an image of this size takes, of the last one a part."""
         fitting = -(-width * IMAGE_HEIGHT // height)
-        if fitting > self.config.canvas_width:
-            return self.config.canvas_width
-        return width if height <= IMAGE_HEIGHT else fitting
+        if fitting <= self.config.canvas_width and height <= IMAGE_HEIGHT:
+            fitting = width  # which is not scaled
+        return min(fitting, self.config.canvas_width) / self.config.network.stride
 
     @property
     def decoder_steps(self):

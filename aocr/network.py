@@ -69,9 +69,9 @@ class Network:
         """Inputs and targets of teacher forcing, int32 [t] each, of a label (string [])."""
         return text.teaching_sequences(text.text_to_ids(label, self.charset))
 
-    def drawn_width(self, width: int, height: int) -> int:
-        """Width in prepared pixels of an image of this size."""
-        return min(max(scaled_width(width, height), 1), self.config.canvas_width)
+    def drawn_steps(self, width: int, height: int) -> float:
+        """Steps of the encoder that an image of this size takes, of the last one a part."""
+        return min(max(scaled_width(width, height), 1), self.config.canvas_width) / self.config.network.stride
 
     @property
     def decoder_steps(self) -> int:

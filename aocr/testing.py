@@ -66,8 +66,8 @@ def _draw(reading, characters, model, output_dir):
     name = f"{reading.number}-{os.path.basename(reading.comment) or 'record'}"
     try:
         with Image.open(io.BytesIO(reading.encoded)) as image:
-            drawn_width = model.network.drawn_width(*image.size)
-        write_sample(output_dir, name, reading.encoded, characters, reading.label, reading.attention, drawn_width)
+            drawn_steps = model.network.drawn_steps(*image.size)
+        write_sample(output_dir, name, reading.encoded, characters, reading.label, reading.attention, drawn_steps)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         # TensorFlow has decoded it; Pillow is stricter about some files.
         log.warning("record %d: no picture of it: %s", reading.number, error)

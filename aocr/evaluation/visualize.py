@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import shutil
 import unicodedata
@@ -10,8 +11,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from aocr.evaluation.fonts import cut, drawable, font_for
-
-STEP_WIDTH = 4  # columns of the prepared image that one step of the encoder covers
 
 LEAST_SIDE, LEAST_HEIGHT, MOST_SIDE = 320, 48, 1000  # pixels of a drawn picture: what a person can see at a glance
 DIMMED = 0.4  # brightness of what is not attended to
@@ -28,7 +27,7 @@ RESERVED = frozenset(["CON", "PRN", "AUX", "NUL"] + [f"{port}{k}" for port in ("
 NAME_BYTES = 240  # file systems take 255; what is added while a directory is written needs a few
 
 
-def write_sample(output_dir, name, encoded, text, label, attention, drawn_width):
+def write_sample(output_dir, name, encoded, text, label, attention, drawn_steps):
     """Writes one sample's pictures and texts to `output_dir`/correct or incorrect/`safe_name(name)`.
 
     A directory of this sample that is there already, with either verdict, is replaced; the new one appears under its
@@ -39,8 +38,8 @@ def write_sample(output_dir, name, encoded, text, label, attention, drawn_width)
       name: str, the sample's name, unlike that of any other sample: a path or a record number, say.
       encoded: bytes, an image file that the network can read.
       text: str, or list of str, the characters that the steps wrote. label: str.
-      attention: float [steps, S], steps >= 1; each row sums to 1 over the image's columns, 4 to an entry.
-      drawn_width: int, width in pixels of the prepared image, at most 4 * S; entries beyond it are padding.
+      attention: float [steps, S], steps >= 1; each row sums to 1 over the image's steps of the encoder.
+      drawn_steps: float, the steps that the image takes, at most S; the last one may be cut, what follows is padding.
 
     Returns: str, the directory. It holds attention.png (see `attention_picture`), image_0.jpg ... (one for each step),
       image.gif (all of them) and word.txt (UTF-8, two lines: text, label).
@@ -48,13 +47,13 @@ def write_sample(output_dir, name, encoded, text, label, attention, drawn_width)
       about check sums, for one); PIL.Image.DecompressionBombError if the image is beyond Pillow's limit of pixels.
     """
     picture = _picture(encoded)
-    weights = _column_weights(attention, drawn_width, picture.width)
+    weights = _column_weights(attention, drawn_steps, picture.width)
     frames = [_highlighted(picture, row) for row in weights]
     whole_text = "".join(text)
     verdicts = ("correct", "incorrect") if whole_text == label else ("incorrect", "correct")
     directory, outdated = (os.path.join(output_dir, verdict, safe_name(name)) for verdict in verdicts)
     with _whole_directory(directory) as part:
-        attention_picture(encoded, text, label, attention, drawn_width).save(os.path.join(part, "attention.png"))
+        attention_picture(encoded, text, label, attention, drawn_steps).save(os.path.join(part, "attention.png"))
         for step, frame in enumerate(frames):
             frame.save(os.path.join(part, f"image_{step}.jpg"), quality=90)
         frames[0].save(os.path.join(part, "image.gif"), save_all=True, append_images=frames[1:], loop=0,
@@ -65,7 +64,7 @@ def write_sample(output_dir, name, encoded, text, label, attention, drawn_width)
     return directory
 
 
-def attention_picture(encoded, text, label, attention, drawn_width):
+def attention_picture(encoded, text, label, attention, drawn_steps):
     """One picture of a sample: its image, below it a row for each step, and what was read and what is there.
 
     A row is the step's character (`end` after the last one) and where the model looked while it wrote that. Of a long
@@ -78,7 +77,7 @@ def attention_picture(encoded, text, label, attention, drawn_width):
     picture = _picture(encoded)
     picture.thumbnail((ROW_WIDTH, ROW_HEIGHT))
     shown = min(len(attention), MOST_STEPS)
-    frames = [_highlighted(picture, row) for row in _column_weights(attention[:shown], drawn_width, picture.width)]
+    frames = [_highlighted(picture, row) for row in _column_weights(attention[:shown], drawn_steps, picture.width)]
     font = font_for([*text, label], LETTER_SIZE)
     names = ["' '" if character == " " else drawable(character, font) for character in text[:shown]]
     names += ["end"] * (shown - len(names))
@@ -133,11 +132,10 @@ def _drawn_size(width, height):
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
-def _column_weights(attention, drawn_width, width):
+def _column_weights(attention, drawn_steps, width):
     """Attention [steps, S] -> float32 [steps, width] in [0, 1]: of each pixel column, the largest of a step being 1."""
-    entries = -(-drawn_width // STEP_WIDTH)
-    rows = Image.fromarray(np.ascontiguousarray(attention[:, :entries], np.float32))
-    box = (0, 0, drawn_width / STEP_WIDTH, rows.height)  # the last entry may be cut
+    rows = Image.fromarray(np.ascontiguousarray(attention[:, :math.ceil(drawn_steps)], np.float32))
+    box = (0, 0, drawn_steps, rows.height)
     weights = np.asarray(rows.resize((width, rows.height), Image.Resampling.BILINEAR, box))
     return weights / np.maximum(weights.max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
 

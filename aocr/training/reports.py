@@ -110,7 +110,7 @@ class Reports:
                 with Image.open(io.BytesIO(reading.encoded)) as image:
                     size = image.size
                 picture = attention_picture(reading.encoded, validator.split(reading.text), reading.label,
-                                            reading.attention, validator.drawn_width(*size))
+                                            reading.attention, validator.drawn_steps(*size))
             except (OSError, Image.DecompressionBombError) as error:
                 # TensorFlow has decoded it; Pillow is stricter about some files.
                 log.warning("record %d: no picture of it: %s", reading.number, error)

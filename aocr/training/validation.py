@@ -107,9 +107,9 @@ class Validator:
         return Figures(totals.exact_match, totals.cer, losses / max(totals.samples, 1), totals.wer, best.method,
                        best.ctc_share), shown
 
-    def drawn_width(self, width, height):
-        """Width in prepared pixels of an image of this size."""
-        return self._model.network.drawn_width(width, height)
+    def drawn_steps(self, width, height):
+        """Steps of the encoder that an image of this size takes."""
+        return self._model.network.drawn_steps(width, height)
 
 
 def text_by(decoding, reading):
