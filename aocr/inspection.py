@@ -1,9 +1,8 @@
-"""What is in a dataset, for people and, as JSON, for programs."""
+"""Facts about a dataset, as values and as text for people."""
 
 import collections
 import hashlib
 import io
-import json
 import logging
 import math
 
@@ -13,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from aocr.charset import ALPHANUMERIC, FULL_ASCII, code_points
+from aocr.config import InspectConfig
 from aocr.data import fit, scanning
 from aocr.data.duplicates import Duplicates
 from aocr.data.records import numbered_records, parse_example
@@ -27,15 +27,13 @@ WIDTH_STEP = 32  # pixels, of the histogram of widths
 BAR = 40  # characters, of the longest bar of a histogram
 
 
-def inspect(dataset, config):
-    """Prints what is in a dataset, and draws a sheet of it if asked to.
+def inspect(dataset: str, config: InspectConfig) -> dict:
+    """Facts about a dataset, as plain values; draws the sheet if config names one.
 
-    Args: dataset: path. config: InspectConfig. UserError if the dataset cannot be read or the sheet not be written.
+    Raises: UserError if the dataset cannot be read or the sheet not be written.
     """
     scan = scanning.scan(dataset, config.graphemes)
     images, samples = _look_at_images(scan, config)
-    facts = _facts(scan, images)
-    print(json.dumps(facts, ensure_ascii=False, indent=2) if config.json else _text(facts))
     if config.sheet:
         try:
             with whole_file(config.sheet) as part, tf.io.gfile.GFile(part, "wb") as file:
@@ -43,6 +41,7 @@ def inspect(dataset, config):
         except tf.errors.OpError as error:
             raise UserError(f"{config.sheet}: cannot be written: {cause(error)}") from None
         log.info("%s: %d samples", config.sheet, len(samples))
+    return _facts(scan, images)
 
 
 def _look_at_images(scan, config):
@@ -77,7 +76,6 @@ def _kind(encoded):
 
 
 def _facts(scan, images):
-    """Everything that is told, as plain values."""
     config, _ = fit.fit_config(scan, {})
     characters = {character: seen.count for character, seen in scan.characters.items()}
     widths = collections.Counter()
@@ -114,8 +112,8 @@ def _summary(counter):
     return dict(least=keys[0], median=keys[np.searchsorted(ends, ends[-1] // 2, side="right")], greatest=keys[-1])
 
 
-def _text(facts):
-    """The facts as lines for people."""
+def as_text(facts: dict) -> str:
+    """The facts of `inspect` as lines for people."""
     heights = facts["heights"]
     lines = [f"dataset: {facts['dataset']}", f"files: {facts['files']}", f"records: {facts['records']}",
              f"used: {facts['used']}", f"unreadable: {len(facts['unreadable'])}",

@@ -1,40 +1,44 @@
-"""Reading image files: batches of paths in, lines out."""
+"""Reading image files: batches of paths in, results out as they come."""
 
 import itertools
-import logging
 import queue
-import sys
 import threading
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
 from aocr.files import Unreachable, cause, read_bytes
+from aocr.model import Model
 
-log = logging.getLogger(__name__)
+
+class Prediction(NamedTuple):
+    """What was read in a file, or the problem that it has."""
+
+    path: str
+    text: str = ""
+    probability: float = 0.0
+    problem: str | None = None
 
 
-def predict_files(model, paths, batch_size, lines=None, out=None):
-    """Reads image files and prints `path<TAB>probability<TAB>text` for each, in order.
-
-    Args:
-      model: Model. paths: list of str; empty: the lines of `lines`. batch_size: int, files read at once at the most.
-      lines: binary stream of paths (default: standard input). out: text stream (default: standard output).
-
-    Returns: whether every file could be read; each that could not is one line in the log.
-    Raises: Unreachable if remote storage does not answer.
+def predict_files(model: Model, paths: Iterable[str], batch_size: int) -> Iterator[Prediction]:
+    """Reads image files, in order, at most `batch_size` at once. Raises: Unreachable if remote storage does not answer.
     """
-    out = out or sys.stdout
-    good = True
-    for chunk in _chunks(paths, batch_size) if paths else _waiting_lines(lines or sys.stdin.buffer, batch_size):
+    return _predict(model, _chunks(paths, batch_size))
+
+
+def predict_lines(model: Model, lines: BinaryIO, batch_size: int) -> Iterator[Prediction]:
+    """The same for paths on the lines of a stream, each of which is answered as soon as it is there."""
+    return _predict(model, _waiting_lines(lines, batch_size))
+
+
+def _predict(model, chunks):
+    for chunk in chunks:
         for path, reading in zip(chunk, _read(model, chunk)):
             if isinstance(reading, Exception):
-                good = False
-                log.error("%s: %s", path, _told(reading))
-                continue
-            text, probability = reading
-            log.info("Result: OK. %.2f %s", probability, text)
-            print(path, f"{probability:.6f}", text, sep="\t", file=out, flush=True)
-    return good
+                yield Prediction(path, problem=_problem(reading))
+            else:
+                yield Prediction(path, *reading)
 
 
 def _read(model, paths):
@@ -60,7 +64,7 @@ def _or_error(function, *args):
         return error
 
 
-def _told(error):
+def _problem(error):
     """One line about a file that could not be read."""
     if isinstance(error, FileNotFoundError):
         return "no such file"

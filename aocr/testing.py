@@ -1,4 +1,4 @@
-"""The test run: a model reads a dataset, and its figures are told."""
+"""The test run: a model reads a dataset and is measured."""
 
 import functools
 import heapq
@@ -7,12 +7,16 @@ import logging
 import math
 import os
 import time
+from typing import NamedTuple
 
+import tensorflow.compat.v1 as tf
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from aocr.charset import splitter
+from aocr.checkpoint import Trained
+from aocr.config import TestConfig
 from aocr.data import pipeline, scanning
 from aocr.evaluation.metrics import Totals, accuracy
 from aocr.evaluation.visualize import write_sample
@@ -20,14 +24,26 @@ from aocr.evaluation.visualize import write_sample
 log = logging.getLogger(__name__)
 
 
-def test(dataset, trained, config, session_config):
-    """Tests a model: lines a sample to the log, the figures to standard output, pictures below config.output_dir.
+class TestResult(NamedTuple):
+    """What a test found; shares are in [0, 1], metrics as in evaluation.metrics.Totals."""
 
-    Args:
-      dataset: path. trained: checkpoint.Trained. config: TestConfig. session_config: tf.ConfigProto.
+    decoding: str
+    samples: int
+    skipped: int  # records that cannot be read
+    exact_match: float
+    accuracy: float
+    cer: float
+    wer: float
+    mean_probability: float
+    seconds: float
+    images_per_second: float
 
-    Raises: UserError if there is no such dataset, the model's files are broken, or what knows its characters is not
-      installed.
+
+def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.ConfigProto) -> TestResult:
+    """Tests a model: a line for each sample to the log, pictures to config.output_dir.
+
+    Raises: UserError if there is no such dataset, the model's files are broken, or the package for its characters is
+      not installed.
     """
     split = splitter(trained.config.graphemes)
     found = scanning.scan(dataset)
@@ -45,10 +61,9 @@ def test(dataset, trained, config, session_config):
         seconds = time.monotonic() - started
     squeezed = found.wider_than(trained.config.canvas_width)
     log.info("%d images were wider than the canvas of %d and squeezed to it", squeezed, trained.config.canvas_width)
-    print(f"decoding: {trained.decoding.method}\nsamples: {totals.samples}\nskipped: {len(found.unreadable)}\n"
-          f"exact_match: {totals.exact_match:.6f}\naccuracy: {totals.accuracy:.6f}\ncer: {totals.cer:.6f}\n"
-          f"wer: {totals.wer:.6f}\nmean_probability: {totals.mean_probability:.6f}\nseconds: {seconds:.3f}\n"
-          f"images_per_second: {totals.samples / seconds:.1f}")
+    return TestResult(trained.decoding.method, totals.samples, len(found.unreadable), totals.exact_match,
+                      totals.accuracy, totals.cer, totals.wer, totals.mean_probability, seconds,
+                      totals.samples / seconds)
 
 
 def in_order(readings, skipped):

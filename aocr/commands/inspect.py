@@ -1,13 +1,15 @@
-"""Tell what is in a dataset: labels, characters, sizes, formats, duplicates, and the flags that lose nothing of it.
+"""Describe a dataset: labels, characters, sizes, formats, duplicates, and the flags that lose nothing of it.
 
 --sheet draws samples with their labels, for a person to look over.
 """
+
+import json
 
 from aocr.commands.flags import add_options, collect
 from aocr.commands.runtime import quiet_tensorflow
 from aocr.config import InspectConfig
 
-HELP = "tell what is in a dataset"
+HELP = "describe a dataset"
 
 
 def add_arguments(parser):
@@ -21,7 +23,8 @@ def run(args):
     """Runs the command; returns the exit code."""
     config = collect(args, InspectConfig)
     quiet_tensorflow()
-    from aocr.inspection import inspect
+    from aocr.inspection import as_text, inspect
 
-    inspect(args.dataset, config)
+    facts = inspect(args.dataset, config)
+    print(json.dumps(facts, ensure_ascii=False, indent=2) if config.json else as_text(facts))
     return 0

@@ -1,13 +1,18 @@
 """Read images with a trained model.
 
-Prints one line a file: path, probability and text, separated by tabs, in the order given. A file that cannot be read
-is one line on stderr, and the exit code is 1 at the end. Without FILE arguments, paths are read from standard input,
-one a line, and answered as they come.
+Prints one line per file: path, probability and text, separated by tabs, in the order given. A file that cannot be read
+gives one line on stderr, and the exit code is 1 at the end. Without FILE arguments, paths are read from standard input,
+one per line, and processed as they arrive.
 """
+
+import logging
+import sys
 
 from aocr.commands.flags import add_model_options, add_options, collect
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
 from aocr.config import CheckpointConfig, PlaceConfig, PredictConfig
+
+log = logging.getLogger(__name__)
 
 HELP = "read images with a model"
 
@@ -27,9 +32,24 @@ def run(args):
     config = collect(args, PredictConfig)
     quiet_tensorflow()
     from aocr.checkpoint import find_model
-    from aocr.prediction import predict_files
+    from aocr.prediction import predict_files, predict_lines
 
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
                          config.decoding)
     with trained.open(session_config=session_config(place.gpu_id)) as model:
-        return 0 if predict_files(model, args.files, config.batch_size) else 1
+        found = (predict_files(model, args.files, config.batch_size) if args.files
+                 else predict_lines(model, sys.stdin.buffer, config.batch_size))
+        return report(found)
+
+
+def report(predictions):
+    """Prints a line for each Prediction, or logs its problem; returns the exit code."""
+    code = 0
+    for path, text, probability, problem in predictions:
+        if problem:
+            log.error("%s: %s", path, problem)
+            code = 1
+        else:
+            log.info("Result: OK. %.2f %s", probability, text)
+            print(path, f"{probability:.6f}", text, sep="\t", flush=True)
+    return code

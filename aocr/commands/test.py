@@ -1,6 +1,6 @@
 """Test a trained model on a dataset.
 
-Each sample's line goes to the log; the figures of the whole set go to standard output, one `name: value` a line.
+Prints the metrics, one `name: value` per line. The log has a line for each sample.
 """
 
 from aocr.commands.flags import add_model_options, add_options, collect
@@ -10,6 +10,7 @@ from aocr.errors import usage_error
 from aocr.files import is_remote
 
 HELP = "test a model on a dataset"
+FORMATS = {"seconds": ".3f", "images_per_second": ".1f"}
 
 
 def add_arguments(parser):
@@ -36,5 +37,7 @@ def run(args):
     warn_of_slow_precision(config.precision, place.gpu_id)
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
                          config.decoding)
-    test(args.dataset, trained, config, session_config(place.gpu_id))
+    result = test(args.dataset, trained, config, session_config(place.gpu_id))
+    for name, value in result._asdict().items():
+        print(f"{name}: {format(value, FORMATS.get(name, '.6f')) if isinstance(value, float) else value}")
     return 0

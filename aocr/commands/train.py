@@ -58,10 +58,21 @@ def run(args):
     if evaluates:
         code = evaluator.evaluate(args.dataset, place.model_dir, config, session)
     else:
-        code = run.train(args.dataset, place.model_dir, model_flags, charset, config, session, parallel, clock, task)
+        result = run.train(args.dataset, place.model_dir, model_flags, charset, config, session, parallel, clock, task)
+        report(result, place.model_dir)
+        code = result.exit_code
     if target and code == 0:
         _export(place.model_dir, target)
     return code
+
+
+def report(result, model_dir):
+    """Prints a RunResult."""
+    values = dict(step=result.step, loss=result.loss, **{f"best_{name}": value for name, value
+                                                         in (result.best or {}).items()}, model=model_dir)
+    for name, value in values.items():
+        if value is not None:
+            print(f"{name}: {value:.6f}" if isinstance(value, float) else f"{name}: {value}")
 
 
 def warn_of_idle_flags(flags, config, use_gru, charset):

@@ -6,6 +6,7 @@ import datetime
 import json
 import logging
 import math
+from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -48,7 +49,7 @@ def train(dataset, model_dir, given, charset, config, session_config, parallel, 
       config: TrainConfig. session_config: tf.ConfigProto. parallel: ParallelConfig. clock: schedule.Clock.
       task: job.Task of a chief; None for a process that trains alone.
 
-    Returns: the exit code, 0 or 128 + the signal's number. UserError as `prepare_run`, if there is no such
+    Returns: RunResult. UserError as `prepare_run`, if there is no such
       augmentation, if the loss is no number, or if the directory or a checkpoint cannot be written.
     """
     plan = prepare_run(dataset, model_dir, given, charset, config)
@@ -72,6 +73,15 @@ def train(dataset, model_dir, given, charset, config, session_config, parallel, 
 def statistics_images(images, width):
     """How many images batch norm statistics are estimated from: of so many images (int) of a mean width (pixels)."""
     return min(images, STATISTICS_IMAGES, max(HURRIED_IMAGES, round(STATISTICS_COLUMNS / width)))
+
+
+class RunResult(NamedTuple):
+    """How a run ended."""
+
+    exit_code: int  # 0, or 128 + the number of the signal that ended it
+    step: int  # global
+    loss: float | None = None  # None if no step was made
+    best: dict | None = None  # fields of the best validation's Figures, and its step
 
 
 class Run:
@@ -137,7 +147,7 @@ class Run:
         return state
 
     def go(self):
-        """Trains; returns the exit code."""
+        """Trains; returns a RunResult."""
         step = self._graph.step()
         done = step - self._state.first_step
         if self._chief:
@@ -146,10 +156,9 @@ class Run:
         if step >= self._end and not self._owes_validation:
             log.warning("the run of %d steps was ended after %d of them: nothing is left to do; give --max-steps or "
                         "--num-epoch for more", self._steps_in_all, done)
-            print(f"step: {step}\nmodel: {self._model_dir}")
             if self._chief:
                 self._chief.end(finished=True)
-            return 0
+            return RunResult(0, step)
         try:
             self._write_summary()
         except (OSError, tf.errors.OpError) as error:
@@ -169,9 +178,10 @@ class Run:
             self._end_summary()
             raise
         self._end_summary()
-        self._tell()
+        self._warn_of_unfitting()
         # A signal that came when all was done changes nothing: who starts ended runs again should not start this one.
-        return 0 if self._state.finished else self._signals.exit_code
+        return RunResult(0 if self._state.finished else self._signals.exit_code, self._reached, self._loss,
+                         self._state.best if self._validator else None)
 
     def _train(self):
         """Makes the steps, up to the one that the run ends with."""
@@ -376,16 +386,9 @@ class Run:
         """The loss that is told; None before the first step."""
         return self._reports.loss if self._reports else None
 
-    def _tell(self):
-        """The results, to standard output."""
+    def _warn_of_unfitting(self):
+        """One warning if labels did not fit CTC's steps."""
         if self._unfitting:
             log.warning("%d times a label had more characters than its image has steps of %d pixels: CTC was not "
                         "trained on it, the attention decoder was", self._unfitting,
                         self._plan.description.config.network.stride)
-        print(f"step: {self._reached}")
-        if self._loss is not None:
-            print(f"loss: {self._loss:.6f}")
-        if self._validator and self._state.best:
-            print("".join(f"best_{name}: {format(value, '.6f') if isinstance(value, float) else value}\n"
-                          for name, value in self._state.best.items()), end="")
-        print(f"model: {self._model_dir}")
