@@ -32,7 +32,7 @@ class Candidate(NamedTuple):
     by_ctc: float
 
 
-class Reading(NamedTuple):
+class Prediction(NamedTuple):
     """What the model reads in one image of a dataset."""
 
     number: int  # of the record
@@ -149,8 +149,8 @@ class Model:
                                                 {self.inputs.encoded: list(encoded)})
         return [(read.decode(), float(probability)) for read, probability in zip(texts, probabilities)]
 
-    def read(self) -> Iterator[Reading]:
-        """Reads the dataset: a Reading of each sample, in the order of the batches."""
+    def read(self) -> Iterator[Prediction]:
+        """Reads the dataset: a Prediction of each sample, in the order of the batches."""
         self.inputs.start(self.session)
         fetches = dict(batch=self.inputs.batch._replace(pixels=()), text=self.prediction, probability=self.probability,
                        losses=self.sample_losses, attention=self.reading.attention, ids=self.reading.ids)
@@ -171,9 +171,10 @@ class Model:
             steps = ends[0] + 1 if len(ends) else got["ids"].shape[1]
             length = -(-int(batch.widths[k]) // self.config.network.stride)
             comment = batch.comments[k].decode("utf-8", "replace")  # a path need not be text
-            yield Reading(int(number), batch.labels[k].decode(), comment, batch.encoded[k], int(batch.widths[k]), read,
-                          float(got["probability"][k]), float(got["losses"][k]), got["attention"][k, :steps, :length],
-                          self._candidates(got["candidates"], k) if "candidates" in got else ())
+            yield Prediction(
+                int(number), batch.labels[k].decode(), comment, batch.encoded[k], int(batch.widths[k]), read,
+                float(got["probability"][k]), float(got["losses"][k]), got["attention"][k, :steps, :length],
+                self._candidates(got["candidates"], k) if "candidates" in got else ())
 
     def _candidates(self, got, k):
         """The Candidates of the k-th image, from the arrays of decoding.Candidates."""

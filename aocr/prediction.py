@@ -12,7 +12,7 @@ from aocr.files import Unreachable, cause, read_bytes
 from aocr.model import Model
 
 
-class Prediction(NamedTuple):
+class FilePrediction(NamedTuple):
     """What was read in a file, or the problem that it has."""
 
     path: str
@@ -21,13 +21,13 @@ class Prediction(NamedTuple):
     problem: str | None = None
 
 
-def predict_files(model: Model, paths: Iterable[str], batch_size: int) -> Iterator[Prediction]:
+def predict_files(model: Model, paths: Iterable[str], batch_size: int) -> Iterator[FilePrediction]:
     """Reads image files, in order, at most `batch_size` at once. Raises: Unreachable if remote storage does not answer.
     """
     return _predict(model, _chunks(paths, batch_size))
 
 
-def predict_lines(model: Model, lines: BinaryIO, batch_size: int) -> Iterator[Prediction]:
+def predict_lines(model: Model, lines: BinaryIO, batch_size: int) -> Iterator[FilePrediction]:
     """The same for paths on the lines of a stream, each of which is answered as soon as it is there."""
     return _predict(model, _waiting_lines(lines, batch_size))
 
@@ -36,9 +36,9 @@ def _predict(model, chunks):
     for chunk in chunks:
         for path, reading in zip(chunk, _read(model, chunk)):
             if isinstance(reading, Exception):
-                yield Prediction(path, problem=_problem(reading))
+                yield FilePrediction(path, problem=_problem(reading))
             else:
-                yield Prediction(path, *reading)
+                yield FilePrediction(path, *reading)
 
 
 def _read(model, paths):

@@ -68,7 +68,7 @@ def main():
         product = tf.matmul(matrix.read_value(), matrix.read_value())[0, 0]
         session.run(tf.global_variables_initializer())
         runs = {"product": lambda: session.run(product),
-                "train": lambda: trained.session.run(trained.learning.train_op),
+                "train": lambda: trained.session.run(trained.train_ops.train_op),
                 "read": lambda: reading.session.run(reading.prediction)}
         for model in (trained.model, reading):
             model.initialize()

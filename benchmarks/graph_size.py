@@ -39,7 +39,7 @@ def build(config, training):
     from aocr.network import Network
     from aocr.training.graph import open_training_graph
 
-    batches = functools.partial(pipeline.batches, scanning.Scan("", [os.devnull], [0]), batch_size=65,
+    batches = functools.partial(pipeline.batches, scanning.DatasetStatistics("", [os.devnull], [0]), batch_size=65,
                                 image_bytes=config.image_bytes)
     started = time.perf_counter()
     network = Network(config, charset_for(()))

@@ -56,7 +56,7 @@ def main():
         print(f"pipeline alone: {scan.usable / seconds:.0f} images/s; padding: {100 * padding / pixels:.1f}% of pixels")
 
         examples.start(session)
-        session.run(graph.learning.train_op, dict(zip(batch, kept[0])))  # warms up
+        session.run(graph.train_ops.train_op, dict(zip(batch, kept[0])))  # warms up
         ratios = []
         for number in range(1, ROUNDS + 1):
             took = {}
@@ -64,7 +64,7 @@ def main():
                 examples.start(session)
                 started = time.perf_counter()
                 for one in kept:
-                    session.run(graph.learning.train_op, dict(zip(batch, one)) if source == "memory" else {})
+                    session.run(graph.train_ops.train_op, dict(zip(batch, one)) if source == "memory" else {})
                 took[source] = (time.perf_counter() - started) / len(kept)
             ratios.append(took["pipeline"] / took["memory"])
             print(f"round {number}: {took['memory']:.3f} s a step from memory, {took['pipeline']:.3f} s from the "

@@ -47,7 +47,7 @@ def main():
         for number in range(-WARM_UP, ROUNDS):
             traced = tf.RunMetadata()
             started = time.perf_counter()
-            graph.session.run(graph.learning.train_op, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
+            graph.session.run(graph.train_ops.train_op, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
                               run_metadata=traced)
             if number < 0:
                 continue

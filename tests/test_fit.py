@@ -7,15 +7,16 @@ import pytest
 from aocr.charset import ALPHANUMERIC, FULL_ASCII, Charset, charset_for
 from aocr.config import CTC_WEIGHT, ModelConfig, TrainConfig
 from aocr.data.fit import check_labels, fit_charset, fit_config, is_right_to_left
-from aocr.data.scanning import Scan, Seen
+from aocr.data.scanning import DatasetStatistics, Seen
 from aocr.errors import UserError
 from aocr.training.prepare import settled
 
 
 def a_scan(widest=50, longest=5, characters="A"):
-    """A Scan with these extremes."""
-    return Scan("data", ["data"], records=3, widths={widest: 1}, lengths={longest: Seen(1, 2, "L" * longest)},
-                characters={c: Seen(4, 1, f"x{c}") for c in characters})
+    """A DatasetStatistics with these extremes."""
+    return DatasetStatistics("data", ["data"], records=3, widths={widest: 1},
+                             lengths={longest: Seen(1, 2, "L" * longest)},
+                             characters={c: Seen(4, 1, f"x{c}") for c in characters})
 
 
 def test_defaults_stay_where_the_data_fits():
@@ -61,7 +62,7 @@ def test_the_alphabet_is_widened_by_what_the_labels_need():
 
 
 def test_an_alphabet_of_graphemes():
-    scan = Scan("data", ["data"], graphemes=True)
+    scan = DatasetStatistics("data", ["data"], graphemes=True)
     for label in ("e\u0301e", "A7", "न्दीe\u0301न्दी"):
         scan.count(label, 50, 32)
     assert fit_config(scan, {"graphemes": True, "max_prediction": 3})[0].max_prediction == 3

@@ -10,7 +10,7 @@ from aocr.cli import main
 from aocr.commands import launch
 from aocr.commands.train import check_options
 from aocr.config import ParallelConfig, TrainConfig
-from aocr.data.pipeline import share_size
+from aocr.data.pipeline import shard_size
 from aocr.errors import UserError
 
 CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"]}
@@ -127,7 +127,7 @@ def test_a_cluster_in_a_cluster(monkeypatch, capsys):
 
 def test_shares_add_up():
     for records in (1, 2, 7, 100):
-        assert sum(share_size(records, (number, 3)) for number in range(3)) == records
+        assert sum(shard_size(records, (number, 3)) for number in range(3)) == records
 
 
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]

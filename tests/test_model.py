@@ -12,7 +12,7 @@ from PIL import Image
 from aocr.charset import ALPHANUMERIC, Charset
 from aocr.config import ATTENTION, CTC, JOINT, Decoding, ModelConfig, TrainConfig
 from aocr.data import pipeline
-from aocr.data.scanning import Scan
+from aocr.data.scanning import DatasetStatistics
 from aocr.model import open_model
 from aocr.network import Network
 from aocr.training.graph import open_training_graph
@@ -53,7 +53,7 @@ def shake(model, seed=4):
 
 def batches_of(path, config, batch_size):
     """The `batches` argument of Examples for a dataset."""
-    return functools.partial(pipeline.batches, Scan(path, [path], [0]), batch_size=batch_size,
+    return functools.partial(pipeline.batches, DatasetStatistics(path, [path], [0]), batch_size=batch_size,
                              image_bytes=config.image_bytes)
 
 

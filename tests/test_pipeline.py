@@ -13,7 +13,7 @@ from PIL import Image
 from aocr.charset import Charset
 from aocr.data import pipeline
 from aocr.data.records import to_example
-from aocr.data.scanning import Scan, Selection
+from aocr.data.scanning import DatasetStatistics, Selection
 from aocr.graph import text
 from aocr.graph.preprocess import prepare_image
 
@@ -37,7 +37,8 @@ def dataset(tmp_path):
 def read(path, batch_size, skip=(), epochs=None, image_bytes=4 * 32 * 40, cache=False,
          augment=None, first_batch=0, replica=(0, 1), selection=None):
     """All batches of one pass, or those of a range of shuffled ones."""
-    scan = Scan(path, [path] if isinstance(path, str) else path, unreadable=dict.fromkeys(skip, "for a test"))
+    scan = DatasetStatistics(path, [path] if isinstance(path, str) else path,
+                             unreadable=dict.fromkeys(skip, "for a test"))
     scan.starts = [7 * k for k in range(len(scan.files))]
     scan.selection = selection
     with tf.Graph().as_default():
@@ -148,7 +149,7 @@ def test_several_files_are_mixed_and_their_records_keep_their_numbers(dataset, t
 def test_a_cache_reads_the_dataset_once(dataset):
     """Its pixels are those of the first pass, though the file is gone by then."""
     with tf.Graph().as_default():
-        scan = Scan(dataset, [dataset], starts=[0])
+        scan = DatasetStatistics(dataset, [dataset], starts=[0])
         batches = pipeline.batches(
             scan, batch_size=7, image_bytes=4 * 32 * 40, cache=True,
             prepare=functools.partial(prepare_image, canvas_width=40, channels=1),

@@ -186,7 +186,7 @@ def test_a_spoilt_run_goes_back_three_times_then_stops(dataset, tmp_path, capsys
 def test_a_file_that_breaks_after_it_was_looked_through_is_one_clear_error(tmp_path, capsys):
     """Its sidecar fits, so nobody looks through it before."""
     path, noise = str(tmp_path / "data.tfrecords"), np.random.default_rng(1)
-    found = scanning.Scan(path, [path], [0])
+    found = scanning.DatasetStatistics(path, [path], [0])
     with tf.io.TFRecordWriter(path) as writer:
         for _ in range(40):
             file = io.BytesIO()

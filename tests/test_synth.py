@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageFilter, ImageFont
 
 from aocr.cli import main
-from aocr.data.drawing import LEAST_CONTRAST, LUMA, Artist, Looks
+from aocr.data.drawing import LEAST_CONTRAST, LUMA, Artist, RenderConfig
 from aocr.data.materials import BUILT_IN, Fonts
 from aocr.data.rows import parse_line
 from aocr.data.words import read_words
@@ -216,7 +216,7 @@ def test_materials_that_cannot_be_read_are_told(option, told, capsys):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_word_is_whole_and_stands_out(seed):
-    image, passed_over = Artist(Looks()).draw("Q0WJ", np.random.default_rng(seed))
+    image, passed_over = Artist(RenderConfig()).draw("Q0WJ", np.random.default_rng(seed))
     assert image.mode == "L" and 20 <= image.height <= 80 and image.width > image.height and not passed_over
     smooth = np.asarray(image.filter(ImageFilter.MedianFilter(3)), float)
     border = np.concatenate([smooth[0], smooth[-1], smooth[:, 0], smooth[:, -1]])
@@ -228,13 +228,13 @@ def test_a_word_is_whole_and_stands_out(seed):
 
 def test_font_sizes_are_those_that_are_given():
     """A word is one font size high at least, and its margins are half a size to a whole one."""
-    heights = {Artist(Looks(font_sizes=(60, 60))).draw("Jg", np.random.default_rng(seed))[0].height
+    heights = {Artist(RenderConfig(font_sizes=(60, 60))).draw("Jg", np.random.default_rng(seed))[0].height
                for seed in range(20)}
     assert 60 * 1.3 <= min(heights) <= max(heights) <= 60 * 2.2
 
 
 def test_color_is_in_ink_and_ground():
-    artist = Artist(Looks(color=True))
+    artist = Artist(RenderConfig(color=True))
     for seed in range(20):
         image, _ = artist.draw("MWMW", np.random.default_rng(seed))
         assert image.mode == "RGB"
@@ -251,7 +251,7 @@ def test_color_is_in_ink_and_ground():
 def test_ink_stands_out_from_a_background(color, dark, light):
     stripes = np.where(np.arange(600) // 7 % 2, light, dark).astype(np.uint8)
     Image.fromarray(np.repeat(stripes[None], 400, 0)).convert("RGB").save("stripes.png")
-    artist = Artist(Looks(backgrounds=("stripes.png",), color=color))
+    artist = Artist(RenderConfig(backgrounds=("stripes.png",), color=color))
     for seed in range(5):
         image, _ = artist.draw("MWMWMW", np.random.default_rng(seed))
         assert image.mode == ("RGB" if color else "L")
@@ -269,7 +269,7 @@ def test_ink_stands_out_from_a_background(color, dark, light):
 
 def test_small_and_sixteen_bit_backgrounds():
     Image.fromarray(np.full((3, 2), 50 * 257, np.uint16)).save("tiny.png")
-    image, _ = Artist(Looks(backgrounds=("tiny.png",))).draw("AB", np.random.default_rng(0))
+    image, _ = Artist(RenderConfig(backgrounds=("tiny.png",))).draw("AB", np.random.default_rng(0))
     assert abs(np.asarray(image, float)[:3].mean() - 50) < 5
 
 

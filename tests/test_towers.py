@@ -9,7 +9,7 @@ from aocr.cli import main
 from aocr.commands.runtime import session_config
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data import pipeline
-from aocr.data.scanning import Scan
+from aocr.data.scanning import DatasetStatistics
 from aocr.errors import UserError
 from aocr.graph.placement import Placement, in_process
 from aocr.network import Network
@@ -24,8 +24,8 @@ def graph_on(towers, dataset, batch_size, placement=None, **options):
     training = TrainConfig(batch_size=batch_size, dropout=0.0, ctc_weight=0.3, **options)
 
     def batches(**how):
-        return pipeline.batches(Scan(dataset, [dataset], [0]), batch_size=batch_size, image_bytes=CONFIG.image_bytes,
-                                **how)
+        return pipeline.batches(DatasetStatistics(dataset, [dataset], [0]), batch_size=batch_size,
+                                image_bytes=CONFIG.image_bytes, **how)
 
     graph = open_training_graph(Network(CONFIG, Charset(ALPHANUMERIC)), batches, training,
                                 session_config=tf.ConfigProto(device_count={"CPU": towers}),
@@ -73,18 +73,18 @@ def test_moments_of_shares_are_those_of_the_batch_and_equal_ones_make_the_same_s
 def test_the_mean_of_equal_gradients_that_met_makes_the_same_step(dataset):
     with graph_on(1, dataset, 5) as graph:
         (alone, _), (second, _) = graph.train(epochs=2)
-    with graph_on(1, dataset, 5, Placement(meetings=("/cpu:0", "/cpu:0"))) as graph:
-        graph.session.run(graph.learning.start_meeting)
+    with graph_on(1, dataset, 5, Placement(accumulators=("/cpu:0", "/cpu:0"))) as graph:
+        graph.session.run(graph.train_ops.start_accumulating)
         for _ in range(2):
             (step, _), = graph.train()
             assert (step.step, step.loss) == (0, pytest.approx(alone.loss, rel=1e-5))
-        assert graph.session.run(graph.learning.meeting.brought) == 2
+        assert graph.session.run(graph.train_ops.accumulator.brought) == 2
         assert graph.update(step.learning_rate) == (pytest.approx(alone.gradient_norm, rel=1e-4), 1)
-        assert graph.session.run(graph.learning.meeting.brought) == 0
+        assert graph.session.run(graph.train_ops.accumulator.brought) == 0
         (step, _), = graph.train(1)
         assert (step.step, step.loss) == (1, pytest.approx(second.loss, rel=1e-3))
-        graph.session.run(graph.learning.start_meeting)  # as when a chief begins again
-        assert graph.session.run(graph.learning.meeting.brought) == 0
+        graph.session.run(graph.train_ops.start_accumulating)  # as when a chief begins again
+        assert graph.session.run(graph.train_ops.accumulator.brought) == 0
 
 
 def test_a_run_on_two(dataset, tmp_path, words, capsys):

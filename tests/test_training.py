@@ -17,7 +17,7 @@ from aocr.cli import main
 from aocr.commands import runtime
 from aocr.config import ModelConfig, TrainConfig
 from aocr.data.records import to_example
-from aocr.data.scanning import Scan
+from aocr.data.scanning import DatasetStatistics
 from aocr.training.graph import TrainStep
 from aocr.training.prepare import prepared_bytes
 from aocr.training.recent import RecentBatches
@@ -299,7 +299,7 @@ def test_a_run_in_bfloat16_with_its_images_in_memory(dataset, tmp_path, capsys):
 
 
 def test_the_memory_that_a_cache_takes():
-    scan = Scan("data", ["data"], widths={10: 3, 40: 2, 400: 1})
+    scan = DatasetStatistics("data", ["data"], widths={10: 3, 40: 2, 400: 1})
     config = ModelConfig(max_width=100, max_height=32, color=True)
     assert prepared_bytes(scan, config) == (10 * 3 + 40 * 2 + 100) * 32 * 3 * 4
 

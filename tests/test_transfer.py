@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 from aocr.charset import Charset
 from aocr.cli import main
 from aocr.data.records import to_example
-from aocr.data.scanning import Scan, Seen
+from aocr.data.scanning import DatasetStatistics, Seen
 from aocr.errors import UserError
 from aocr.model import averaged_name
 from aocr.training import transfer
@@ -97,13 +97,13 @@ class Source:
 
 @pytest.mark.parametrize("change, expected", [("union", "BA1XÄ"), ("new", None)])
 def test_alphabets_of_models_that_start_from_others(change, expected):
-    scan = Scan("data", ["data"], characters=dict.fromkeys("1ÄXB", Seen(1, 0, "")))
+    scan = DatasetStatistics("data", ["data"], characters=dict.fromkeys("1ÄXB", Seen(1, 0, "")))
     charset = transfer.charset_of(Source, scan, change)
     assert "".join(charset.characters) == (expected or "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZÄ")
 
 
 def test_another_alphabet_can_be_refused():
-    scan = Scan("data", ["data"], characters=dict.fromkeys("1ÄXB", Seen(1, 0, "")))
+    scan = DatasetStatistics("data", ["data"], characters=dict.fromkeys("1ÄXB", Seen(1, 0, "")))
     with pytest.raises(UserError, match="data: holds 2 characters that the model of --init-from lacks \\(XÄ\\)"):
         transfer.charset_of(Source, scan, "fail")
 

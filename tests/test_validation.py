@@ -10,10 +10,10 @@ import tensorflow.compat.v1 as tf
 
 from aocr.checkpoint import find_model, keep_checkpoints, latest_checkpoint, read_description
 from aocr.cli import main
-from aocr.data.scanning import Scan, scan
+from aocr.data.scanning import DatasetStatistics, scan
 from aocr.errors import UserError
 from aocr.training.state import RunState
-from aocr.training.validation import Figures, Validator, judge
+from aocr.training.validation import Metrics, Validator, judge
 
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
@@ -24,7 +24,7 @@ def train(dataset, model_dir, *flags):
 
 
 def printed(text):
-    """The figures of a command's output: dict of str."""
+    """The metrics of a command's output: dict of str."""
     return dict(line.split(": ", 1) for line in text.splitlines())
 
 
@@ -45,10 +45,10 @@ def validated(dataset, tmp_path_factory):
 
 
 def test_what_validation_says_is_what_test_says(validated, dataset, capsys):
-    figures = {line["step"]: line for line in history(validated, "validation")}
-    assert list(figures) == [2, 4, 6]
-    best = min(figures.values(), key=lambda line: line["loss"])
-    for which, line in (("best", best), ("last", figures[6])):
+    metrics = {line["step"]: line for line in history(validated, "validation")}
+    assert list(metrics) == [2, 4, 6]
+    best = min(metrics.values(), key=lambda line: line["loss"])
+    for which, line in (("best", best), ("last", metrics[6])):
         assert main(["test", dataset, "--model-dir", validated, "--log-path", "", "--checkpoint", which]) == 0
         told = printed(capsys.readouterr().out)
         assert float(told["exact_match"]) == pytest.approx(line["exact_match"], abs=1e-6)
@@ -115,7 +115,7 @@ def test_a_share_is_held_out_and_said(dataset, tmp_path, capsys):
 
 
 def test_a_share_that_leaves_nothing_is_an_error(dataset, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(Scan, "usable", property(lambda scan: 0 if scan.selection else 5))
+    monkeypatch.setattr(DatasetStatistics, "usable", property(lambda scan: 0 if scan.selection else 5))
     assert train(dataset, tmp_path, "--validation-split", "0.4", "--max-steps", "1") == 1
     assert "--validation-split 0.4 leaves 0 records" in capsys.readouterr().err
 
@@ -152,16 +152,16 @@ def test_a_lowered_rate_is_told_where_a_run_goes_on(dataset, tmp_path, capsys):
     ("loss", (0.0, 1.0, math.nan), (0.0, 1.0, 3.0), False),
 ])
 def test_which_figures_are_better(monitor, mine, its, better):
-    assert Figures(*mine).better_than(Figures(*its), monitor) is better
+    assert Metrics(*mine).better_than(Metrics(*its), monitor) is better
 
 
 def test_figures_of_other_data_are_not_compared(caplog):
     state = RunState()
-    assert judge(state, Figures(0.9, 0.1, 0.2), 10, "cer", "a")
-    assert not judge(state, Figures(0.8, 0.2, 0.2), 20, "cer", "a")
+    assert judge(state, Metrics(0.9, 0.1, 0.2), 10, "cer", "a")
+    assert not judge(state, Metrics(0.8, 0.2, 0.2), 20, "cer", "a")
     assert (state.without_gain, state.best["step"]) == (1, 10)
     assert "other data" not in caplog.text
-    assert judge(state, Figures(0.1, 0.9, 0.2), 30, "cer", "b")
+    assert judge(state, Metrics(0.1, 0.9, 0.2), 30, "cer", "b")
     assert (state.without_gain, state.best["step"]) == (0, 30)
     assert "step 10, was measured on other data (a)" in caplog.text
 
@@ -182,9 +182,9 @@ def test_data_are_known_again_wherever_they_lie(validated, dataset, tmp_path):
 
 def test_another_figure_is_compared_with_the_same_best():
     state = RunState()
-    assert judge(state, Figures(0.9, 0.1, 0.2), 10, "cer", "a")
-    assert not judge(state, Figures(0.95, 0.2, 0.3), 20, "loss", "a")
-    assert judge(state, Figures(0.95, 0.2, 0.3), 20, "exact", "a")
+    assert judge(state, Metrics(0.9, 0.1, 0.2), 10, "cer", "a")
+    assert not judge(state, Metrics(0.95, 0.2, 0.3), 20, "loss", "a")
+    assert judge(state, Metrics(0.95, 0.2, 0.3), 20, "exact", "a")
 
 
 def test_characters_that_cannot_be_read_are_told_of(dataset, tmp_path, capsys):

@@ -43,7 +43,7 @@ def run(args):
 
 
 def report(predictions):
-    """Prints a line for each Prediction, or logs its problem; returns the exit code."""
+    """Prints a line for each FilePrediction, or logs its problem; returns the exit code."""
     code = 0
     for path, text, probability, problem in predictions:
         if problem:

@@ -20,7 +20,7 @@ from aocr.data.checks import Checked
 from aocr.data.duplicates import Duplicates
 from aocr.data.records import read_file, to_example
 from aocr.data.rows import STDIN, format_of, read_rows
-from aocr.data.scanning import Scan, write_sidecar
+from aocr.data.scanning import DatasetStatistics, write_sidecar
 from aocr.data.workers import checked_rows
 from aocr.errors import UserError, usage_error
 from aocr.files import cause, exists, is_pattern, is_remote, whole_file
@@ -227,7 +227,7 @@ class _Build:
     def __init__(self, config, parts, writers, rejects, duplicates):
         self._config, self._parts, self._rejects, self._duplicates = config, parts, rejects, duplicates
         self._writers = [writers[k * config.shards:(k + 1) * config.shards] for k in range(len(parts))]
-        self._scans = [[Scan(file, [file]) for file in part.files] for part in parts]
+        self._scans = [[DatasetStatistics(file, [file]) for file in part.files] for part in parts]
         self._written = [0] * len(parts)  # records of each part
         self._sources = {}
         self._header = None  # the last one in the file of rejects
@@ -235,7 +235,7 @@ class _Build:
 
     @property
     def scans(self):
-        """What each file holds: list of Scan, one a file, in the order of the parts."""
+        """What each file holds: list of DatasetStatistics, one a file, in the order of the parts."""
         return [scan for scans in self._scans for scan in scans]
 
     def add(self, checked):

@@ -20,7 +20,7 @@ LUMA = np.array([0.299, 0.587, 0.114])  # of red, green, blue in what Pillow tak
 
 
 @dataclasses.dataclass(frozen=True)
-class Looks:
+class RenderConfig:
     """How the words of a run look."""
 
     fonts: tuple = ()  # paths; empty: the built-in font
@@ -32,11 +32,11 @@ class Looks:
 class Artist:
     """Draws words; keeps fonts and backgrounds open meanwhile."""
 
-    def __init__(self, looks):
-        self._looks = looks
-        self._mode = "RGB" if looks.color else "L"
-        self.fonts = Fonts(looks.fonts)
-        self.backgrounds = Backgrounds(looks.backgrounds, self._mode)
+    def __init__(self, rendering):
+        self._rendering = rendering
+        self._mode = "RGB" if rendering.color else "L"
+        self.fonts = Fonts(rendering.fonts)
+        self.backgrounds = Backgrounds(rendering.backgrounds, self._mode)
 
     def check(self, alphabet):
         """UserError if a font or background is unreadable, or no font has some character of the alphabet."""
@@ -51,7 +51,7 @@ class Artist:
         Raises: UserError if no font has all its characters, or what is drawn with cannot be read.
         """
         path, passed_over = self.fonts.choose(text, random)
-        least, most = self._looks.font_sizes
+        least, most = self._rendering.font_sizes
         size = int(random.integers(least, most + 1))
         ink_mask = _ink_mask(text, self.fonts.at(path, size), size, random)
         ink, image = self._ink_and_ground(ink_mask.size, random)
@@ -74,7 +74,7 @@ class Artist:
 
     def _colored(self, shade, random):
         """A colour as light as a shade of grey; that shade itself if we draw in grey."""
-        if not self._looks.color:
+        if not self._rendering.color:
             return shade
         tint = random.uniform(-1.0, 1.0, 3)
         tint -= tint @ LUMA
@@ -83,9 +83,9 @@ class Artist:
 
 
 @functools.lru_cache(1)
-def artist_of(looks):
-    """The Artist of these looks; the last one is kept, for a process that draws one batch of words after another."""
-    return Artist(looks)
+def artist_of(rendering):
+    """The Artist of a RenderConfig; the last one is kept, for a process that draws batch after batch."""
+    return Artist(rendering)
 
 
 def _ink_mask(text, font, size, random):

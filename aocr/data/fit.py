@@ -12,7 +12,7 @@ LISTED = 10  # breaches that an error lists
 def fit_config(scan, given):
     """The options of a new model.
 
-    Args: scan: data.scanning.Scan; given: dict of the ModelConfig fields that the user set.
+    Args: scan: data.scanning.DatasetStatistics; given: dict of the ModelConfig fields that the user set.
     Returns: (ModelConfig, list of str: what was widened and why).
     """
     config = ModelConfig(**given)

@@ -36,7 +36,7 @@ def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None
     """The batches of one pass over a dataset, or of several; the last one of each may be smaller.
 
     Args:
-      scan: scanning.Scan of the dataset, or of a part of it; what it found unreadable is left out.
+      scan: scanning.DatasetStatistics of the dataset, or of a part of it; what it found unreadable is left out.
       batch_size: int, samples of the mean width in a batch; `area_spans` tells how others are cut.
       image_bytes: int, memory that the largest prepared image takes.
       prepare: function of encoded bytes (string []) -> (pixels [H, w, C] float32, width, ...).
@@ -165,7 +165,7 @@ def area_spans(widths, batch_size):
         return tf.stack([starts, tf.concat([starts[1:], [size]], 0)], 1)
 
 
-def share_size(records, replica):
+def shard_size(records, replica):
     """How many of so many records are the share of a replica: (number, count)."""
     number, count = replica
     return -(-(records - number) // count)

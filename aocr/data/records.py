@@ -79,7 +79,7 @@ def numbered_records(scan, seed=None):
     """The records of a dataset's files: tf.data.Dataset of (number from 0, serialized).
 
     Args:
-      scan: Scan.
+      scan: DatasetStatistics.
       seed: int64 [] tensor: the files come in an order of its choice, READ_TOGETHER of them at a time. None: in theirs.
     """
     files = tf.data.Dataset.from_tensor_slices(

@@ -54,7 +54,7 @@ class Selection:
 
 
 @dataclasses.dataclass
-class Scan:
+class DatasetStatistics:
     """What a look through a whole dataset finds; as large as its variety, not as its length."""
 
     path: str
@@ -119,14 +119,14 @@ class Scan:
                 _add(table, key, Seen(1, number, label))
 
     def by_graphemes(self, labels):
-        """The same Scan, with the characters and lengths of its labels (iterable of str, all of them) by graphemes."""
+        """The same, with the characters and lengths of its labels (iterable of str, all of them) by graphemes."""
         found = dataclasses.replace(self, graphemes=True, characters={}, lengths={})
         for number, label in enumerate(labels):
             found._count_label(label, number)
         return found
 
     def append(self, part):
-        """Adds the Scan of a file that follows."""
+        """Adds the DatasetStatistics of a file that follows."""
         self.starts.append(self.records)
         self.unreadable.update((self.records + number, reason) for number, reason in part.unreadable.items())
         self.widths.update(part.widths)
@@ -147,11 +147,11 @@ def scan(path, graphemes=False):
     """Looks through a dataset: every label, and every image as training decodes it. What is unreadable is logged.
 
     Args: path: the dataset, as for `records.files_of`. graphemes: bool, what the characters of labels are.
-    Returns: Scan.
+    Returns: DatasetStatistics.
     Raises: UserError if there is no file, or one is no dataset or broken, or they hold nothing that can be read, and
       as `charset.splitter`.
     """
-    found = Scan(path, files_of(path), graphemes=graphemes)
+    found = DatasetStatistics(path, files_of(path), graphemes=graphemes)
     for file in found.files:
         told = read_sidecar(file)
         if told and graphemes:  # a sidecar counts code points
@@ -168,7 +168,7 @@ def scan(path, graphemes=False):
 
 
 def _scan_file(file, graphemes):
-    found = Scan(file, [file], graphemes=graphemes)
+    found = DatasetStatistics(file, [file], graphemes=graphemes)
     for label, size in tqdm(_labels_and_sizes(file), desc="scan", unit=" records", disable=None):
         reason = None
         try:
@@ -239,7 +239,7 @@ def fingerprint(file):
 
 
 def write_sidecar(found, file):
-    """Writes what was counted while a file was written (a Scan of it alone) beside it."""
+    """Writes what was counted while a file was written (a DatasetStatistics of it alone) beside it."""
     tables = {name: {key: dataclasses.astuple(seen) for key, seen in getattr(found, name).items()}
               for name in ("lengths", "characters")}
     values = dict(version=SIDECAR_VERSION, fingerprint=fingerprint(file), records=found.records, widths=found.widths,
@@ -248,7 +248,7 @@ def write_sidecar(found, file):
 
 
 def read_sidecar(file):
-    """The Scan of a file as its sidecar tells it; None if there is none, or if it is that of another file."""
+    """A file's DatasetStatistics from its sidecar; None without one, or if its fingerprint does not match."""
     path = file + SIDECAR_EXTENSION
     if not tf.io.gfile.exists(path):
         return None
@@ -265,14 +265,14 @@ def read_sidecar(file):
 
 
 def _scan_of(values, file):
-    """The Scan that a sidecar's values tell of. ValueError or another of Python's own if they contradict each other."""
+    """DatasetStatistics from a sidecar's values. An error of Python's own if they contradict each other."""
     records = values["records"]
     lengths, characters = ({key: Seen(*seen) for key, seen in values[name].items()}
                            for name in ("lengths", "characters"))
     seen = [*lengths.values(), *characters.values()]
     "".join([*characters, *(one.label for one in seen)]).encode()  # raises what they do if these are no texts
     numbers = [records, *values["widths"].values(), *(one.count for one in seen), *(one.record for one in seen)]
-    found = Scan(file, [file], records=records, characters=characters,
+    found = DatasetStatistics(file, [file], records=records, characters=characters,
                  lengths={int(length): one for length, one in lengths.items()},
                  widths=collections.Counter({int(width): count for width, count in values["widths"].items()}))
     if not (all(type(number) is int and number >= 0 for number in numbers)

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from aocr.data.drawing import Artist, Looks, artist_of
+from aocr.data.drawing import Artist, RenderConfig, artist_of
 from aocr.data.materials import FONT_SUFFIXES, find_files
 from aocr.data.processes import in_processes
 from aocr.data.rows import IMAGE_EXTENSIONS
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 class Batch:
     """Some words to draw, as one process gets them."""
 
-    looks: Looks
+    rendering: RenderConfig
     seed: int
     first: int  # number of the first one
     words: tuple  # of str
@@ -38,7 +38,7 @@ class Batch:
 
 
 def randoms(seed, number):
-    """(of the word, of its looks): the numpy.random.Generators of one image, which depend on nothing else."""
+    """(of the word, of its rendering): the numpy.random.Generators of one image, which depend on nothing else."""
     return np.random.default_rng([seed, number]).spawn(2)
 
 
@@ -55,10 +55,10 @@ def make_words(directory, config):
         if path and is_remote(path):
             raise UserError(f"{path}: words are drawn with local files only; copy it here")
     words = words_of(config)
-    looks = Looks(tuple(find_files("--fonts", config.fonts, FONT_SUFFIXES)),
+    rendering = RenderConfig(tuple(find_files("--fonts", config.fonts, FONT_SUFFIXES)),
                   tuple(find_files("--backgrounds", config.backgrounds, IMAGE_EXTENSIONS)),
                   (config.min_font_size, config.max_font_size), config.color)
-    Artist(looks).check(words.alphabet)
+    Artist(rendering).check(words.alphabet)
     annotations = os.path.join(directory, ANNOTATIONS)
     passed_over = collections.Counter()
     try:
@@ -67,7 +67,7 @@ def make_words(directory, config):
             stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
             bar = stack.enter_context(tqdm(desc="synth", total=config.count, unit=" images", disable=None))
             file = stack.enter_context(_whole_text(annotations))
-            batches = _batches(directory, words, looks, config)
+            batches = _batches(directory, words, rendering, config)
             drawn = stack.enter_context(contextlib.closing(in_processes(draw_batch, batches, _workers(config))))
             for batch, counts in drawn:
                 file.writelines(f"{path}\t{word}\n" for path, word in zip(batch.paths, batch.words))
@@ -112,7 +112,7 @@ def _whole_text(path):
         raise
 
 
-def _batches(directory, words, looks, config):
+def _batches(directory, words, rendering, config):
     """Yields every Batch of a run, in order."""
     size = min(BATCH, -(-config.count // _workers(config)))
     digits = max(4, len(str(config.count - 1)))
@@ -121,7 +121,7 @@ def _batches(directory, words, looks, config):
         chosen = tuple(words.draw(randoms(config.seed, number)[0]).strip() for number in numbers)
         paths = tuple(os.path.join(directory, f"{number:0{digits}d}-{_name(word)}.png")
                       for number, word in zip(numbers, chosen))
-        yield Batch(looks, config.seed, first, chosen, paths)
+        yield Batch(rendering, config.seed, first, chosen, paths)
 
 
 def _name(word):
@@ -136,7 +136,7 @@ def draw_batch(batch):
       over for.
     Raises: UserError as Artist.draw does; OSError if a file cannot be written.
     """
-    artist, passed_over = artist_of(batch.looks), collections.Counter()
+    artist, passed_over = artist_of(batch.rendering), collections.Counter()
     for number, (word, path) in enumerate(zip(batch.words, batch.paths), batch.first):
         image, fonts = artist.draw(word, randoms(batch.seed, number)[1])
         passed_over.update(fonts)

@@ -1,4 +1,4 @@
-"""Figures that say how well texts were read."""
+"""Metrics that say how well texts were read."""
 
 import functools
 
@@ -16,7 +16,7 @@ def accuracy(text, label, use_distance):
 
 
 class Totals:
-    """Figures over all samples that were added; each float is 0.0 as long as there is none."""
+    """Metrics over all samples that were added; each float is 0.0 as long as there is none."""
 
     def __init__(self, use_distance):
         """`use_distance`: bool, as in `accuracy`."""

@@ -48,11 +48,11 @@ class Accumulator:
         return [total + gradient * self._share for total, gradient in zip(self._sums, gradients)]
 
 
-class Meeting:
+class SyncAccumulator:
     """Where the gradients of several processes meet, of which the mean makes an update: kept on other devices.
 
-    All gradients make one vector, cut into a piece for each device. What belongs to an earlier step than the meeting's
-    is dropped there: its weights are gone.
+    All gradients make one vector, cut into a piece for each device. Gradients of an earlier step than the accumulator's
+    are dropped there: their weights are gone.
     """
 
     def __init__(self, variables, devices):
@@ -63,7 +63,7 @@ class Meeting:
         self._pieces = []
         for k, (device, size) in enumerate(zip(devices, self._sizes)):
             with tf.device(device):
-                self._pieces.append((device, tf.ConditionalAccumulator(tf.float32, [size], shared_name=f"meeting{k}")))
+                self._pieces.append((device, tf.ConditionalAccumulator(tf.float32, [size], shared_name=f"sync{k}")))
         self.brought = tf.reduce_min(self._on_each(lambda piece: piece.num_accumulated()))
 
     def _on_each(self, function):

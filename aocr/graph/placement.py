@@ -17,7 +17,7 @@ class Placement(NamedTuple):
     outer: Callable = None  # device function of the whole graph
     towers: tuple = ("",)  # devices that share each batch
     variables: str = ""  # device of the variables, unless `outer` says it
-    meetings: tuple = ()  # devices where the gradients of several processes meet; none if each updates by itself
+    accumulators: tuple = ()  # devices where the gradients of several processes meet; none if each updates by itself
 
     def tower(self, k):
         """Device scope of the k-th tower. Its variables, which the others use too, are not on its device."""

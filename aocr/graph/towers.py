@@ -1,4 +1,4 @@
-"""A batch that several devices share: who gets what of it, and what they find put together again."""
+"""A batch that several devices share: its parts, and the moments of the whole."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from aocr.graph.layers import Moments
 from aocr.graph.preprocess import PreparedImages, at_least_one
 
 
-class Share(NamedTuple):
+class TowerBatch(NamedTuple):
     """What one device gets of a batch: at least one row, which is blank if there are none for it."""
 
     images: PreparedImages
@@ -19,23 +19,23 @@ class Share(NamedTuple):
     columns: tf.Tensor  # [] float32: columns of pixels of their images
 
 
-def shares(images, batch, count):
-    """Cuts a batch into `count` Shares of consecutive rows; with one, it is the batch as it is.
+def split_batch(images, batch, count):
+    """Cuts a batch into `count` TowerBatches of consecutive rows; with one, it is the batch as it is.
 
     Args: images: PreparedImages of the batch. batch: anything with its `inputs`, `targets` and `weights`.
     """
     rows = tf.shape(images.widths)[0]
     if count == 1:
-        return [Share(images, batch.inputs, batch.targets, batch.weights, rows, _columns(images.widths))]
-    return [_share(images, batch, rows * k // count, rows * (k + 1) // count) for k in range(count)]
+        return [TowerBatch(images, batch.inputs, batch.targets, batch.weights, rows, _columns(images.widths))]
+    return [_tower_batch(images, batch, rows * k // count, rows * (k + 1) // count) for k in range(count)]
 
 
-def _share(images, batch, first, end):
+def _tower_batch(images, batch, first, end):
     own = PreparedImages(images.pixels[first:end], images.widths[first:end])
     blank = 1 - tf.minimum(end - first, 1)
     inputs, targets, weights = (tf.pad(part[first:end], [[0, blank], [0, 0]])
                                 for part in (batch.inputs, batch.targets, batch.weights))
-    return Share(at_least_one(own), inputs, targets, weights, end - first, _columns(own.widths))
+    return TowerBatch(at_least_one(own), inputs, targets, weights, end - first, _columns(own.widths))
 
 
 def _columns(widths):
@@ -43,19 +43,19 @@ def _columns(widths):
 
 
 def total_moments(moments, columns):
-    """The moments of a whole batch from those of its shares.
+    """The moments of a whole batch from those of its parts.
 
-    Args: moments: for each share, a list of Moments, one a layer. columns: float32 [shares], what each counts.
+    Args: moments: for each part, a list of Moments, one a layer. columns: float32 [parts], what each counts.
     Returns: list of Moments, one a layer.
     """
     if len(moments) == 1:
         return moments[0]
-    weights = (columns / tf.reduce_sum(columns))[:, tf.newaxis]  # [shares, 1]
+    weights = (columns / tf.reduce_sum(columns))[:, tf.newaxis]  # [parts, 1]
     totals = []
     for layer in zip(*moments):
-        means, variances = tf.stack([m.mean for m in layer]), tf.stack([m.variance for m in layer])  # [shares, C]
+        means, variances = tf.stack([m.mean for m in layer]), tf.stack([m.variance for m in layer])  # [parts, C]
         mean = tf.reduce_sum(weights * means, 0)
-        # The law of total variance: what varies within the shares, and between them.
+        # The law of total variance: what varies within the parts, and between them.
         variance = tf.reduce_sum(weights * (variances + tf.square(means - mean)), 0)
         totals.append(Moments(mean, variance, layer[0].population_mean, layer[0].population_variance))
     return totals

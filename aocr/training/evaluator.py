@@ -96,9 +96,9 @@ class _Evaluator:
     def look_at(self, path):
         """Validates a checkpoint; returns whether it is the last one of its run. Raises tf.errors.OpError."""
         step, finished = checkpoint.step_of(path), _run_state(path).finished
-        figures, readings = self._validator.validate(read_weights(path), lambda: False)
+        metrics, readings = self._validator.validate(read_weights(path), lambda: False)
         state = self._state()
-        best = judge(state, figures, step, self._config.monitor, self._validator.data)
+        best = judge(state, metrics, step, self._config.monitor, self._validator.data)
         # An event file for each validation: they are seldom, and so what is there is always whole.
         with tf.Graph().as_default() as nothing, Reports(
                 self._directory, self._directory, nothing, first_step=step, steps=None, done=0, log_step=1) as reports:
@@ -106,10 +106,10 @@ class _Evaluator:
                 try:
                     checkpoint.copy_checkpoint(path, self._best_dir)
                     checkpoint.write_description(self._model_dir, dataclasses.replace(
-                        self.description, decoding=figures.chosen))
+                        self.description, decoding=metrics.chosen))
                 except (OSError, tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError) as error:
                     raise UserError(f"{self._best_dir}: cannot be written: {cause(error)}") from None
-            reports.validation(step, figures, best, readings, self._validator)
+            reports.validation(step, metrics, best, readings, self._validator)
         write_text(posixpath.join(self._directory, STATE_NAME), state.to_json())
         return finished
 

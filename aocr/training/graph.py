@@ -13,10 +13,10 @@ from aocr.config import TrainConfig
 from aocr.graph import ctc, losses
 from aocr.graph.augment import variant_seed
 from aocr.graph.layers import Initializers
-from aocr.graph.learning import Learning, guiding_loss
 from aocr.graph.optimizer import WeightAverage
 from aocr.graph.placement import Placement
-from aocr.graph.towers import shares, total_moments
+from aocr.graph.towers import split_batch, total_moments
+from aocr.graph.train_ops import TrainOps, guiding_loss
 from aocr.inputs import Examples
 from aocr.model import STATE_VARIABLE, Model
 from aocr.network import Network
@@ -49,10 +49,10 @@ class TrainingGraph:
         """To be made in the graph of the examples, within the placement's outer device."""
         self.config, self._network, self._examples = config, network, examples
         self._placement, self._dtype = placement, tf.as_dtype(precision)
-        self._shares = shares(examples.images, examples.batch, len(placement.towers))
+        self._parts = split_batch(examples.images, examples.batch, len(placement.towers))
         self._add_network()
         self._add_loss()
-        self.learning = Learning(self.loss, config, towers=len(self._shares), meetings=placement.meetings)
+        self.train_ops = TrainOps(self.loss, config, towers=len(self._parts), accumulators=placement.accumulators)
         self._add_state()
         self._statistics = Statistics(examples.images, self.moments)
         self.model = Model(network, examples, branches=self._branches[0], target=placement.target,
@@ -76,15 +76,15 @@ class TrainingGraph:
         learning = "cnn" not in self.config.frozen
         initializers = Initializers(he=self.config.initializer == "he", forget_bias=self.config.forget_bias)
         self._branches = []
-        for k, share in enumerate(self._shares):
+        for k, part in enumerate(self._parts):
             with self._placement.tower(k):
                 self._branches.append(self._network.build(
-                    share.images, is_training=learning, dtype=self._dtype, initializers=initializers,
+                    part.images, is_training=learning, dtype=self._dtype, initializers=initializers,
                     dropout=self._dropout(k), reuse=k > 0))
         self.moments = []
         if learning:
             self.moments = total_moments([branches.moments for branches in self._branches],
-                                         tf.stack([share.columns for share in self._shares]))
+                                         tf.stack([part.columns for part in self._parts]))
 
     def _dropout(self, tower):
         """Dropout of a device's features, stateless, so that a resumed run drops what it would have dropped."""
@@ -97,12 +97,12 @@ class TrainingGraph:
     def _add_loss(self):
         """Sets `loss`, and what that is made of: `attention_loss`, `ctc_loss`, `unfitting`."""
         found = []
-        for k, (share, branches) in enumerate(zip(self._shares, self._branches)):
+        for k, (part, branches) in enumerate(zip(self._parts, self._branches)):
             with self._placement.tower(k):
-                found.append(self._losses_of(share, branches))
+                found.append(self._losses_of(part, branches))
         by_attention, by_ctc, fitting, strayed = (
             # What is blank does not count.
-            tf.concat([own[:share.size] for own, share in zip(parts, self._shares)], 0) if len(found) > 1 else parts[0]
+            tf.concat([own[:part.size] for own, share in zip(parts, self._parts)], 0) if len(found) > 1 else parts[0]
             for parts in zip(*found))
         self.attention_loss = tf.reduce_mean(by_attention)
         self.ctc_loss = tf.reduce_sum(by_ctc) / tf.maximum(tf.reduce_sum(fitting), 1.0)
@@ -112,23 +112,23 @@ class TrainingGraph:
         if self.config.guided_attention:
             self.loss += guiding_loss(self.config, by_attention, strayed)
 
-    def _losses_of(self, share, branches):
+    def _losses_of(self, part, branches):
         """A device's losses, [N] float32 each: the attention decoder's; that of CTC a character, 0 where the label does
         not fit; whether it fits; how far the attention strays from where it should be.
         """
         config = self._network.config
         decoder, logits, lengths, _ = branches
-        taught = decoder.decode(tf.shape(share.inputs)[1], teacher=share.inputs)
-        by_attention = losses.sequence_loss(taught.logits, share.targets, share.weights, self.config.label_smoothing)
-        where = losses.diagonal(share.images.pixels, config.network.stride, config.right_to_left)
+        taught = decoder.decode(tf.shape(part.inputs)[1], teacher=part.inputs)
+        by_attention = losses.sequence_loss(taught.logits, part.targets, part.weights, self.config.label_smoothing)
+        where = losses.diagonal(part.images.pixels, config.network.stride, config.right_to_left)
         by_ctc, fitting = tf.zeros_like(by_attention), tf.ones_like(by_attention)
         if config.ctc:
-            characters = tf.where(share.targets >= FIRST_ID, share.targets, tf.zeros_like(share.targets))
-            count = tf.reduce_sum(share.weights, 1) - 1.0  # without EOS
+            characters = tf.where(part.targets >= FIRST_ID, part.targets, tf.zeros_like(part.targets))
+            count = tf.reduce_sum(part.weights, 1) - 1.0  # without EOS
             fitting = tf.cast(ctc.fits(characters, lengths), tf.float32)
             by_ctc = -ctc.log_probability(logits, lengths, characters) / tf.maximum(count, 1.0)
             where = losses.bent(where, logits, lengths, by_ctc, count, config.right_to_left)
-        return by_attention, by_ctc * fitting, fitting, losses.guidance(taught.attention, share.weights, where)
+        return by_attention, by_ctc * fitting, fitting, losses.guidance(taught.attention, part.weights, where)
 
     def _add_state(self):
         """Sets the variable of the run's state."""
@@ -143,8 +143,8 @@ class TrainingGraph:
     def initialize(self) -> None:
         """Fresh weights."""
         self.model.initialize()
-        if self.learning.forget_added:
-            self.session.run(self.learning.forget_added)
+        if self.train_ops.forget_added:
+            self.session.run(self.train_ops.forget_added)
 
     def resume(self, checkpoint: str) -> list[str]:
         """Restores all that training goes on from. Returns the names that the checkpoint lacks and that start afresh:
@@ -162,8 +162,8 @@ class TrainingGraph:
 
     def restart_average(self) -> None:
         """Begins the averages of the weights, where they are kept, with the weights as they are."""
-        if self.learning.average:
-            self.session.run(self.learning.average.restart)
+        if self.train_ops.average:
+            self.session.run(self.train_ops.average.restart)
 
     @property
     def state(self) -> str:
@@ -176,14 +176,14 @@ class TrainingGraph:
 
     def step(self) -> int:
         """The global step: how many training steps made these weights."""
-        return int(self.session.run(self.learning.global_step))
+        return int(self.session.run(self.train_ops.global_step))
 
     def weights(self) -> dict[str, np.ndarray]:
         """What reading needs, by name: averages where they are kept."""
         with self.model.graph.as_default():
             weights = [*tf.trainable_variables(), *(variable for name, variable in self.model.variables.items()
                                                     if "/population_" in name)]
-        average = self.learning.average
+        average = self.train_ops.average
         averaged = average.averaged if average else lambda variable: variable
         return self.session.run({variable.op.name: averaged(variable) for variable in weights})
 
@@ -198,7 +198,7 @@ class TrainingGraph:
     @contextlib.contextmanager
     def _averaged_weights(self):
         """While a block runs, the weights are their averages, where these are kept."""
-        average = self.learning.average
+        average = self.train_ops.average
         if not average:
             yield
             return
@@ -224,30 +224,30 @@ class TrainingGraph:
         for _ in range(looked_at):
             yield None, [self.session.run(tuple(self._examples.images))]
         # The same every time: TensorFlow takes a second to get ready for each other choice.
-        learning, batch = self.learning, self._examples.batch
-        fetches = dict(step=learning.train_op, gradient_norm=learning.gradient_norm, losses=self._losses(),
+        ops, batch = self.train_ops, self._examples.batch
+        fetches = dict(step=ops.train_op, gradient_norm=ops.gradient_norm, losses=self._losses(),
                        epoch=batch.epoch, index=batch.index, numbers=batch.numbers,
                        images=tuple(self._examples.images))
         while True:
             rate = learning_rate() if learning_rate else self.config.initial_learning_rate
             try:
                 before = [self._accumulate() for _ in range(self.config.accumulate - 1)]
-                got = self.session.run(fetches, {learning.learning_rate: rate})
+                got = self.session.run(fetches, {ops.learning_rate: rate})
             except tf.errors.OutOfRangeError:
                 return
             if before:
-                self.session.run(learning.forget_added)
+                self.session.run(ops.forget_added)
             yield _step_of([*before, got], rate), [part["images"] for part in (*before, got)]
 
     def update(self, learning_rate: float) -> tuple[float, int]:
         """Makes the update of the gradients that met: their norm, and the global step after it."""
-        norm, step = self.session.run(self.learning.update_op, {self.learning.learning_rate: learning_rate})
+        norm, step = self.session.run(self.train_ops.update_op, {self.train_ops.learning_rate: learning_rate})
         return float(norm), int(step)
 
     def _accumulate(self):
         """Adds a batch's gradients to those of the next update; returns what it found."""
         return self.session.run(dict(losses=self._losses(), numbers=self._examples.batch.numbers,
-                                     images=tuple(self._examples.images), added=self.learning.add_op))
+                                     images=tuple(self._examples.images), added=self.train_ops.add_op))
 
     def _losses(self):
         return dict(loss=self.loss, attention_loss=self.attention_loss, ctc_loss=self.ctc_loss,

@@ -96,7 +96,7 @@ class Keeper:
         """Writes the checkpoint `prefix`-STEP, complete at once, and drops the oldest ones. Returns its path."""
         self._training.state = state.to_json()
         with self._training.model.graph.as_default():
-            return saver.save(self._training.session, prefix, global_step=self._training.learning.global_step)
+            return saver.save(self._training.session, prefix, global_step=self._training.train_ops.global_step)
 
     def _begin(self):
         """Begins a new model in the directory, unless that was done: no checkpoint of an earlier one is known any more,

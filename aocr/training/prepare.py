@@ -20,7 +20,7 @@ from aocr.config import (
     TrainConfig,
 )
 from aocr.data import fit, pipeline, scanning
-from aocr.data.scanning import Scan
+from aocr.data.scanning import DatasetStatistics
 from aocr.errors import UserError, usage_error
 from aocr.network import Network
 from aocr.training import transfer
@@ -35,8 +35,8 @@ REPLICA_SEEDS = 1 << 16  # from one replica's seed to the next one's
 class Plan(NamedTuple):
     """What a run is about."""
 
-    scan: Scan  # what is trained on
-    validation: Scan  # or None
+    scan: DatasetStatistics  # what is trained on
+    validation: DatasetStatistics  # or None
     description: Description
     newest: str  # checkpoint to go on from, or None
     source: Trained  # whose weights a new model starts from, or None
@@ -92,7 +92,7 @@ def _check_ctc(config, stored, model_dir):
 def settled(config, scan, model_config):
     """A TrainConfig whose options that nobody set follow from the data.
 
-    Args: config: TrainConfig. scan: Scan of what is trained on. model_config: ModelConfig.
+    Args: config: TrainConfig. scan: DatasetStatistics of what is trained on. model_config: ModelConfig.
     """
     width = mean_width(scan, model_config)
     batch_size = config.batch_size
@@ -115,8 +115,8 @@ def mean_width(scan, config):
 
 
 def look_at_data(dataset, config, graphemes):
-    """(Scan to train on, Scan to validate on or None); `graphemes`: bool, as in ModelConfig. UserError if there is too
-    little, or too much that is unreadable.
+    """DatasetStatistics of the data to train on, and of those to validate on or None; `graphemes`: as in ModelConfig.
+    UserError if there is too little, or too much that is unreadable.
     """
     scan = scanning.scan(dataset, graphemes)
     _check_readable(scan, config.max_bad_records)
@@ -167,7 +167,7 @@ def _warn_of_unknown(validation, charset):
 def graph_maker(scan, description, config, replica=(0, 1)):
     """Function of `session_config` and `placement` -> TrainingGraph for a replica's shard of a dataset.
 
-    Args: scan: Scan. description: Description. config: TrainConfig. replica: (number, count).
+    Args: scan: DatasetStatistics. description: Description. config: TrainConfig. replica: (number, count).
     Raises: UserError if there is no such augmentation, or a replica would get nothing.
     """
     number, count = replica
@@ -188,10 +188,10 @@ def graph_maker(scan, description, config, replica=(0, 1)):
 
 
 def prepared_bytes(scan, config):
-    """Memory that all prepared images of a dataset take: scan a scanning.Scan, config a ModelConfig."""
+    """Memory that all prepared images of a dataset take: scan a scanning.DatasetStatistics, config a ModelConfig."""
     return prepared_columns(scan, config) * config.image_bytes // config.canvas_width
 
 
 def prepared_columns(scan, config):
-    """Columns of pixels of all prepared images: scan a scanning.Scan, config a ModelConfig."""
+    """Columns of pixels of all prepared images: scan a scanning.DatasetStatistics, config a ModelConfig."""
     return sum(min(width, config.canvas_width) * count for width, count in scan.widths.items())

@@ -116,7 +116,7 @@ class Chief(Replica):
         self._board.write(NOT_READY, self._notice)
         self.graph.model.load(self._own.model.values())
         if self.sync:
-            self.graph.session.run(self.graph.learning.start_meeting)
+            self.graph.session.run(self.graph.train_ops.start_accumulating)
         self._token = time.time_ns()
         self._board.write(self._token, self._notice)
         log.info("the parameter servers hold the weights of step %d", self._own.step())
@@ -130,7 +130,7 @@ class Chief(Replica):
         if not self.sync:
             return step
         count, run = self._task.replica[1], self.graph.session.run
-        while run(self.graph.learning.meeting.brought) < count:
+        while run(self.graph.train_ops.accumulator.brought) < count:
             if self._signals.received:
                 return step  # the last one that was made
             self._poll()

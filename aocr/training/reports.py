@@ -79,10 +79,10 @@ class Reports:
             parts = f" (attention {by_attention:.4f}, CTC {by_ctc:.4f})" if by_ctc else ""
             log.info("step %d: loss %.4f%s, perplexity %.3f, gradient norm %.2f, %.1f images/s", step.step, self.loss,
                      parts, math.exp(min(by_attention, 300.0)), norm, per_second)
-            figures = dict(loss=self.loss, attention_loss=by_attention, ctc_loss=by_ctc,
+            metrics = dict(loss=self.loss, attention_loss=by_attention, ctc_loss=by_ctc,
                            learning_rate=step.learning_rate, images_per_second=per_second)
-            self._note("train", step.step, dict(figures, gradient_norm=norm))
-            self._add(step.step, dict(figures, total_gradient_norm=norm, padding=float(np.mean(self._padding))))
+            self._note("train", step.step, dict(metrics, gradient_norm=norm))
+            self._add(step.step, dict(metrics, total_gradient_norm=norm, padding=float(np.mean(self._padding))))
             self._shown["images/s"] = f"{per_second:.0f}"
             self.restart_clock()
         self._bar.set_postfix(self._shown)
@@ -92,14 +92,14 @@ class Reports:
         """The mean loss of the last `log_step` steps of this process, or of all there were; None before the first."""
         return float(np.mean(self._losses)) if self._losses else None
 
-    def validation(self, step, figures, best, readings, validator):
-        """A validation: Figures, whether they are the best so far, and a list of model.Reading to show, of a Validator.
+    def validation(self, step, metrics, best, readings, validator):
+        """A validation: Metrics, whether they are the best so far, and model.Predictions to show, of a Validator.
         """
-        log.info("step %d: validation: %s%s", step, figures, " (the best so far)" if best else "")
-        self._note("validation", step, dict(exact_match=figures.exact, cer=figures.cer, loss=figures.loss))
-        self._add(step, {"validation/exact_match": figures.exact, "validation/cer": figures.cer,
-                         "validation/loss": figures.loss})
-        self._shown.update(exact=f"{figures.exact:.3f}", cer=f"{figures.cer:.3f}")
+        log.info("step %d: validation: %s%s", step, metrics, " (the best so far)" if best else "")
+        self._note("validation", step, dict(exact_match=metrics.exact, cer=metrics.cer, loss=metrics.loss))
+        self._add(step, {"validation/exact_match": metrics.exact, "validation/cer": metrics.cer,
+                         "validation/loss": metrics.loss})
+        self._shown.update(exact=f"{metrics.exact:.3f}", cer=f"{metrics.cer:.3f}")
         self._show(step, readings, validator)
 
     def _show(self, step, readings, validator):
@@ -147,11 +147,11 @@ class Reports:
         except UserError as error:  # the model is there all the same
             log.warning("no %s is drawn: %s", CURVES_NAME, error)
 
-    def _note(self, kind, step, figures):
-        self._lines.append(json.dumps(dict(kind=kind, step=step, **figures)) + "\n")
+    def _note(self, kind, step, metrics):
+        self._lines.append(json.dumps(dict(kind=kind, step=step, **metrics)) + "\n")
 
-    def _add(self, step, figures):
-        self._events.add(step, [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()])
+    def _add(self, step, metrics):
+        self._events.add(step, [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in metrics.items()])
 
 
 def forget_history(model_dir):

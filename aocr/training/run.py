@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from aocr import checkpoint, job
-from aocr.data.pipeline import share_size
+from aocr.data.pipeline import shard_size
 from aocr.errors import UserError
 from aocr.files import cause, make_directory
 from aocr.graph.placement import in_process
@@ -81,7 +81,7 @@ class RunResult(NamedTuple):
     exit_code: int  # 0, or 128 + the number of the signal that ended it
     step: int  # global
     loss: float | None = None  # None if no step was made
-    best: dict | None = None  # fields of the best validation's Figures, and its step
+    best: dict | None = None  # fields of the best validation's Metrics, and its step
 
 
 class Run:
@@ -99,10 +99,10 @@ class Run:
         self._closing = 0.0  # minutes that statistics, validation and checkpoint took the last time
         self._keeper = Keeper(graph, model_dir, plan.description, plan.newest)
         self._replica = chief.replica if chief else (0, 1)
-        self._share = share_size(plan.scan.usable, self._replica)  # records that this process trains on
-        self._statistics_images = statistics_images(self._share, mean_width(plan.scan, plan.description.config))
+        self._shard_size = shard_size(plan.scan.usable, self._replica)  # records that this process trains on
+        self._statistics_images = statistics_images(self._shard_size, mean_width(plan.scan, plan.description.config))
         self._recent = RecentBatches(self._statistics_images)
-        self._estimated_step = self._validated_step = None  # that the batch norm statistics, the figures are of
+        self._estimated_step = self._validated_step = None  # that the batch norm statistics, the metrics are of
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._unfitting = 0  # labels that CTC could not be trained on, so far
@@ -110,7 +110,7 @@ class Run:
         self._state = self._start()
         self._before = self._reached = graph.step()  # the global step before the last step, and after it
         # Where processes update by themselves, the batches of all of them make a pass.
-        in_pass = self._share if chief and chief.sync else plan.scan.usable
+        in_pass = self._shard_size if chief and chief.sync else plan.scan.usable
         steps = math.ceil(config.num_epoch * math.ceil(in_pass / config.batch_size) / config.accumulate)
         self._steps_in_all = min(steps, config.max_steps or steps)
         self._end = self._state.first_step + self._steps_in_all
@@ -232,16 +232,16 @@ class Run:
             state.images += len(step.numbers)
             self._unfitting += step.unfitting
             samples[step.epoch] += len(step.numbers)
-            before = samples.pop(step.epoch - 1, self._share)
-            if step.epoch > whole and before != self._share and self._config.accumulate == 1:
-                raise RuntimeError(f"an epoch gave {before} of {self._share} samples")
+            before = samples.pop(step.epoch - 1, self._shard_size)
+            if step.epoch > whole and before != self._shard_size and self._config.accumulate == 1:
+                raise RuntimeError(f"an epoch gave {before} of {self._shard_size} samples")
             yield step, images
 
     def _look_back(self):
         """Where to start so that batch norm statistics are as if the run had never been ended: the batches that they
         come from are seen again. Returns (pass, its first batch, batches to look at).
         """
-        state, in_pass = self._state, math.ceil(self._share / self._config.batch_size)
+        state, in_pass = self._state, math.ceil(self._shard_size / self._config.batch_size)
         done = (state.epoch - state.first_epoch) * in_pass + state.batch  # in this order
         wanted = math.ceil(self._recent.wanted / self._config.batch_size) + 2  # passes end with smaller ones
         back = min(wanted, done)
@@ -304,13 +304,13 @@ class Run:
         if not found:
             return False
         state.owes_validation, self._validated_step = False, step
-        figures, readings = found
-        state.decoding = list(figures.chosen)
-        best = judge(state, figures, step, config.monitor, self._validator.data)
-        self._reports.validation(step, figures, best, readings, self._validator)
+        metrics, readings = found
+        state.decoding = list(metrics.chosen)
+        best = judge(state, metrics, step, config.monitor, self._validator.data)
+        self._reports.validation(step, metrics, best, readings, self._validator)
         if best:
             self._keeper.save_best(state)
-            self._keeper.choose(figures.chosen)
+            self._keeper.choose(metrics.chosen)
         elif config.schedule == "plateau" and state.without_gain % PLATEAU == 0:
             state.rate_factor *= 0.5
             log.info("no better figure in %d validations: the learning rate is halved", state.without_gain)

@@ -25,7 +25,7 @@ class RunState:
     without_gain: int = 0  # validations in a row without a better figure
     owes_validation: bool = False  # one was due at this step, and a signal came before its end
     decoding: list = None  # method and share of CTC that read best when last looked at; None before
-    best: dict = None  # the best validation: `step`, figures; None before the first
+    best: dict = None  # the best validation: `step`, metrics; None before the first
     best_of: str = ""  # what its figure is of; others cannot be compared with it
 
     def to_json(self):

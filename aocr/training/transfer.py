@@ -36,7 +36,7 @@ def of_source(given):
 def charset_of(source, scan, change):
     """The alphabet of the new model.
 
-    Args: source: checkpoint.Trained. scan: Scan of the data. change: `union`, `new` or `fail`.
+    Args: source: checkpoint.Trained. scan: DatasetStatistics of the data. change: `union`, `new` or `fail`.
     Returns: Charset, the source's characters first. UserError for `fail` if the data hold others.
     """
     if change == "new":

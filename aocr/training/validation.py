@@ -26,7 +26,7 @@ TRIED = (*(Decoding(JOINT, share) for share in CTC_SHARES), Decoding(ATTENTION),
 SAMPLE, SAMPLE_COLUMNS = 256, 32_768
 
 
-class Figures(NamedTuple):
+class Metrics(NamedTuple):
     """What a validation finds."""
 
     exact: float  # exact match, in [0, 1]
@@ -58,7 +58,7 @@ class Validator:
     """
 
     def __init__(self, scan, description, precision, session_config):
-        """`scan`: scanning.Scan of what to read. The rest as in Model."""
+        """`scan`: scanning.DatasetStatistics of what to read. The rest as in Model."""
         self.scan, self._description = scan, description
         self.split = splitter(description.config.graphemes)  # a text -> its characters
         self._how = dict(precision=precision, session_config=session_config, batches=functools.partial(
@@ -78,7 +78,7 @@ class Validator:
             self._model.session.close()
 
     def validate(self, weights, stop):
-        """(Figures, list of the first few model.Reading), or None if `stop` (a function) says so meanwhile.
+        """(Metrics, list of the first few model.Prediction), or None if `stop` (a function) says so meanwhile.
 
         `weights`: as `Model.weights` gives them.
         """
@@ -104,7 +104,7 @@ class Validator:
                     return None
         best = min(tried, key=lambda decoding: (tried[decoding].edits, -tried[decoding].exact_match))
         totals = tried[best]
-        return Figures(totals.exact_match, totals.cer, losses / max(totals.samples, 1), totals.wer, best.method,
+        return Metrics(totals.exact_match, totals.cer, losses / max(totals.samples, 1), totals.wer, best.method,
                        best.ctc_share), shown
 
     def drawn_steps(self, width, height):
@@ -113,7 +113,7 @@ class Validator:
 
 
 def text_by(decoding, reading):
-    """The text that a Decoding chooses among a Reading's candidates; without any, what was read."""
+    """The text that a Decoding chooses among a Prediction's candidates; without any, what was read."""
     if not reading.candidates:
         return reading.text
     if decoding.method == CTC:
@@ -124,19 +124,19 @@ def text_by(decoding, reading):
     return max(reading.candidates, key=lambda found: (1.0 - share) * found.by_attention + share * found.by_ctc).text
 
 
-def judge(state, figures, step, monitor, data):
+def judge(state, metrics, step, monitor, data):
     """Compares a validation with the best one so far and notes it in the run's state.
 
-    Args: state: RunState. figures: Figures. step: int. monitor: the field that counts. data: str, what was read.
+    Args: state: RunState. metrics: Metrics. step: int. monitor: the field that counts. data: str, what was read.
     Returns: whether it is the best.
     """
     if state.best and state.best_of != data:
-        log.warning("the best checkpoint, of step %d, was measured on other data (%s), so that figures of %s do not "
+        log.warning("the best checkpoint, of step %d, was measured on other data (%s), so that metrics of %s do not "
                     "compare with its: that of step %d takes its place", state.best["step"], state.best_of, data, step)
     elif state.best:
-        best = Figures(**{name: state.best[name] for name in Figures._fields if name in state.best})
-        if not figures.better_than(best, monitor):
+        best = Metrics(**{name: state.best[name] for name in Metrics._fields if name in state.best})
+        if not metrics.better_than(best, monitor):
             state.without_gain += 1
             return False
-    state.best, state.best_of, state.without_gain = dict(figures._asdict(), step=step), data, 0
+    state.best, state.best_of, state.without_gain = dict(metrics._asdict(), step=step), data, 0
     return True

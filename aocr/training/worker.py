@@ -7,7 +7,7 @@ import time
 
 from aocr.checkpoint import Description
 from aocr.data import fit
-from aocr.data.pipeline import share_size
+from aocr.data.pipeline import shard_size
 from aocr.errors import UserError
 from aocr.training.cluster import ENDED, Board, end_at_once, join, wait_for_chief, wait_for_servers
 from aocr.training.prepare import graph_maker, look_at_data, settled
@@ -38,7 +38,7 @@ def work(dataset, config, session_config, parallel, task):
     make = graph_maker(scan, description, config, task.replica)
     worker = open_worker(make, task, parallel, server, board, session_config, notice)
     with contextlib.suppress(Ended):
-        _train(worker, config, share_size(scan.usable, task.replica), task)
+        _train(worker, config, shard_size(scan.usable, task.replica), task)
     log.info("%s: the run has ended", task.name)
     return 0
 

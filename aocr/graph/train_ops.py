@@ -2,7 +2,7 @@
 
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.optimizer import Accumulator, Meeting, WeightAverage, make_optimizer, update
+from aocr.graph.optimizer import Accumulator, SyncAccumulator, WeightAverage, make_optimizer, update
 
 GUIDED_STEPS = 1000  # over which guided attention ends at the latest
 
@@ -19,20 +19,20 @@ def guiding_loss(config, losses, strayed):
     return config.guided_attention * left * tf.reduce_mean(tf.minimum(1.0, tf.stop_gradient(losses)) * strayed)
 
 
-class Learning:
+class TrainOps:
     """The ops of training one model, in the scope `training`, which names what only training needs in a checkpoint.
 
     `train_op` is one step and gives the global step after it, `gradient_norm` the global norm of its gradients; both
     take `learning_rate`, a placeholder. Where a step is made of several batches, `add_op` takes in one of those before
     the last, and `forget_added` is run after it; else both are None. `average` is the WeightAverage or None.
 
-    Where gradients of several processes meet, at `meeting`, `train_op` only brings its own there and gives the step
+    Where gradients of several processes meet, at `accumulator`, `train_op` only brings its own there and gives the step
     that they belong to; an update, made by one process for all, is `update_op`: (norm of the mean gradients, the step
-    after it). `start_meeting` begins with the gradients of the global step.
+    after it). `start_accumulating` begins with the gradients of the global step.
     """
 
-    def __init__(self, loss, config, *, towers=1, meetings=()):
-        """`loss`: float32 []. `config`: TrainConfig. `towers`: int, devices that share the batch. `meetings`: as in
+    def __init__(self, loss, config, *, towers=1, accumulators=()):
+        """`loss`: float32 []. `config`: TrainConfig. `towers`: int, devices that share the batch. `accumulators`: as in
         Placement.
         """
         self._config = config
@@ -48,8 +48,8 @@ class Learning:
             self.add_op = self.forget_added = self.average = None
             if config.accumulate > 1:
                 gradients = self._accumulated(gradients)
-            if meetings:
-                self._meet(gradients, meetings)
+            if accumulators:
+                self._accumulate_of_all(gradients, accumulators)
             else:
                 self.gradient_norm, self.train_op = self._updated(gradients)
 
@@ -73,12 +73,12 @@ class Learning:
         with tf.control_dependencies([done]):
             return norm, self.global_step.read_value()
 
-    def _meet(self, gradients, devices):
-        """Brings gradients to a Meeting on these devices, and updates from there."""
-        self.meeting = Meeting(self._trained, devices)
+    def _accumulate_of_all(self, gradients, devices):
+        """Brings gradients to a SyncAccumulator on these devices, and updates from there."""
+        self.accumulator = SyncAccumulator(self._trained, devices)
         self.gradient_norm = tf.global_norm(gradients, name="own_gradient_norm")
         step = self.global_step.read_value()
-        with tf.control_dependencies([self.meeting.bring(gradients, step)]):
+        with tf.control_dependencies([self.accumulator.bring(gradients, step)]):
             self.train_op = tf.identity(step)
-        self.update_op = self._updated(self.meeting.mean())
-        self.start_meeting = self.meeting.start(self.global_step)
+        self.update_op = self._updated(self.accumulator.mean())
+        self.start_accumulating = self.accumulator.start(self.global_step)
