@@ -13,9 +13,11 @@ from aocr.charset import ALPHANUMERIC, Charset
 from aocr.config import ATTENTION, CTC, JOINT, Decoding, ModelConfig, TrainConfig
 from aocr.data import pipeline
 from aocr.data.scanning import DatasetStatistics
+from aocr.inputs import Examples
 from aocr.model import open_model
 from aocr.network import Network
 from aocr.training.graph import open_training_graph
+from aocr.training.statistics import Sample, Statistics, sample_size
 
 SMALL = dict(attn_num_hidden=11, target_embedding_size=5)
 SETTLED = dict(ctc_weight=0.3)  # what else follows from the data
@@ -94,8 +96,8 @@ def test_training_and_reading_agree(dataset, tmp_path):
     training = TrainConfig(initial_learning_rate=0.0, batch_size=5, dropout=0.0, **SETTLED)
     with learner(config, training, dataset, 5) as graph:
         graph.initialize()
-        (step, images), = graph.train(0)
-        graph.estimate_statistics(images)
+        step, = graph.train(0)
+        graph.estimate_statistics(5)
         saved = save(graph, tmp_path)
     with open_model(Network(config, CHARSET), batches=batches_of(dataset, config, 2),
                     decoding=Decoding(ATTENTION)) as model:
@@ -110,10 +112,8 @@ def test_a_step_of_several_batches_tells_of_all_of_them(dataset):
     training = TrainConfig(batch_size=2, accumulate=2, **SETTLED)
     with learner(config, training, dataset, 2) as graph:
         graph.initialize()
-        step, images = next(iter(graph.train(0)))
-    assert len(images) == 2 and len(set(step.numbers)) == len(step.numbers)  # of five samples, in batches of 2, 2 and 1
-    assert sum(len(widths) for _, widths in images) == len(step.numbers)
-    assert all(pixels.shape[:2] == (len(widths), 32) for pixels, widths in images)
+        step = next(iter(graph.train(0)))
+    assert len(set(step.numbers)) == len(step.numbers) >= 3  # of five samples, in batches of 2, 2 and 1
 
 
 def test_statistics_of_batches_are_those_of_all_their_images():
@@ -122,16 +122,38 @@ def test_statistics_of_batches_are_those_of_all_their_images():
     config = ModelConfig(**SMALL)
     with learner(config, TrainConfig(**SETTLED), os.devnull, 5) as graph:
         graph.initialize()
+        with graph.model.graph.as_default():
+            statistics = Statistics(graph.model.inputs.images, graph.moments)
         # Only the first layer sees the same input however the images are batched: the later ones see it normalised
         # by their batch.
         first = graph.moments[0].population_mean, graph.moments[0].population_variance
-        graph.estimate_statistics([(images, widths)])
+        statistics.estimate(graph.session, [(images, widths)])
         whole = graph.session.run(first)
-        graph.estimate_statistics([(images[:2], widths[:2]), (images[2:], widths[2:])])
+        statistics.estimate(graph.session, [(images[:2], widths[:2]), (images[2:], widths[2:])])
         parts = graph.session.run(first)
     np.testing.assert_allclose(parts[0], whole[0], atol=1e-5)
     np.testing.assert_allclose(parts[1], whole[1], atol=1e-5)
     assert np.ptp(whole[0]) > 0.01
+
+
+def test_the_sample_is_the_beginning_of_a_pass_and_always_the_same(dataset):
+    config = ModelConfig(max_width=200, **SMALL)
+    with tf.Graph().as_default(), tf.Session() as session:
+        examples = Examples(Network(config, CHARSET), batches_of(dataset, config, 2), shuffled=True)
+        sample = Sample(examples, epoch=3)
+        counts = [[len(widths) for _, widths in sample.take(session, images)] for images in (1, 4, 5, 99)]
+        again = Sample(examples, epoch=3).take(session, 99)
+        for (pixels, widths), (same, its_widths) in zip(sample.take(session, 99), again):
+            np.testing.assert_array_equal(pixels, same)
+            np.testing.assert_array_equal(widths, its_widths)
+    assert sum(counts[-1]) == 5 and counts[-1] == counts[-2]
+    assert all(few == counts[-1][:len(few)] for few in counts) and len(counts[0]) == 1 and sum(counts[1]) >= 4
+
+
+def test_the_size_of_the_sample():
+    """Columns of pixels count, within limits."""
+    assert [sample_size(images, width) for images, width in ((7, 86.0), (9999, 86.0), (9999, 300.0), (9999, 2000.0))] \
+        == [7, 512, 218, 130]
 
 
 @pytest.mark.parametrize("options", [dict(), dict(use_gru=True, attn_num_layers=1), dict(attn_num_layers=3)])
@@ -143,7 +165,7 @@ def test_every_variable_learns(dataset, options):
         with graph.model.graph.as_default():
             variables = tf.trainable_variables()
         before = graph.session.run(variables)
-        steps = [step.step for step, _ in graph.train(epochs=2)]  # some gradients are 0 at the very first step
+        steps = [step.step for step in graph.train(epochs=2)]  # some gradients are 0 at the very first step
         assert steps == [1, 2]
         assert graph.step() == 2
         after = graph.session.run(variables)
@@ -174,6 +196,6 @@ def test_the_same_seed_is_the_same_start(dataset):
         training = TrainConfig(batch_size=5, seed=seed, **SETTLED)
         with learner(config, training, dataset, 5) as graph:
             graph.initialize()
-            losses.append(next(iter(graph.train(0)))[0].loss)
+            losses.append(next(iter(graph.train(0))).loss)
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert abs(losses[2] - losses[0]) > 1e-4

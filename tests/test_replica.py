@@ -12,11 +12,11 @@ from aocr.training.graph import TrainStep
 class TwoPasses:
     """In place of a training graph: passes of three batches each, without an end."""
 
-    def train(self, first_epoch, epochs, first_batch, learning_rate, looked_at):
+    def train(self, first_epoch, epochs, first_batch, learning_rate):
         """Yields what TrainingGraph.train does."""
         while True:
             for index in range(first_batch, 3):
-                yield TrainStep(1.0, 1.0, 0.0, 0, 1.0, 0.1, 0, first_epoch, index, np.arange(2), 0.0), []
+                yield TrainStep(1.0, 1.0, 0.0, 0, 1.0, 0.1, 0, first_epoch, index, np.arange(2), 0.0)
             first_epoch, first_batch = first_epoch + 1, 0
 
 
@@ -38,5 +38,5 @@ class Losing(replica.Replica):
 def test_a_batch_whose_update_was_lost_is_trained_on_again(monkeypatch):
     monkeypatch.setattr(replica, "RETRY", 0.0)
     steps = Losing(TwoPasses(), SimpleNamespace(replica=(0, 1), name="chief 0"), None, True).train(5, None, 0, None)
-    assert [(step.epoch, step.index) for step, _ in (next(steps) for _ in range(5))] == [
+    assert [(step.epoch, step.index) for step in (next(steps) for _ in range(5))] == [
         (5, 0), (5, 1), (5, 2), (6, 0), (6, 1)]

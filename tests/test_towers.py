@@ -50,7 +50,7 @@ def test_towers_make_the_same_steps(dataset):
     found = []
     for count in (1, 3):
         with graph_on(count, dataset, 2, freeze="cnn", initial_learning_rate=0.01) as graph:
-            found.append([(step.attention_loss, step.loss, step.gradient_norm) for step, _ in graph.train(epochs=2)])
+            found.append([(step.attention_loss, step.loss, step.gradient_norm) for step in graph.train(epochs=2)])
     assert len(found[0]) == 6 and found[0][0][0] > found[0][-1][0]
     np.testing.assert_allclose(found[1], found[0], rtol=2e-3)
 
@@ -64,7 +64,7 @@ def test_moments_of_shares_are_those_of_the_batch_and_equal_ones_make_the_same_s
             first = graph.moments[0].mean, graph.moments[0].variance
             fed = graph.model.inputs.images
             moments.append(graph.session.run(first, {fed.pixels: images, fed.widths: [12] * 3}))
-            steps += [(step.loss, step.gradient_norm) for step, _ in graph.train()]
+            steps += [(step.loss, step.gradient_norm) for step in graph.train()]
     np.testing.assert_allclose(moments[1], moments[0], atol=1e-5)
     assert np.ptp(moments[0][0]) > 0.01
     np.testing.assert_allclose(steps[1], steps[0], rtol=1e-3)
@@ -72,16 +72,16 @@ def test_moments_of_shares_are_those_of_the_batch_and_equal_ones_make_the_same_s
 
 def test_the_mean_of_equal_gradients_that_met_makes_the_same_step(dataset):
     with graph_on(1, dataset, 5) as graph:
-        (alone, _), (second, _) = graph.train(epochs=2)
+        alone, second = graph.train(epochs=2)
     with graph_on(1, dataset, 5, Placement(accumulators=("/cpu:0", "/cpu:0"))) as graph:
         graph.session.run(graph.train_ops.start_accumulating)
         for _ in range(2):
-            (step, _), = graph.train()
+            step, = graph.train()
             assert (step.step, step.loss) == (0, pytest.approx(alone.loss, rel=1e-5))
         assert graph.session.run(graph.train_ops.accumulator.brought) == 2
         assert graph.update(step.learning_rate) == (pytest.approx(alone.gradient_norm, rel=1e-4), 1)
         assert graph.session.run(graph.train_ops.accumulator.brought) == 0
-        (step, _), = graph.train(1)
+        step, = graph.train(1)
         assert (step.step, step.loss) == (1, pytest.approx(second.loss, rel=1e-3))
         graph.session.run(graph.train_ops.start_accumulating)  # as when a chief begins again
         assert graph.session.run(graph.train_ops.accumulator.brought) == 0

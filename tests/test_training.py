@@ -20,7 +20,6 @@ from aocr.data.records import to_example
 from aocr.data.scanning import DatasetStatistics
 from aocr.training.graph import TrainStep
 from aocr.training.prepare import prepared_bytes
-from aocr.training.recent import RecentBatches
 from aocr.training.reports import Reports
 from aocr.training.run import CHOICE_MINUTES
 from aocr.training.schedule import Clock, crossed, scheduled_rate
@@ -267,15 +266,6 @@ def test_a_record_that_cannot_be_decoded_is_left_out_and_named(dataset, tmp_path
 def test_the_canvas_squeezes_and_counts_when_a_limit_is_given(dataset, tmp_path, capsys):
     assert train(dataset, tmp_path, "--max-steps", "1", "--max-width", "45", "--max-height", "32") == 0
     assert "canvas 45 x 32: 3 images are squeezed to it" in capsys.readouterr().err
-
-
-def test_recent_batches_hold_what_is_asked_for():
-    recent = RecentBatches(5)
-    for k, size in enumerate([3, 1, 2, 2]):
-        recent.add((k, [0] * size))
-    assert [k for k, _ in recent.newest(5)] == [3, 2, 1]
-    assert [k for k, _ in recent.newest(3)] == [3, 2]
-    assert [k for k, _ in recent.newest(99)] == [3, 2, 1]
 
 
 def test_defaults_are_the_original_s():

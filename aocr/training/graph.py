@@ -1,7 +1,8 @@
 """The training graph: a model with losses, updates of its weights, and the state of a run."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +21,8 @@ from aocr.graph.train_ops import TrainOps, guiding_loss
 from aocr.inputs import Examples
 from aocr.model import STATE_VARIABLE, Model
 from aocr.network import Network
-from aocr.training.statistics import Statistics
+from aocr.training.statistics import Sample, Statistics
 
-Images = tuple[np.ndarray, np.ndarray]  # of a batch: pixels [N, H, W, C], widths [N]
 
 
 class TrainStep(NamedTuple):
@@ -44,9 +44,12 @@ class TrainStep(NamedTuple):
 class TrainingGraph:
     """What training adds to a Model, which is `model`: each device's part of a batch goes through the network."""
 
-    def __init__(self, network: Network, examples: Examples, config: TrainConfig, *, placement: Placement,
-                 precision: str = "float32", session_config: tf.ConfigProto | None = None):
-        """To be made in the graph of the examples, within the placement's outer device."""
+    def __init__(self, network: Network, examples: Examples, config: TrainConfig, *, sample: Sample,
+                 placement: Placement, precision: str = "float32", session_config: tf.ConfigProto | None = None):
+        """To be made in the graph of the examples, within the placement's outer device.
+
+        `sample`: of the images that batch norm's statistics are estimated from.
+        """
         self.config, self._network, self._examples = config, network, examples
         self._placement, self._dtype = placement, tf.as_dtype(precision)
         self._parts = split_batch(examples.images, examples.batch, len(placement.towers))
@@ -54,7 +57,7 @@ class TrainingGraph:
         self._add_loss()
         self.train_ops = TrainOps(self.loss, config, towers=len(self._parts), accumulators=placement.accumulators)
         self._add_state()
-        self._statistics = Statistics(examples.images, self.moments)
+        self._statistics, self._sample = Statistics(examples.images, self.moments), sample
         self.model = Model(network, examples, branches=self._branches[0], target=placement.target,
                            session_config=session_config)
 
@@ -187,11 +190,12 @@ class TrainingGraph:
         averaged = average.averaged if average else lambda variable: variable
         return self.session.run({variable.op.name: averaged(variable) for variable in weights})
 
-    def estimate_statistics(self, batches: Sequence[Images]) -> None:
-        """Sets batch norm's population statistics from training batches, with the averages of the weights where these
-        are kept. Without a layer that is trained, nothing is done.
+    def estimate_statistics(self, images: int) -> None:
+        """Sets batch norm's population statistics from so many images of the sample at least, with the averages of the
+        weights where these are kept. Without a layer that is trained, nothing is done.
         """
         if self.moments:
+            batches = self._sample.take(self.session, images)
             with self._averaged_weights():
                 self._statistics.estimate(self.session, batches)
 
@@ -212,22 +216,19 @@ class TrainingGraph:
     # ---- steps
 
     def train(self, first_epoch: int = 0, epochs: int | None = 1, first_batch: int = 0,
-              learning_rate: Callable | None = None, looked_at: int = 0) -> Iterator[tuple]:
-        """Trains through the dataset: yields a TrainStep and a list of its batches' Images after each update.
+              learning_rate: Callable | None = None) -> Iterator[TrainStep]:
+        """Trains through the dataset: yields a TrainStep after each update.
 
         Args:
           first_epoch, epochs, first_batch: as in Examples.start.
           learning_rate: function that gives it for the next update; None: always the initial one.
-          looked_at: batches at the start that are not trained on; what is yielded for them is (None, images).
         """
         self._examples.start(self.session, first_epoch, epochs, first_batch)
-        for _ in range(looked_at):
-            yield None, [self.session.run(tuple(self._examples.images))]
         # The same every time: TensorFlow takes a second to get ready for each other choice.
         ops, batch = self.train_ops, self._examples.batch
         fetches = dict(step=ops.train_op, gradient_norm=ops.gradient_norm, losses=self._losses(),
-                       epoch=batch.epoch, index=batch.index, numbers=batch.numbers,
-                       images=tuple(self._examples.images))
+                       epoch=batch.epoch, index=batch.index, numbers=batch.numbers, widths=batch.widths,
+                       shape=tf.shape(batch.pixels))
         while True:
             rate = learning_rate() if learning_rate else self.config.initial_learning_rate
             try:
@@ -237,7 +238,7 @@ class TrainingGraph:
                 return
             if before:
                 self.session.run(ops.forget_added)
-            yield _step_of([*before, got], rate), [part["images"] for part in (*before, got)]
+            yield _step_of([*before, got], rate)
 
     def update(self, learning_rate: float) -> tuple[float, int]:
         """Makes the update of the gradients that met: their norm, and the global step after it."""
@@ -247,7 +248,7 @@ class TrainingGraph:
     def _accumulate(self):
         """Adds a batch's gradients to those of the next update; returns what it found."""
         return self.session.run(dict(losses=self._losses(), numbers=self._examples.batch.numbers,
-                                     images=tuple(self._examples.images), added=self.train_ops.add_op))
+                                     added=self.train_ops.add_op))
 
     def _losses(self):
         return dict(loss=self.loss, attention_loss=self.attention_loss, ctc_loss=self.ctc_loss,
@@ -257,14 +258,13 @@ class TrainingGraph:
 def _step_of(parts, rate):
     """The TrainStep of one update, from what each of its batches gave, the last one in full."""
     last = parts[-1]
-    pixels, widths = last["images"]
     means = {name: float(np.mean([part["losses"][name] for part in parts]))
              for name in ("loss", "attention_loss", "ctc_loss")}
     return TrainStep(
         **means, unfitting=int(sum(part["losses"]["unfitting"] for part in parts)), learning_rate=rate,
         gradient_norm=float(last["gradient_norm"]), step=int(last["step"]), epoch=int(last["epoch"]),
         index=int(last["index"]), numbers=np.concatenate([part["numbers"] for part in parts]),
-        padding=1.0 - np.sum(widths) / (len(widths) * pixels.shape[2]))
+        padding=1.0 - np.sum(last["widths"]) / (last["shape"][0] * last["shape"][2]))
 
 
 def open_training_graph(network: Network, batches: Callable, config: TrainConfig, *, recipe: Recipe | None = None,
@@ -275,5 +275,7 @@ def open_training_graph(network: Network, batches: Callable, config: TrainConfig
     with tf.Graph().as_default(), tf.device(placement.outer):  # which None leaves to TensorFlow
         tf.set_random_seed(config.seed)
         examples = Examples(network, batches, shuffled=True, recipe=recipe, seed=config.seed)
-        return TrainingGraph(network, examples, config, placement=placement, precision=precision,
+        with tf.name_scope("statistics"):
+            sample = Sample(Examples(network, functools.partial(batches, cache=False), shuffled=True), config.seed)
+        return TrainingGraph(network, examples, config, sample=sample, placement=placement, precision=precision,
                              session_config=session_config)

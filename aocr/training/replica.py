@@ -27,16 +27,15 @@ class Replica:
         self._token = NOT_READY
         self._step_began = time.monotonic()
 
-    def train(self, first_epoch, epochs, first_batch, learning_rate, looked_at=0):
+    def train(self, first_epoch, epochs, first_batch, learning_rate):
         """As TrainingGraph.train, for as long as the run goes on."""
         while True:
             try:
                 self._begin()
-                for step, images in self.graph.train(first_epoch, epochs, first_batch, learning_rate, looked_at):
-                    if step:
-                        made = self._complete(step)  # if the servers are lost here, its batch is trained on again
-                        first_epoch, first_batch, looked_at, step = step.epoch, step.index + 1, 0, made
-                    yield step, images
+                for step in self.graph.train(first_epoch, epochs, first_batch, learning_rate):
+                    made = self._complete(step)  # if the servers are lost here, its batch is trained on again
+                    first_epoch, first_batch = step.epoch, step.index + 1
+                    yield made
                     self._step_began = time.monotonic()
                 return
             except LOST as error:

@@ -20,19 +20,17 @@ from aocr.training import transfer
 from aocr.training.cluster import Notice
 from aocr.training.keeping import Keeper
 from aocr.training.prepare import graph_maker, mean_width, prepare_run
-from aocr.training.recent import RecentBatches
 from aocr.training.replica import open_chief
 from aocr.training.reports import Reports, write_summary
 from aocr.training.schedule import PLATEAU, crossed, scheduled_rate
 from aocr.training.signals import Signals
 from aocr.training.state import RunState
+from aocr.training.statistics import sample_size
 from aocr.training.validation import SAMPLE, SAMPLE_COLUMNS, Validator, judge
 
 log = logging.getLogger(__name__)
 
-# Images that batch norm statistics are estimated from before each checkpoint, at the least, or all there are.
-STATISTICS_IMAGES, STATISTICS_COLUMNS = 512, 65_536  # columns of pixels, in images of which fewer do
-HURRIED_IMAGES = 130  # the same when a signal asked the run to end
+HURRIED_IMAGES = 130  # that batch norm statistics are estimated from when a signal asked the run to end
 LISTED_RECORDS = 20  # in the message about a loss that is no number
 EXPLODED = 10.0  # times the loss of guessing, ln V, which a loss must stay below
 MOST_ROLLBACKS = 3
@@ -70,11 +68,6 @@ def train(dataset, model_dir, given, charset, config, session_config, parallel, 
         return Run(graph, model_dir, plan, parallel, validator, clock, session_config, chief).go()
 
 
-def statistics_images(images, width):
-    """How many images batch norm statistics are estimated from: of so many images (int) of a mean width (pixels)."""
-    return min(images, STATISTICS_IMAGES, max(HURRIED_IMAGES, round(STATISTICS_COLUMNS / width)))
-
-
 class RunResult(NamedTuple):
     """How a run ended."""
 
@@ -100,8 +93,7 @@ class Run:
         self._keeper = Keeper(graph, model_dir, plan.description, plan.newest)
         self._replica = chief.replica if chief else (0, 1)
         self._shard_size = shard_size(plan.scan.usable, self._replica)  # records that this process trains on
-        self._statistics_images = statistics_images(self._shard_size, mean_width(plan.scan, plan.description.config))
-        self._recent = RecentBatches(self._statistics_images)
+        self._sample_size = sample_size(self._shard_size, mean_width(plan.scan, plan.description.config))
         self._estimated_step = self._validated_step = None  # that the batch norm statistics, the metrics are of
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -185,13 +177,11 @@ class Run:
 
     def _train(self):
         """Makes the steps, up to the one that the run ends with."""
-        for step, images in self._steps():
+        for step in self._steps():
             if not self._sound(step):
                 continue
             # Not only the last one: in a cluster others make steps too, and lost ones are made again.
             self._before, self._reached = max(0, min(self._reached, step.step - 1)), step.step
-            for batch in images:
-                self._recent.add(batch)
             self._reports.step(step, self._before)
             if self._after(step.step):
                 break
@@ -213,21 +203,17 @@ class Run:
         return ended or hurried
 
     def _steps(self):
-        """The run's training steps: (TrainStep, list of its batches' images)."""
+        """The run's training steps: TrainStep."""
         samples = collections.Counter()  # by epoch
         state = self._state
         whole = state.epoch + 1 if state.batch else state.epoch  # the first pass that is used from its start
-        first_epoch, first_batch, looked_at = self._look_back()
-        steps = (self._chief or self._graph).train(first_epoch, None, first_batch, self._rate, looked_at)
+        steps = (self._chief or self._graph).train(state.epoch, None, state.batch, self._rate)
         while True:
             try:
-                step, images = next(steps)
+                step = next(steps)
             except tf.errors.DataLossError as error:
                 raise UserError(f"{self._plan.scan.path}: broken since it was looked through: {cause(error)}; make "
                                 "it again with `aocr dataset`") from None
-            if step is None:
-                self._recent.add(*images)
-                continue
             state.epoch, state.batch = step.epoch, step.index + 1
             state.images += len(step.numbers)
             self._unfitting += step.unfitting
@@ -235,18 +221,7 @@ class Run:
             before = samples.pop(step.epoch - 1, self._shard_size)
             if step.epoch > whole and before != self._shard_size and self._config.accumulate == 1:
                 raise RuntimeError(f"an epoch gave {before} of {self._shard_size} samples")
-            yield step, images
-
-    def _look_back(self):
-        """Where to start so that batch norm statistics are as if the run had never been ended: the batches that they
-        come from are seen again. Returns (pass, its first batch, batches to look at).
-        """
-        state, in_pass = self._state, math.ceil(self._shard_size / self._config.batch_size)
-        done = (state.epoch - state.first_epoch) * in_pass + state.batch  # in this order
-        wanted = math.ceil(self._recent.wanted / self._config.batch_size) + 2  # passes end with smaller ones
-        back = min(wanted, done)
-        passes, batch = divmod(done - back, in_pass)
-        return state.first_epoch + passes, batch, back
+            yield step
 
     def _rate(self):
         """The learning rate of the next step."""
@@ -273,12 +248,12 @@ class Run:
         # A chief that a signal keeps from its step comes here with the one before once more.
         due = state.owes_validation = validates and step != self._validated_step
         if due and not hurried:
-            self._estimate(self._statistics_images)
+            self._estimate(self._sample_size)
             ended |= self._validate(step)
             hurried = bool(self._signals.received)
         if saves or ended or hurried:
             state.finished = ended and not state.owes_validation
-            self._estimate(self._statistics_images if ended or due or not hurried else HURRIED_IMAGES)
+            self._estimate(self._sample_size if ended or due or not hurried else HURRIED_IMAGES)
             if ended and not hurried and not self._validator:
                 self._choose_decoding()
             self._save()
@@ -291,9 +266,9 @@ class Run:
         return crossed(every, self._before, self._reached)
 
     def _estimate(self, images):
-        """Sets the batch norm statistics from the newest `images` images, unless just done."""
+        """Sets the batch norm statistics, from so many images, unless just done."""
         if self._estimated_step != self._reached:
-            self._graph.estimate_statistics(self._recent.newest(images))
+            self._graph.estimate_statistics(images)
             self._estimated_step = self._reached
 
     def _validate(self, step):
@@ -354,7 +329,6 @@ class Run:
         state.rollbacks += 1
         state.rate_factor *= 0.5
         keeper.fall_back(kept, state.first_step)
-        self._recent = RecentBatches(self._recent.wanted)
         self._reached, self._estimated_step = self._graph.step(), None
         log.warning("%s; roll-back %d of %d: going on from %s with half the learning rate", told, state.rollbacks,
                     MOST_ROLLBACKS, keeper.newest)

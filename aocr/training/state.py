@@ -16,8 +16,7 @@ class RunState:
     finished: bool = False  # all of its steps are done, or it was ended early; the next start is a new run
     epoch: int = 0  # the pass over the data that goes on,
     batch: int = 0  # and the number of its next batch
-    order: str = ""  # what the order of the batches follows from,
-    first_epoch: int = 0  # and the pass that it began with
+    order: str = ""  # what the order of the batches follows from
     rate_factor: float = 1.0  # of the learning rate, after roll-backs and plateaus
     rollbacks: int = 0
     images: int = 0  # that it was trained on
@@ -44,6 +43,7 @@ class RunState:
             values = json.loads(text)
             if values.pop("version") != VERSION:
                 raise ValueError("written by another version of aocr")
+            values.pop("first_epoch", None)  # of checkpoints up to 0.10.0
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: the state of its run cannot be read ({error}); start afresh with --no-resume, "
@@ -63,5 +63,5 @@ class RunState:
             self.images, self.minutes = 0, 0.0
         if self.order != order:
             self.epoch, self.batch = self.epoch + 1 if self.order else seed, 0
-            self.order, self.first_epoch = order, self.epoch
+            self.order = order
         return goes_on

@@ -1,4 +1,4 @@
-"""Batch norm's population statistics, estimated from training batches."""
+"""Batch norm's population statistics, estimated from a fixed sample of the training images."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,52 @@ import tensorflow.compat.v1 as tf
 
 from aocr.graph.layers import Moments
 from aocr.graph.preprocess import PreparedImages
+from aocr.inputs import Examples
+
+MOST_IMAGES, MOST_COLUMNS = 512, 65_536  # of the sample; columns of pixels, in images of which fewer do
+LEAST_IMAGES = 130
+Images = tuple[np.ndarray, np.ndarray]  # of a batch: pixels [N, H, W, C], widths [N]
+
+
+def sample_size(images: int, mean_width: float) -> int:
+    """How many of so many images of a mean width (pixels) statistics are estimated from."""
+    return min(images, MOST_IMAGES, max(LEAST_IMAGES, round(MOST_COLUMNS / mean_width)))
+
+
+class Sample:
+    """The first batches of a pass over the training images, kept in memory once they are needed."""
+
+    def __init__(self, examples: Examples, epoch: int):
+        """`epoch`: the pass's number."""
+        self._examples, self._epoch = examples, epoch
+        self._batches, self._whole = None, False
+
+    def take(self, session: tf.Session, images: int) -> list[Images]:
+        """The first batches that together hold at least so many images, or all."""
+        if self._batches is None:
+            self._batches = []
+            self._examples.start(session, self._epoch)
+        taken, count = [], 0
+        while count < images and self._has(session, len(taken)):
+            taken.append(self._batches[len(taken)])
+            count += len(taken[-1][1])
+        return taken
+
+    def _has(self, session, number):
+        """Whether there is a batch of this number, which is at most one beyond those in memory."""
+        if number == len(self._batches) and not self._whole:
+            try:
+                self._batches.append(session.run(tuple(self._examples.images)))
+            except tf.errors.OutOfRangeError:
+                self._whole = True
+        return number < len(self._batches)
 
 
 class Statistics:
     """Sets the statistics of the batch norm layers that are trained.
 
     During the first hundreds of steps weights change faster than a moving average can follow, so none is kept: the
-    statistics are estimated anew before each checkpoint.
+    statistics are estimated anew before each checkpoint, and follow from the weights alone.
     """
 
     def __init__(self, images: PreparedImages, moments: Sequence[Moments]):
@@ -24,11 +63,8 @@ class Statistics:
         self._given = [tf.placeholder(tf.float32, variable.shape) for variable in kept]
         self._assign = [variable.assign(value) for variable, value in zip(kept, self._given)]
 
-    def estimate(self, session: tf.Session, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Sets them from training batches, with the weights as they are.
-
-        `batches`: pixels [N, H, W, C] and widths [N] of each, at least one.
-        """
+    def estimate(self, session: tf.Session, batches: Sequence[Images]) -> None:
+        """Sets them from batches, at least one, with the weights as they are."""
         seen = [session.run(self._moments, {self._images.pixels: pixels, self._images.widths: widths})
                 for pixels, widths in batches]
         sizes = np.array([np.sum(widths) for _, widths in batches], np.float64)

@@ -54,7 +54,7 @@ def _train(worker, config, share, task):
     # About where it would be if it had been there all the time.
     done = last if worker.sync else last // task.replica[1]
     passes, batch = divmod(done, math.ceil(share / config.batch_size))
-    for step, _ in worker.train(config.seed + passes, None, batch, rate):
+    for step in worker.train(config.seed + passes, None, batch, rate):
         if not math.isfinite(step.gradient_norm):
             raise UserError(f"{task.name}: the loss is {step.loss} and the gradient norm {step.gradient_norm} at step "
                             f"{step.step} (learning rate {step.learning_rate:g}); lower --initial-learning-rate")
