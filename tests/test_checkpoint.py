@@ -17,7 +17,7 @@ from aocr.checkpoint import (
 )
 from aocr.config import ModelConfig
 from aocr.errors import UserError
-from aocr.training.evaluator import existing_checkpoints
+from aocr.training.cluster.evaluator import existing_checkpoints
 
 VALUES = json.loads(Description(ModelConfig(), Charset("AB")).to_json())
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr.training import replica
+from aocr.training.cluster import replica
 from aocr.training.graph import TrainStep
 
 

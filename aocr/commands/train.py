@@ -42,11 +42,12 @@ def run(args):
     check_options(config, parallel, task)
     warn_of_idle_flags(given(args, TrainConfig), config, use_gru="use_gru" in model_flags, charset=charset)
     quiet_tensorflow(in_batches=True)
-    from aocr.training import cluster, evaluator, run, worker
+    from aocr.training import run
+    from aocr.training.cluster import board, evaluator, worker
 
     role = task.job if task else None
     if role == job.PARAMETER_SERVER:
-        return cluster.serve(task)
+        return board.serve(task)
     warn_of_slow_precision(config.precision, place.gpu_id)
     session = session_config(place.gpu_id, config.deterministic, parallel.gpus)
     evaluates = role == job.EVALUATOR

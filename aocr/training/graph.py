@@ -24,7 +24,6 @@ from aocr.network import Network
 from aocr.training.statistics import Sample, Statistics
 
 
-
 class TrainStep(NamedTuple):
     """What one training step found."""
 

@@ -17,10 +17,10 @@ from aocr.files import cause, make_directory
 from aocr.graph.placement import in_process
 from aocr.model import STATE_VARIABLE
 from aocr.training import transfer
-from aocr.training.cluster import Notice
+from aocr.training.cluster.replica import open_chief
 from aocr.training.keeping import Keeper
 from aocr.training.prepare import graph_maker, mean_width, prepare_run
-from aocr.training.replica import open_chief
+from aocr.training.processes import SingleProcess
 from aocr.training.reports import Reports, write_summary
 from aocr.training.schedule import PLATEAU, crossed, scheduled_rate
 from aocr.training.signals import Signals
@@ -60,12 +60,12 @@ def train(dataset, model_dir, given, charset, config, session_config, parallel, 
     with contextlib.ExitStack() as stack:
         graph = stack.enter_context(make(
             session_config=session_config, placement=None if task else in_process(parallel.gpus)))
-        validator = chief = None
+        validator, processes = None, SingleProcess(graph)
         if plan.validation and not parallel.evaluator:
             validator = stack.enter_context(Validator(plan.validation, description, config.precision, session_config))
         if task:
-            chief = open_chief(make, task, parallel, session_config, graph)
-        return Run(graph, model_dir, plan, parallel, validator, clock, session_config, chief).go()
+            processes = open_chief(make, task, parallel, session_config, graph)
+        return Run(graph, processes, model_dir, plan, parallel, validator, clock, session_config).go()
 
 
 class RunResult(NamedTuple):
@@ -80,19 +80,18 @@ class RunResult(NamedTuple):
 class Run:
     """One run: from where its model directory stands to the last step."""
 
-    def __init__(self, graph, model_dir, plan, parallel, validator, clock, session_config, chief=None):
-        """`graph`: TrainingGraph. `plan`: prepare.Plan. `validator`: Validator or None. `chief`: replica.Chief of a
-        cluster, whose own graph that is, or None. The rest as in `train`.
+    def __init__(self, graph, processes, model_dir, plan, parallel, validator, clock, session_config):
+        """`graph`: TrainingGraph. `processes`: SingleProcess with that graph, or a Chief whose own graph it is. `plan`:
+        prepare.Plan. `validator`: Validator or None. The rest as in `train`.
         """
         config = plan.config
         self._graph, self._model_dir, self._plan = graph, model_dir, plan
         self._config, self._parallel = config, parallel
-        self._validator, self._chief, self._clock = validator, chief, clock
+        self._validator, self._processes, self._clock = validator, processes, clock
         self._session_config = session_config
         self._closing = 0.0  # minutes that statistics, validation and checkpoint took the last time
         self._keeper = Keeper(graph, model_dir, plan.description, plan.newest)
-        self._replica = chief.replica if chief else (0, 1)
-        self._shard_size = shard_size(plan.scan.usable, self._replica)  # records that this process trains on
+        self._shard_size = shard_size(plan.scan.usable, processes.replica)  # records that this process trains on
         self._sample_size = sample_size(self._shard_size, mean_width(plan.scan, plan.description.config))
         self._estimated_step = self._validated_step = None  # that the batch norm statistics, the metrics are of
         self._signals = Signals()
@@ -102,7 +101,7 @@ class Run:
         self._state = self._start()
         self._before = self._reached = graph.step()  # the global step before the last step, and after it
         # Where processes update by themselves, the batches of all of them make a pass.
-        in_pass = self._shard_size if chief and chief.sync else plan.scan.usable
+        in_pass = self._shard_size if processes.sync else plan.scan.usable
         steps = math.ceil(config.num_epoch * math.ceil(in_pass / config.batch_size) / config.accumulate)
         self._steps_in_all = min(steps, config.max_steps or steps)
         self._end = self._state.first_step + self._steps_in_all
@@ -126,8 +125,9 @@ class Run:
             if plan.source:
                 transfer.start_from(graph, plan.source)
         step, scan = graph.step(), plan.scan
-        shares = [self._replica[1]] if self._chief else []
-        order = json.dumps([scan.records, scan.usable, config.batch_size, config.cache, config.seed, *shares])
+        count = self._processes.replica[1]
+        shards = [count] if count > 1 else []
+        order = json.dumps([scan.records, scan.usable, config.batch_size, config.cache, config.seed, *shards])
         goes_on = state.begin(step, config.seed, order)
         if plan.newest:
             log.info("going on from %s%s", plan.newest, f": {step - state.first_step} steps of its run are done, at "
@@ -142,14 +142,12 @@ class Run:
         """Trains; returns a RunResult."""
         step = self._graph.step()
         done = step - self._state.first_step
-        if self._chief:
-            self._chief.prepare(Notice(self._plan.description.to_json(), self._state.first_step, self._steps_in_all),
+        self._processes.prepare(self._plan.description.to_json(), self._state.first_step, self._steps_in_all,
                                 self._signals)
         if step >= self._end and not self._owes_validation:
             log.warning("the run of %d steps was ended after %d of them: nothing is left to do; give --max-steps or "
                         "--num-epoch for more", self._steps_in_all, done)
-            if self._chief:
-                self._chief.end(finished=True)
+            self._processes.end(finished=True)
             return RunResult(0, step)
         try:
             self._write_summary()
@@ -162,8 +160,7 @@ class Run:
                     steps=self._steps_in_all, done=done, log_step=self._config.log_step) as self._reports:
                 if not self._make_up():
                     self._train()
-                if self._chief:
-                    self._chief.end(self._state.finished)
+                self._processes.end(self._state.finished)
                 self._reports.draw_curves()
         except Exception as error:
             self._error = str(error) or repr(error)
@@ -207,7 +204,7 @@ class Run:
         samples = collections.Counter()  # by epoch
         state = self._state
         whole = state.epoch + 1 if state.batch else state.epoch  # the first pass that is used from its start
-        steps = (self._chief or self._graph).train(state.epoch, None, state.batch, self._rate)
+        steps = self._processes.train(state.epoch, None, state.batch, self._rate)
         while True:
             try:
                 step = next(steps)
@@ -241,8 +238,8 @@ class Run:
         last, hurried = step >= self._end or self._by_clock >= 1.0, bool(self._signals.received)
         validates = bool(self._validator) and (last or self._due(config.validate_every or config.steps_per_checkpoint))
         saves = last or hurried or self._due(config.steps_per_checkpoint)
-        if self._chief and (validates or saves):
-            step = self._reached = self._chief.take()
+        if validates or saves:
+            step = self._reached = self._processes.take()
             self._estimated_step = None
         ended, began = last or step >= self._end, self._clock.minutes
         # A chief that a signal keeps from its step comes here with the one before once more.
@@ -345,7 +342,7 @@ class Run:
         write_summary(self._model_dir, self._plan, self._parallel, dict(
             started=self._started, first_step=self._state.first_step, step=self._reached, loss=self._loss,
             best=self._state.best, finished=self._state.finished and not self._error, signal=self._signals.received,
-            error=self._error, replicas=self._replica[1], images=self._state.images,
+            error=self._error, replicas=self._processes.replica[1], images=self._state.images,
             minutes=round(self._clock.minutes, 3)))
 
     def _end_summary(self):

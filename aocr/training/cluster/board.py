@@ -1,5 +1,5 @@
 """Runs of several processes: parameter servers keep the weights, a chief and workers train them. How they find each
-other is here, what they do in `replica`, `worker` and `run`.
+other is here, what they do in `replica`, `worker` and `evaluator`.
 """
 
 import dataclasses

@@ -6,7 +6,17 @@ import time
 from aocr.errors import UserError
 from aocr.files import cause
 from aocr.graph.placement import in_cluster, towers
-from aocr.training.cluster import ENDED, LOST, NOT_READY, RETRY, Board, join, wait_for_chief, wait_for_servers
+from aocr.training.cluster.board import (
+    ENDED,
+    LOST,
+    NOT_READY,
+    RETRY,
+    Board,
+    Notice,
+    join,
+    wait_for_chief,
+    wait_for_servers,
+)
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +95,11 @@ class Chief(Replica):
         super().__init__(graph, task, board, sync)
         self._own, self._signals, self._notice = own, None, None
 
-    def prepare(self, notice, signals):
-        """To be called before anything else. `signals`: Signals that may end the run."""
-        self._notice, self._signals = notice, signals
+    def prepare(self, description, first_step, steps, signals):
+        """To be called before anything else: the model's description as JSON, the run's first step and number of steps,
+        and the Signals that may end it.
+        """
+        self._notice, self._signals = Notice(description, first_step, steps), signals
 
     def take(self):
         """Copies the weights and all else from the servers to the own graph; returns their step."""

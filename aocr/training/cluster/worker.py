@@ -9,9 +9,9 @@ from aocr.checkpoint import Description
 from aocr.data import fit
 from aocr.data.pipeline import shard_size
 from aocr.errors import UserError
-from aocr.training.cluster import ENDED, Board, end_at_once, join, wait_for_chief, wait_for_servers
+from aocr.training.cluster.board import ENDED, Board, end_at_once, join, wait_for_chief, wait_for_servers
+from aocr.training.cluster.replica import Ended, open_worker
 from aocr.training.prepare import graph_maker, look_at_data, settled
-from aocr.training.replica import Ended, open_worker
 from aocr.training.schedule import scheduled_rate
 
 log = logging.getLogger(__name__)
