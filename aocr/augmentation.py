@@ -35,11 +35,11 @@ class Recipe(Options):
                        flags=("jpeg",), least=5, most=100)
 
     @property
-    def moves(self):
+    def moves(self) -> bool:
         """Whether pixels change their places."""
         return bool(self.rotation or self.shear or self.perspective or self.elastic)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return ", ".join(f"{name} {value:g}" for name, value in dataclasses.asdict(self).items())
 
 
@@ -71,12 +71,12 @@ PRESETS = {
 }
 
 
-def automatic(records, optimizer="adam"):
+def automatic(records: int, optimizer: str = "adam") -> str:
     """The name of what `auto` stands for in a training on so many records with this optimizer."""
     return "light" if records <= AUGMENTED_RECORDS and optimizer != "adadelta" else NO_AUGMENTATION
 
 
-def find_recipe(name):
+def find_recipe(name: str) -> Recipe | None:
     """The recipe of this name, or in the JSON file of this path; None for `none`.
 
     UserError if there is neither, or the file is no recipe.
@@ -91,8 +91,8 @@ def find_recipe(name):
     return read_recipe(content, name)
 
 
-def read_recipe(content, path):
-    """The Recipe in a JSON file's content (bytes). UserError, naming `path` and the key, if it is none."""
+def read_recipe(content: bytes, path: str) -> Recipe:
+    """The recipe in a JSON file's content. UserError, naming `path` and the key, if it is none."""
     try:
         values = load_json(content)
     except ValueError as error:  # UnicodeDecodeError is one too

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import logging
 import posixpath
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import tensorflow.compat.v1 as tf
 
@@ -30,6 +31,8 @@ LAST, BEST = "last", "best"  # names of checkpoints
 # What models are whose description does not say so, being older than these options.
 UNSAID = dict(cnn=ORIGINAL, attention_units=0, ctc=False, right_to_left=False)
 
+Restored = TypeVar("Restored")  # what restoring gives: see `attempt`
+
 
 @dataclasses.dataclass(frozen=True)
 class Description:
@@ -39,11 +42,11 @@ class Description:
     charset: Charset
     decoding: Decoding = None  # that reads best, as far as is known
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.decoding:
             object.__setattr__(self, "decoding", Decoding(JOINT if self.config.ctc else ATTENTION))
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The content of the description file."""
         return json.dumps({
             "format_version": FORMAT_VERSION,
@@ -57,7 +60,7 @@ class Description:
         }, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, content, path):
+    def from_json(cls, content: str, path: str) -> "Description":
         """From a description file's content. UserError, naming `path`, if it is not of this version or broken."""
         try:
             values = load_json(content)
@@ -85,23 +88,23 @@ class Description:
             raise UserError(f"{path}: broken description ({error!r}); restore it from a copy") from None
 
 
-def network_numbers(config):
-    """The numbers of a ModelConfig's network as they stand in a description."""
+def network_numbers(config: ModelConfig) -> dict[str, Any]:
+    """The numbers of a model's network as they stand in a description."""
     return {"stride": config.network.stride, "layers": [
         {name: list(value) if isinstance(value, tuple) else value for name, value in layer._asdict().items()}
         for layer in config.network.layers]}
 
 
-def check_decoding(decoding, config):
-    """ValueError if a Decoding is none, or a model of this ModelConfig cannot do it."""
+def check_decoding(decoding: Decoding, config: ModelConfig) -> None:
+    """ValueError if a Decoding is none, or a model of this config cannot do it."""
     if decoding.method not in DECODINGS or not 0.0 <= decoding.ctc_share <= 1.0:
         raise ValueError(f"decoding {decoding}")
     if decoding.method != ATTENTION and not config.ctc:
         raise ValueError(f"decoding {decoding.method} without a CTC branch")
 
 
-def read_description(model_dir):
-    """The Description in a model directory, None if there is none. UserError if it cannot be read."""
+def read_description(model_dir: str) -> Description | None:
+    """The description in a model directory, None if there is none. UserError if it cannot be read."""
     path = posixpath.join(model_dir, DESCRIPTION_NAME)
     if not tf.io.gfile.exists(path):
         return None
@@ -111,23 +114,23 @@ def read_description(model_dir):
         raise UserError(f"{path}: broken description ({error}); restore it from a copy") from None
 
 
-def write_description(model_dir, description):
+def write_description(model_dir: str, description: Description) -> None:
     """Writes the description, complete at once."""
     write_text(posixpath.join(model_dir, DESCRIPTION_NAME), description.to_json())
 
 
-def is_there(path):
+def is_there(path: str) -> bool:
     """Whether the files of a checkpoint (path without suffix) are there."""
     return tf.io.gfile.exists(f"{path}.index") and bool(tf.io.gfile.glob(f"{path}.data-*"))
 
 
-def latest_checkpoint(model_dir):
+def latest_checkpoint(model_dir: str) -> str | None:
     """Path of the newest checkpoint, without suffix; None if the directory holds none. UserError if unreadable."""
     there = _checkpoints(model_dir)
     return there[0] if there else None
 
 
-def known_checkpoints(directory):
+def known_checkpoints(directory: str) -> list[str]:
     """Paths, without suffix, of the checkpoints that a directory holds, the oldest first. UserError if unreadable."""
     return _checkpoints(directory)[::-1]
 
@@ -163,20 +166,20 @@ def _checkpoints(directory):
     return there
 
 
-def keep_checkpoints(directory, paths):
+def keep_checkpoints(directory: str, paths: Sequence[str]) -> None:
     """Makes all but these checkpoints of a directory unknown to later commands: paths, the oldest first."""
     names = [posixpath.basename(path) for path in paths]  # relative, so that the directory can be moved
     write_text(posixpath.join(directory, STATE_NAME), f'model_checkpoint_path: "{names[-1]}"\n' + "".join(
         f'all_model_checkpoint_paths: "{name}"\n' for name in names))
 
 
-def step_of(path):
+def step_of(path: str) -> int:
     """The global step that a checkpoint's name tells; -1 if it tells none."""
     step = path.rpartition("-")[2]
     return int(step) if step.isdecimal() else -1
 
 
-def copy_checkpoint(path, directory):
+def copy_checkpoint(path: str, directory: str) -> None:
     """Copies a checkpoint (without suffix) to a directory, as the only one there. Raises tf.errors.OpError or OSError.
     """
     make_directory(directory)
@@ -195,14 +198,14 @@ def copy_checkpoint(path, directory):
                 tf.io.gfile.remove(file)
 
 
-def forget_checkpoints(model_dir):
+def forget_checkpoints(model_dir: str) -> None:
     """Makes the directory's checkpoints unknown to later commands. The files stay, until new ones replace them."""
     state = posixpath.join(model_dir, STATE_NAME)
     if tf.io.gfile.exists(state):
         tf.io.gfile.remove(state)
 
 
-def hide_checkpoint(path):
+def hide_checkpoint(path: str) -> None:
     """Makes one checkpoint unknown to later commands, since it is to be written over, which may be cut short."""
     directory = posixpath.dirname(path)
     others = [known for known in known_checkpoints(directory) if known != path]
@@ -212,7 +215,7 @@ def hide_checkpoint(path):
         forget_checkpoints(directory)
 
 
-def check_flags(description, given, charset, model_dir):
+def check_flags(description: Description, given: dict[str, Any], charset: Charset | None, model_dir: str) -> None:
     """Raises UserError, naming both values, if a given model flag contradicts the stored model."""
     for field in dataclasses.fields(ModelConfig):
         stored = getattr(description.config, field.name)
@@ -225,7 +228,7 @@ def check_flags(description, given, charset, model_dir):
                           f"{description.charset.summary()}; leave the flag out")
 
 
-def attempt(restore, checkpoint):
+def attempt(restore: Callable[[str], Restored], checkpoint: str) -> Restored:
     """`restore(checkpoint)`. UserError if the files are broken or do not fit."""
     try:
         return restore(checkpoint)
@@ -256,24 +259,24 @@ class Trained(NamedTuple):
         """Whether the original wrote it."""
         return isinstance(self.network, legacy.OriginalNetwork)
 
-    def open(self, **how) -> Model:
-        """The Model, its weights restored; keyword arguments as of model.open_model. UserError if they cannot be."""
+    def open(self, **how: Any) -> Model:
+        """The model, its weights restored; keyword arguments as of model.open_model. UserError if they cannot be."""
         model = open_model(self.network, decoding=self.decoding, **how)
         attempt(model.restore, self.checkpoint)
         return model
 
 
-def find_model(model_dir, given, charset=None, which=None, decoding=None):
+def find_model(model_dir: str, given: dict[str, Any], charset: Charset | None = None, which: str | None = None,
+               decoding: str | None = None) -> Trained:
     """The trained model in a directory.
 
     Args:
-      model_dir: path.
-      given: dict of ModelConfig fields, charset: Charset or None, that the user set. They must not contradict the
-        description; for a directory that the original wrote, which has none, they are all that is known.
+      given: ModelConfig fields, and charset: what the user set. They must not contradict the description; for a
+        directory that the original wrote, which has none, they are all that is known.
       decoding: method to read by, None: the one that is stored with the checkpoint, or in the description.
       which: `last`, `best`, the path of a checkpoint (without suffix), or None: the best where there is one.
 
-    Returns: Trained. UserError if there is none.
+    Raises: UserError if there is none.
     """
     checkpoint = _find_checkpoint(model_dir, which)
     description = read_description(model_dir)

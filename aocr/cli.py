@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 
 import aocr
 from aocr.commands import augment, dataset, export, inspect, predict, synth, test, train
@@ -28,7 +29,7 @@ CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # not the tab
 log = logging.getLogger(__name__)
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line. What is not given is not in the namespace."""
     parser = argparse.ArgumentParser(
         prog="aocr", description=aocr.__doc__, epilog=EXIT_CODES, allow_abbrev=False,
@@ -49,7 +50,7 @@ def build_parser():
     return parser
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program with these arguments (default: the process's own). Returns the exit code."""
     parser = build_parser()
     args, others = parser.parse_known_args(argv)

@@ -5,9 +5,14 @@ The command line is generated from these classes (`commands/flags.py`), so a def
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from aocr.networks import NETWORKS
+from aocr.networks import NETWORKS, Network
+
+if TYPE_CHECKING:
+    import tensorflow.compat.v1 as tf
+
+Pixels = TypeVar("Pixels", int, "tf.Tensor")  # a number of pixels, in Python or in a graph
 
 IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
 WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived from data
@@ -36,12 +41,14 @@ MOST_IMAGES, BATCH_COLUMNS, ORIGINAL_BATCH = 16, 6_400, 65  # of a training batc
 RECIPES = {"adam": SOONEST, "adamw": SOONEST, "adadelta": ORIGINAL}
 
 
-def scaled_width(width, height):
+def scaled_width(width: Pixels, height: Pixels) -> Pixels:
     """Width after scaling to height 32, rounded half up; may be 0. Works on Python integers and integer tensors."""
     return (2 * width * IMAGE_HEIGHT + height) // (2 * height)
 
 
-def option(default, help, flags=None, least=None, most=None, above=None, choices=None, negated=False):
+def option(default: Any, help: str, flags: tuple[str, ...] | None = None, least: float | None = None,
+           most: float | None = None, above: float | None = None, choices: tuple[str, ...] | None = None,
+           negated: bool = False) -> Any:
     """A dataclass field that is also a command line option.
 
     `flags`: its names (default: the field's name with dashes). `negated`: a switch that turns a True default off.
@@ -52,38 +59,38 @@ def option(default, help, flags=None, least=None, most=None, above=None, choices
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def derived(default):
+def derived(default: Any) -> Any:
     """A field that no flag sets: it follows from the data, or from other options."""
     return option(default, "", flags=())
 
 
-def by_optimizer(name, help, **limits):
+def by_optimizer(name: str, help: str, **limits: Any) -> Any:
     """An option of TrainConfig whose default depends on the optimizer; `name`: the field's."""
     default = f"(default: {SOONEST[name]}; with --optimizer adadelta {ORIGINAL[name]})"
     return option(None, f"{help} {default}", **limits)
 
 
-def precision_option():
+def precision_option() -> Any:
     """`--precision`, of the commands whose work is large enough for it to count."""
     return option("float32", "number format of the convolutions: bfloat16 is faster on GPUs since 2020 and on "
                              "processors with AVX512_BF16 or AMX, slower elsewhere; weights stay float32",
                   choices=("float32", "bfloat16"))
 
 
-def graphemes_option():
+def graphemes_option() -> Any:
     """`--graphemes`, of what counts the characters of labels; the clusters are those of UAX #29."""
     return option(False, "a character is an extended grapheme cluster (a letter with its combining marks) instead of a "
                          "code point")
 
 
-def augment_option(default):
+def augment_option(default: str) -> Any:
     """`--augment`; what the names stand for is in aocr/augmentation.py."""
     return option(default, "random variation of the training images: none; a built-in recipe (light, scan, scene, "
                            f"captcha, plate); auto: light up to {AUGMENTED_RECORDS:,} images, none above and with "
                            "--optimizer adadelta; or the path of a JSON recipe")
 
 
-def flags_of(field):
+def flags_of(field: dataclasses.Field) -> tuple[str, ...]:
     """The command line names of a dataclass field, the first one being its main name."""
     flags = field.metadata["flags"]
     return ("--" + field.name.replace("_", "-"),) if flags is None else flags
@@ -92,7 +99,7 @@ def flags_of(field):
 class Options:
     """Base of the option classes: checks the limits that the fields declare."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, limits = getattr(self, field.name), field.metadata
             if value is None:
@@ -132,27 +139,27 @@ class ModelConfig(Options):
     right_to_left: bool = derived(False)  # whether labels begin at the right end of their images
 
     @property
-    def canvas_width(self):
+    def canvas_width(self) -> int:
         """Width in pixels, at height 32, beyond which an image is squeezed."""
         return -(-self.max_width * IMAGE_HEIGHT // self.max_height)
 
     @property
-    def network(self):
-        """The convolutional network: networks.Network."""
+    def network(self) -> Network:
+        """The convolutional network."""
         return NETWORKS[self.cnn]
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         """Channels of the network's input: 1 or 3."""
         return 3 if self.color else 1
 
     @property
-    def image_bytes(self):
+    def image_bytes(self) -> int:
         """Memory that a prepared image of the canvas' size takes, as float32."""
         return 4 * IMAGE_HEIGHT * self.canvas_width * self.channels
 
     @property
-    def encoder_units(self):
+    def encoder_units(self) -> int:
         """Units of the encoder in each direction."""
         return self.attn_num_layers * self.attn_num_hidden
 
@@ -228,7 +235,7 @@ class TrainConfig(Options):
     gradient_clipping: bool = option(True, "leave gradients unclipped", flags=("--no-gradient-clipping",),
                                      negated=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name, value in RECIPES[self.optimizer].items():
             if getattr(self, name) is None:
@@ -245,18 +252,18 @@ class TrainConfig(Options):
             raise ValueError(f"--freeze is {self.freeze}; give one or two of {', '.join(NETWORK_PARTS)}")
 
     @property
-    def validates(self):
+    def validates(self) -> bool:
         """Whether the run looks at how good it is."""
         return bool(self.validation or self.validation_split)
 
     @property
-    def falling(self):
+    def falling(self) -> bool:
         """Whether the learning rate falls to 0 at the end of the run."""
         ends = bool(self.max_steps or self.max_minutes) and self.optimizer != "adadelta"
         return self.schedule == "cosine" or self.schedule == "auto" and ends
 
     @property
-    def frozen(self):
+    def frozen(self) -> tuple[str, ...]:
         """The parts of the network that are not trained."""
         return tuple(sorted({part.strip() for part in self.freeze.split(",")} - {""}))
 
@@ -280,7 +287,7 @@ class CheckpointConfig(Options):
     checkpoint: str = option(None, "last, best, or a path (default: the best if there is one, else the last)")
 
 
-def decoding_option():
+def decoding_option() -> Any:
     """`--decoding`, of what reads."""
     return option(None, "decode by the attention decoder, by CTC, or by both jointly (default: what read best when the "
                         "model was trained)", choices=DECODINGS)
@@ -393,7 +400,7 @@ class SynthConfig(Options):
                                     "repeated; without it, grounds are even")
     workers: int = option(None, "processes that draw (default: one per core)", least=1, most=1000)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.min_font_size > self.max_font_size:
             raise ValueError(f"--min-font-size is {self.min_font_size}; the most is --max-font-size, "

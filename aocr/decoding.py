@@ -5,7 +5,7 @@ import tensorflow.compat.v1 as tf
 ANIMATION_FLAG = 2  # in byte 20 of an extended WebP file (RFC 9649, section 2.7)
 
 
-def decode_image(encoded):
+def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes PNG, JPEG, GIF (its first frame), BMP (of 8 bits grey or 24 bits colour) and WebP (not animated).
 
     Args: encoded: string [], an image file.

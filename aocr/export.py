@@ -6,21 +6,19 @@ import tempfile
 
 import tensorflow.compat.v1 as tf
 
+from aocr.config import ExportConfig
 from aocr.errors import UserError, usage_error
 from aocr.files import cause, exists, is_remote
 from aocr.inputs import INPUT_NAME
-from aocr.model import PREDICTION_NAME, PROBABILITY_NAME
+from aocr.model import PREDICTION_NAME, PROBABILITY_NAME, Model
 
 FROZEN_NAME = "frozen_graph.pb"
 MAIN_NAMES = {FROZEN_NAME, "saved_model.pb"}  # without which a directory is no export
 EXPORTED_NAMES = MAIN_NAMES | {"variables", "assets", "assets.extra", "fingerprint.pb"}
 
 
-def target_of(directory, config):
-    """The directory to write to. UserError if it holds something; with config.force, if that is no earlier export.
-
-    Args: directory: path; config: ExportConfig.
-    """
+def target_of(directory: str, config: ExportConfig) -> str:
+    """The directory to write to. UserError if it holds something; with config.force, if that is no earlier export."""
     if config.model_version and config.format != "savedmodel":
         raise usage_error(f"--model-version {config.model_version} goes with --format savedmodel, not {config.format}")
     target = directory if is_remote(directory) else os.path.abspath(directory)
@@ -38,11 +36,10 @@ def target_of(directory, config):
     return target
 
 
-def export(model, target, config):
+def export(model: Model, target: str, config: ExportConfig) -> None:
     """Writes a model, complete at once.
 
-    Args: model: Model; target: path from `target_of`; config: ExportConfig.
-    Raises: UserError if it cannot be written.
+    `target`: from `target_of`. Raises: UserError if it cannot be written.
     """
     write = _save if config.format == "savedmodel" else _freeze
     try:

@@ -5,6 +5,11 @@ import errno
 import json
 import os
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow.compat.v1 as tf
 
 # What TensorFlow's gs:// says of an answer that is an error, of no answer, and of the path.
 HTTP_ERROR = re.compile(r"HTTP response code (\d+)(?: with body '(.*)')?", re.DOTALL)
@@ -22,13 +27,13 @@ class Unreachable(StorageError):
     """It does not answer, however often it is asked; so it is no use to go on with other files."""
 
 
-def is_remote(path):
+def is_remote(path: str) -> bool:
     """Whether a path is one for tf.io.gfile."""
     return "://" in path
 
 
 @contextlib.contextmanager
-def whole_file(path):
+def whole_file(path: str) -> Iterator[str]:
     """Gives a path beside `path` to write to; it becomes `path` when the block ends well, and is removed otherwise."""
     import tensorflow.compat.v1 as tf
 
@@ -47,7 +52,7 @@ def whole_file(path):
         raise
 
 
-def write_text(path, content):
+def write_text(path: str, content: str) -> None:
     """Writes a text file in UTF-8, complete at once."""
     import tensorflow.compat.v1 as tf
 
@@ -55,7 +60,7 @@ def write_text(path, content):
         file.write(content)
 
 
-def append_text(path, content):
+def append_text(path: str, content: str) -> None:
     """Appends to a text file in UTF-8, made if missing."""
     import tensorflow.compat.v1 as tf
 
@@ -63,7 +68,7 @@ def append_text(path, content):
         file.write(content)
 
 
-def write_bytes(path, content):
+def write_bytes(path: str, content: bytes) -> None:
     """Writes a file, complete at once. Raises OSError."""
     import tensorflow.compat.v1 as tf
 
@@ -74,7 +79,7 @@ def write_bytes(path, content):
         raise os_error(error, path) from None
 
 
-def read_bytes(path):
+def read_bytes(path: str) -> bytes:
     """A file's content. Raises OSError, FileNotFoundError and StorageError among it."""
     if not is_remote(path):
         with open(path, "rb") as file:
@@ -90,7 +95,7 @@ def read_bytes(path):
         raise OSError(errno.EINVAL, "a path that is no text", path) from None
 
 
-def make_directory(path):
+def make_directory(path: str) -> None:
     """Makes a directory unless it is there. Raises OSError."""
     if not is_remote(path):
         os.makedirs(path, exist_ok=True)
@@ -106,20 +111,20 @@ def make_directory(path):
         raise os_error(error, path) from None
 
 
-def load_json(content):
-    """The value in JSON, str or bytes. ValueError if it is none, or nested too deeply for the reader."""
+def load_json(content: str | bytes) -> Any:
+    """The value in JSON. ValueError if it is none, or nested too deeply for the reader."""
     try:
         return json.loads(content)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def is_pattern(path):
+def is_pattern(path: str) -> bool:
     """Whether a path stands for all that match it: it holds `*`, `?` or `[`, and nothing has that very name."""
     return any(character in path for character in "*?[") and not exists(path)
 
 
-def exists(path):
+def exists(path: str) -> bool:
     """Whether there is such a file or directory. Raises OSError if remote storage does not tell."""
     if not is_remote(path):
         return os.path.exists(path)
@@ -133,8 +138,8 @@ def exists(path):
         raise OSError(errno.EINVAL, "a path that is no text", path) from None
 
 
-def os_error(error, path):
-    """The OSError for a tf.errors.OpError on a remote path: a FileNotFoundError, a StorageError or another."""
+def os_error(error: "tf.errors.OpError", path: str | None) -> OSError:
+    """The OSError for an error on a remote path: a FileNotFoundError, a StorageError or another."""
     message = error.message.strip()
     if answer := HTTP_ERROR.search(message):
         status, detail = int(answer.group(1)), f"HTTP {answer.group(1)}{_detail(answer.group(2))}"
@@ -172,14 +177,14 @@ def _detail(body):
     return f": {' '.join(text.split())}"
 
 
-def cause(error):
+def cause(error: Exception) -> str:
     """One line on what went wrong: `error` is an OSError, a tf.errors.OpError or another exception."""
     if hasattr(error, "message"):  # a tf.errors.OpError
         error = os_error(error, None)
     return getattr(error, "strerror", None) or str(error)
 
 
-def storage_problem(error):
+def storage_problem(error: Exception) -> str | None:
     """One line on an exception that remote storage caused, wherever it came up; None for any other."""
     message = getattr(error, "message", None)  # of a tf.errors.OpError
     if isinstance(message, str) and (HTTP_ERROR.search(message) or NO_ANSWER.search(message)):

@@ -16,7 +16,7 @@ CHIEFS = ("chief", "master")  # two names of the same
 EXAMPLE = '{"cluster": {"chief": ["a:2222"], "ps": ["b:2222"]}, "task": {"type": "chief", "index": 0}}'
 
 
-def told(variable):
+def told(variable: str) -> str | None:
     """The value of an environment variable; None if it is missing or empty."""
     return os.environ.get(variable) or None
 
@@ -24,42 +24,42 @@ def told(variable):
 class Task(NamedTuple):
     """One process of several that make a run together."""
 
-    cluster: dict  # of job name -> list of its processes' addresses: chief or master, worker, ps
+    cluster: dict[str, list[str]]  # addresses of each job's processes: chief or master, worker, ps
     job: str  # this process's own: one of these, or `evaluator`, which is in no cluster
     index: int  # in its job
 
     @property
-    def name(self):
+    def name(self) -> str:
         """For people."""
         return f"{self.job} {self.index}"
 
     @property
-    def device(self):
+    def device(self) -> str:
         """This process's name among TensorFlow's devices."""
         return f"/job:{self.job}/task:{self.index}"
 
     @property
-    def servers(self):
+    def servers(self) -> list[str]:
         """Addresses of the parameter servers."""
         return self.cluster.get(PARAMETER_SERVER, [])
 
     @property
-    def replicas(self):
+    def replicas(self) -> list[tuple[str, int]]:
         """(job, index) of each process that trains, the chief being the first."""
         return [(job, index) for job in (*CHIEFS, WORKER) for index in range(len(self.cluster.get(job, [])))]
 
     @property
-    def replica(self):
+    def replica(self) -> tuple[int, int]:
         """(number, count): which of the processes that train this is."""
         return self.replicas.index((self.job, self.index)), len(self.replicas)
 
     @property
-    def is_chief(self):
+    def is_chief(self) -> bool:
         """Whether this is the process that alone writes; a cluster without a chief has its first worker for one."""
         return self.replicas[:1] == [(self.job, self.index)]
 
 
-def task_of(text):
+def task_of(text: str | None) -> Task | None:
     """The Task that a TF_CONFIG describes; None for a process that trains alone. Keys that are not known are ignored.
 
     Raises: UserError if it cannot be understood, or names what cannot work.

@@ -7,16 +7,18 @@ alone.
 """
 
 import dataclasses
+from collections.abc import Container
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from aocr.charset import charset_for
+from aocr.charset import Charset, charset_for
 from aocr.config import IMAGE_HEIGHT, ModelConfig, flags_of
 from aocr.errors import usage_error
 from aocr.graph import layers, text
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import EncoderOutput
-from aocr.graph.preprocess import PreparedImage
+from aocr.graph.preprocess import PreparedImage, PreparedImages
 from aocr.network import Branches
 from aocr.networks import ORIGINAL
 
@@ -39,16 +41,16 @@ CONVOLUTIONS = (
 )
 
 
-def is_original(checkpoint):
+def is_original(checkpoint: str) -> bool:
     """Did the original write this checkpoint (path without suffix)?"""
     return EMBEDDING in _shapes(checkpoint)
 
 
-def settings(checkpoint, given, charset):
+def settings(checkpoint: str, given: dict[str, Any], charset: Charset | None) -> tuple[ModelConfig, Charset]:
     """The model's options from the flags that it was trained with, as far as the checkpoint can confirm them.
 
-    Args: checkpoint: path without suffix; given: dict of ModelConfig fields; charset: Charset or None.
-    Returns: (ModelConfig, Charset). UserError naming both values if a flag contradicts the checkpoint.
+    Args: checkpoint: path without suffix; given: ModelConfig fields; charset: None for the default alphabet.
+    Raises: UserError naming both values if a flag contradicts the checkpoint.
     """
     shapes = _shapes(checkpoint)
     config = ModelConfig(**{**NETWORK, **given})
@@ -73,7 +75,7 @@ def settings(checkpoint, given, charset):
     return config, charset
 
 
-def our_names(names, decoder_layers):
+def our_names(names: Container[str], decoder_layers: int) -> dict[str, str]:
     """Which variables of a checkpoint of the original (`names`) stand for which of ours: {our name: its name}.
 
     Its decoder's layers share their weights, so they are the start of each of ours. How the encoder hands over to the
@@ -106,24 +108,23 @@ def _shapes(checkpoint):
 class OriginalNetwork:
     """The original's network, reading as it did: network.Network's counterpart. Its probability, too, ends with EOS."""
 
-    def __init__(self, config, charset):
-        """`config`: ModelConfig. `charset`: Charset."""
+    def __init__(self, config: ModelConfig, charset: Charset):
         self.config, self.charset = config, charset
 
-    def build(self, images, *, dtype=tf.float32):
-        """Adds the network over PreparedImages to the current graph: Branches. `dtype` is the convolutions'."""
+    def build(self, images: PreparedImages, *, dtype: tf.DType = tf.float32) -> Branches:
+        """Adds the network over some images to the current graph. `dtype` is the convolutions'."""
         features = tf.cast(_features(tf.cast(images.pixels, dtype)), tf.float32)  # [N, S, 512]
         memory, forward = _encoder(features, self.config.encoder_units)
         lengths = tf.fill([tf.shape(features)[0]], tf.shape(features)[1])  # nothing is masked
         encoded = EncoderOutput(memory, lengths, forward, backward=None)
         return Branches(OriginalDecoder(encoded, self.config, len(self.charset)), None, lengths, [])
 
-    def to_sequences(self, label):
+    def to_sequences(self, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Inputs and targets of teacher forcing, int32 [t] each, of a label (string [])."""
         return text.teaching_sequences(text.text_to_ids(label, self.charset))
 
-    def prepare_image(self, encoded):
-        """An encoded image (string []) as the original's network reads it: PreparedImage of the canvas' size."""
+    def prepare_image(self, encoded: tf.Tensor) -> PreparedImage:
+        """An encoded image (string []) as the original's network reads it, of the canvas' size."""
         canvas = self.config.canvas_width
         pixels = tf.io.decode_png(encoded, channels=self.config.channels)  # [h, w, C]; also JPEG, GIF
         height, width = tf.unstack(tf.shape(pixels)[:2])
@@ -139,7 +140,7 @@ class OriginalNetwork:
         pixels.set_shape([IMAGE_HEIGHT, None, self.config.channels])  # as of images of any width
         return PreparedImage((pixels - 128.0) / 128.0, tf.constant(canvas), squeezed)
 
-    def drawn_steps(self, width, height):
+    def drawn_steps(self, width: int, height: int) -> float:
         """Steps of the encoder that an image of this size takes, of the last one a part."""
         fitting = -(-width * IMAGE_HEIGHT // height)
         if fitting <= self.config.canvas_width and height <= IMAGE_HEIGHT:
@@ -147,7 +148,7 @@ class OriginalNetwork:
         return min(fitting, self.config.canvas_width) / self.config.network.stride
 
     @property
-    def decoder_steps(self):
+    def decoder_steps(self) -> int:
         """The most steps of a greedy decoding."""
         return self.config.max_prediction + 2
 
@@ -187,7 +188,7 @@ def _encoder(features, units):
 class OriginalDecoder(AttentionDecoder):
     """The same steps as ours, with the original's variables, shared layers and start state."""
 
-    def __init__(self, encoded, config, vocabulary):
+    def __init__(self, encoded: EncoderOutput, config: ModelConfig, vocabulary: int):
         units, count, depth = config.attn_num_hidden, config.attn_num_layers, encoded.memory.shape[2]
         self._memory = encoded.memory
         with tf.variable_scope(DECODER):

@@ -8,24 +8,24 @@ class Layer(NamedTuple):
     """One convolution with what follows it: batch norm, max pooling, relu."""
 
     filters: int
-    kernel: tuple = (3, 3)  # height, width
-    stride: tuple = (1, 1)
+    kernel: tuple[int, int] = (3, 3)  # height, width
+    stride: tuple[int, int] = (1, 1)
     batch_norm: bool = True
-    pool: tuple = (1, 1)  # height, width of the pooled windows, which do not overlap
+    pool: tuple[int, int] = (1, 1)  # height, width of the pooled windows, which do not overlap
 
 
 class Network(NamedTuple):
     """A sliding CNN: 32 rows of pixels become one, `stride` columns one feature vector of size `features`."""
 
-    layers: tuple
+    layers: tuple[Layer, ...]
 
     @property
-    def stride(self):
+    def stride(self) -> int:
         """Columns of pixels for one step of the encoder: S = ceil(W / stride)."""
         return math.prod(layer.stride[1] * layer.pool[1] for layer in self.layers)
 
     @property
-    def features(self):
+    def features(self) -> int:
         """Size of a feature vector."""
         return self.layers[-1].filters
 

@@ -1,10 +1,12 @@
 """The sheet that shows what augmentation does to a dataset."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from aocr.augmentation import Recipe, automatic, find_recipe
-from aocr.config import AUTO_AUGMENTATION, IMAGE_HEIGHT
+from aocr.config import AUTO_AUGMENTATION, IMAGE_HEIGHT, AugmentConfig
 from aocr.data import fit, records, scanning
 from aocr.errors import UserError
 from aocr.files import cause, whole_file
@@ -16,10 +18,10 @@ GAP = 4  # pixels of the sheet between two images
 GROUND = 96  # level of what is no image
 
 
-def make_sheet(dataset, output, config):
+def make_sheet(dataset: str, output: str, config: AugmentConfig) -> int:
     """Draws samples of a dataset, each with its variants to its right, into a PNG file; complete at once.
 
-    Args: dataset, output: paths; config: AugmentConfig.
+    Args: dataset, output: paths.
     Returns: the number of samples. UserError if there is no such augmentation or dataset, or if the sheet cannot be
       written.
     """
@@ -55,8 +57,8 @@ def _rows(scan, recipe, config):
     return records.numbered_records(scan).filter(wanted).take(len(chosen)).map(plain(row))
 
 
-def draw_sheet(rows):
-    """Rows of images side by side: list of float32 [count, H, w, C], alike but for w -> uint8 [height, width, C]."""
+def draw_sheet(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of images side by side: float32 [count, H, w, C] each, alike but for w -> uint8 [height, width, C]."""
     count, _, _, channels = rows[0].shape
     height, width = (GAP + SCALE * size for size in (IMAGE_HEIGHT, max(row.shape[2] for row in rows)))
     sheet = np.full((GAP + len(rows) * height, GAP + count * width, channels), GROUND, np.uint8)

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -20,6 +21,7 @@ from aocr.config import TestConfig
 from aocr.data import pipeline, scanning
 from aocr.evaluation.metrics import Totals, accuracy
 from aocr.evaluation.visualize import write_sample
+from aocr.model import Prediction
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +68,11 @@ def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.
                       totals.samples / seconds)
 
 
-def in_order(readings, skipped):
-    """Readings that come sorted by width in windows -> the same in the order of the records."""
+def in_order(readings: Iterable[Prediction], skipped: Container[int]) -> Iterator[Prediction]:
+    """Readings that come sorted by width in windows -> the same in the order of the records.
+
+    `skipped`: numbers of the records that there is no reading of.
+    """
     waiting, due = [], 0
     for reading in readings:
         heapq.heappush(waiting, (reading.number, reading))

@@ -3,6 +3,8 @@
 Each row shows one image of the dataset as the network sees it, and to its right variants of it.
 """
 
+import argparse
+
 from aocr.commands.flags import add_options, collect
 from aocr.commands.runtime import quiet_tensorflow
 from aocr.config import AugmentConfig
@@ -10,7 +12,7 @@ from aocr.config import AugmentConfig
 HELP = "draw a sheet of augmented images"
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("dataset", metavar="DATASET",
                         help="dataset that `aocr dataset` made, or a pattern ('data-*.tfrecords') of several")
@@ -18,7 +20,7 @@ def add_arguments(parser):
     add_options(parser, AugmentConfig)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     config = collect(args, AugmentConfig)
     quiet_tensorflow()

@@ -9,6 +9,7 @@ that cannot be used are reported with their line and reason, skipped and counted
 or reads otherwise than they are shown, are stored as PNG. Beside each file, FILE.json tells what it holds.
 """
 
+import argparse
 import functools
 
 from aocr.commands.flags import add_options, collect
@@ -20,7 +21,7 @@ HELP = "make a dataset from annotated images"
 OUTPUT = "./dataset.tfrecords"
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("paths", metavar="INPUT", nargs="+",
                         help=f"annotations, and last the OUTPUT to write (default: {OUTPUT})")
@@ -36,7 +37,7 @@ def _beam():
     return beam
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     config = collect(args, DatasetConfig)
     inputs, output = (args.paths[:-1], args.paths[-1]) if len(args.paths) > 1 else (args.paths, OUTPUT)

@@ -5,6 +5,8 @@ and `probability`, in the shape of the input. With --model-version N it is writt
 finds it by itself.
 """
 
+import argparse
+
 from aocr.commands.flags import add_model_options, add_options, collect
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
 from aocr.config import CheckpointConfig, ExportConfig, PlaceConfig
@@ -12,7 +14,7 @@ from aocr.config import CheckpointConfig, ExportConfig, PlaceConfig
 HELP = "export a model for serving"
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("directory", metavar="DIR", nargs="?", default="exported",
                         help="directory to write (default: %(default)s)")
@@ -22,7 +24,7 @@ def add_arguments(parser):
     add_model_options(parser, ExportConfig)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     place, given, charset = model_arguments(args)
     config = collect(args, ExportConfig)

@@ -3,11 +3,14 @@
 import argparse
 import dataclasses
 import logging
+from typing import Any, TypeVar
 
-from aocr.config import ModelConfig, TestConfig, TrainConfig, flags_of
+from aocr.config import ModelConfig, Options, TestConfig, TrainConfig, flags_of
 from aocr.errors import usage_error
 
 log = logging.getLogger(__name__)
+
+Chosen = TypeVar("Chosen", bound=Options)  # an option class
 
 # A charset is no option of ModelConfig: it is stored by its characters. This is the flag that names one.
 ORIGINAL_EVERYWHERE = {
@@ -18,14 +21,14 @@ CHARSET_HELP = "read and write exactly these characters, or those in the UTF-8 f
 FULL_ASCII_HELP = "read and write the ASCII characters 32 to 126 (default: 0-9 and A-Z, and what else the labels hold)"
 
 
-def add_options(parser, options, title=None):
+def add_options(parser: argparse.ArgumentParser, options: type[Options], title: str | None = None) -> None:
     """Adds an argument for each field of an option class. What is not given is not set."""
     group = parser.add_argument_group(title) if title else parser
     for field in (field for field in dataclasses.fields(options) if flags_of(field)):
         group.add_argument(*flags_of(field), default=argparse.SUPPRESS, help=_help(field), **_settings(field))
 
 
-def add_model_options(parser, *own):
+def add_model_options(parser: argparse.ArgumentParser, *own: type[Options]) -> None:
     """Adds the model's options, `--full-ascii` included.
 
     `own`: the command's other option classes. Of those that the original had on every command that uses a model, what
@@ -51,7 +54,7 @@ class _WithoutEffect(argparse.Action):
         namespace.without_effect = [*namespace.without_effect, option_string]
 
 
-def warn_without_effect(args):
+def warn_without_effect(args: argparse.Namespace) -> None:
     """One warning for each option that was given and does nothing."""
     for option in args.without_effect:
         log.warning("%s has no effect on `aocr %s`", option, args.command)
@@ -78,14 +81,14 @@ def _help(field):
     return f"{text} (default: {'none' if field.default in (None, ()) else field.default})"
 
 
-def given(args, options):
-    """The fields of an option class that the command line sets: dict of name -> value."""
+def given(args: argparse.Namespace, options: type[Options]) -> dict[str, Any]:
+    """The fields of an option class that the command line sets, by name."""
     names = {field.name for field in dataclasses.fields(options)}
     return {name: tuple(value) if isinstance(value, list) else value
             for name, value in vars(args).items() if name in names}
 
 
-def collect(args, options):
+def collect(args: argparse.Namespace, options: type[Chosen]) -> Chosen:
     """An instance of an option class from the command line and its defaults. UserError if a value breaks a limit."""
     try:
         return options(**given(args, options))

@@ -3,6 +3,7 @@
 --sheet draws samples with their labels, for a person to look over.
 """
 
+import argparse
 import json
 
 from aocr.commands.flags import add_options, collect
@@ -12,14 +13,14 @@ from aocr.config import InspectConfig
 HELP = "describe a dataset"
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("dataset", metavar="DATASET",
                         help="dataset that `aocr dataset` made, or a pattern ('data-*.tfrecords') of several")
     add_options(parser, InspectConfig)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     config = collect(args, InspectConfig)
     quiet_tensorflow()

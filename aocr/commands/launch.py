@@ -1,5 +1,6 @@
 """A cluster on this machine: its processes, started together, and ended with the chief."""
 
+import argparse
 import json
 import logging
 import os
@@ -9,9 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 
 from aocr import job
-from aocr.config import CommonConfig
+from aocr.config import CommonConfig, ParallelConfig
 from aocr.errors import usage_error
 
 log = logging.getLogger(__name__)
@@ -22,8 +24,8 @@ EVALUATION = 600.0  # seconds that an evaluator has to validate the last checkpo
 POLL = 0.1
 
 
-def sizes_of(text):
-    """{job: number of processes} from a text such as ps=1,worker=2. UserError if it is none that works."""
+def sizes_of(text: str) -> dict[str, int]:
+    """The number of processes of each job, from a text such as ps=1,worker=2. UserError if it is none that works."""
     sizes = {}
     for part in text.split(","):
         name, _, number = part.partition("=")
@@ -38,10 +40,10 @@ def sizes_of(text):
     return sizes
 
 
-def launch(parallel, args):
+def launch(parallel: ParallelConfig, args: argparse.Namespace) -> int:
     """Runs this very command as a cluster of processes on this machine.
 
-    Args: parallel: ParallelConfig. args: the command line, parsed; `argv`: as it was given.
+    Args: args: the command line, parsed; `argv`: as it was given.
     Returns: the chief's exit code. UserError if the cluster cannot be.
     """
     sizes = sizes_of(parallel.local_cluster)
@@ -54,7 +56,7 @@ def launch(parallel, args):
     return _Cluster(sizes, argv, getattr(args, "log_path", CommonConfig.log_path), parallel.sync).run()
 
 
-def arguments(argv):
+def arguments(argv: Iterable[str]) -> list[str]:
     """A command line without what only the launcher needs."""
     kept, skip = [], False
     for argument in argv:

@@ -5,19 +5,25 @@ gives one line on stderr, and the exit code is 1 at the end. Without FILE argume
 one per line, and processed as they arrive.
 """
 
+import argparse
 import logging
 import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from aocr.commands.flags import add_model_options, add_options, collect
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
 from aocr.config import CheckpointConfig, PlaceConfig, PredictConfig
+
+if TYPE_CHECKING:
+    from aocr.prediction import FilePrediction
 
 log = logging.getLogger(__name__)
 
 HELP = "read images with a model"
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("files", metavar="FILE", nargs="*", help="images (default: paths on standard input)")
     add_options(parser, PlaceConfig)
@@ -26,7 +32,7 @@ def add_arguments(parser):
     add_model_options(parser, PredictConfig)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     place, given, charset = model_arguments(args)
     config = collect(args, PredictConfig)
@@ -42,8 +48,8 @@ def run(args):
         return report(found)
 
 
-def report(predictions):
-    """Prints a line for each FilePrediction, or logs its problem; returns the exit code."""
+def report(predictions: "Iterable[FilePrediction]") -> int:
+    """Prints a line for each prediction, or logs its problem; returns the exit code."""
     code = 0
     for path, text, probability, problem in predictions:
         if problem:

@@ -1,17 +1,22 @@
 """What every command that runs TensorFlow sets up before importing it."""
 
+import argparse
 import contextlib
 import dataclasses
 import logging
 import os
 import sys
 import tempfile
+from typing import TYPE_CHECKING, Any
 
 from aocr.charset import FULL_ASCII, Charset, splitter
 from aocr.commands.flags import collect, given, warn_without_effect
 from aocr.config import ModelConfig, PlaceConfig
 from aocr.errors import UserError, usage_error
 from aocr.files import cause, exists, read_bytes
+
+if TYPE_CHECKING:
+    import tensorflow.compat.v1 as tf
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
@@ -22,7 +27,7 @@ BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16"}  # the last one on ARM
 log = logging.getLogger(__name__)
 
 
-def quiet_tensorflow(in_batches=False):
+def quiet_tensorflow(in_batches: bool = False) -> None:
     """Imports TensorFlow without its chatter on stderr, unless TF_CPP_MIN_LOG_LEVEL is set.
 
     `in_batches`: the command is about large batches of images. TensorFlow uses its oneDNN kernels by itself on some
@@ -62,8 +67,8 @@ def _stderr_aside():
             os.close(kept)
 
 
-def session_config(gpu_id, deterministic=False, gpus=1):
-    """tf.ConfigProto for `gpus` GPUs from one on, whose memory is taken as needed; negative: the CPU. `deterministic`:
+def session_config(gpu_id: int, deterministic: bool = False, gpus: int = 1) -> "tf.ConfigProto":
+    """For sessions on `gpus` GPUs from one on, whose memory is taken as needed; negative: the CPU. `deterministic`:
     one thread, and only GPU kernels that give equal results each time.
 
     UserError if there are GPUs, but not these. Without any GPU the CPU is used, as if it were several if need be.
@@ -97,7 +102,7 @@ def session_config(gpu_id, deterministic=False, gpus=1):
     return config
 
 
-def warn_of_slow_precision(precision, gpu_id):
+def warn_of_slow_precision(precision: str, gpu_id: int) -> None:
     """One warning if the convolutions' number format is one that this machine computes slowly."""
     import tensorflow.compat.v1 as tf
 
@@ -113,8 +118,9 @@ def warn_of_slow_precision(precision, gpu_id):
                     precision)
 
 
-def model_arguments(args, model_dir=None):
-    """(PlaceConfig, dict of the ModelConfig fields that were given, Charset or None), each checked.
+def model_arguments(args: argparse.Namespace,
+                    model_dir: str | None = None) -> tuple[PlaceConfig, dict[str, Any], Charset | None]:
+    """The place, the ModelConfig fields that were given, and the charset that was asked for, each checked.
 
     `model_dir`: directory of the model where no flag names one; None: PlaceConfig's default.
     """

@@ -3,6 +3,8 @@
 Prints the metrics, one `name: value` per line. The log has a line for each sample.
 """
 
+import argparse
+
 from aocr.commands.flags import add_model_options, add_options, collect
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config, warn_of_slow_precision
 from aocr.config import CheckpointConfig, PlaceConfig, TestConfig
@@ -13,7 +15,7 @@ HELP = "test a model on a dataset"
 FORMATS = {"seconds": ".3f", "images_per_second": ".1f"}
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("dataset", metavar="DATASET",
                         help="dataset that `aocr dataset` made, or a pattern ('data-*.tfrecords') of several")
@@ -23,7 +25,7 @@ def add_arguments(parser):
     add_model_options(parser, TestConfig)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     place, given, charset = model_arguments(args)
     config = collect(args, TestConfig)

@@ -6,9 +6,12 @@ limits them. SIGINT and SIGTERM save before they end the run. With TF_CONFIG in 
 cluster.
 """
 
+import argparse
 import logging
+from typing import TYPE_CHECKING, Any
 
 from aocr import job
+from aocr.charset import Charset
 from aocr.commands import launch
 from aocr.commands.flags import add_model_options, add_options, collect, given
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config, warn_of_slow_precision
@@ -16,12 +19,15 @@ from aocr.config import ExportConfig, ParallelConfig, PlaceConfig, TrainConfig
 from aocr.errors import usage_error
 from aocr.training.schedule import Clock
 
+if TYPE_CHECKING:
+    from aocr.training.run import RunResult
+
 log = logging.getLogger(__name__)
 
 HELP = "train a model on a dataset"
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("dataset", metavar="DATASET",
                         help="dataset that `aocr dataset` made, or a pattern ('data-*.tfrecords') of several")
@@ -31,7 +37,7 @@ def add_arguments(parser):
     add_model_options(parser, TrainConfig)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     clock = Clock()  # TensorFlow's import is part of the run's minutes
     place, model_flags, charset = model_arguments(args, job.told(job.CHECKPOINT_DIR))
@@ -67,8 +73,8 @@ def run(args):
     return code
 
 
-def report(result, model_dir):
-    """Prints a RunResult."""
+def report(result: "RunResult", model_dir: str) -> None:
+    """Prints how a run ended."""
     values = dict(step=result.step, loss=result.loss, **{f"best_{name}": value for name, value
                                                          in (result.best or {}).items()}, model=model_dir)
     for name, value in values.items():
@@ -76,11 +82,10 @@ def report(result, model_dir):
             print(f"{name}: {value:.6f}" if isinstance(value, float) else f"{name}: {value}")
 
 
-def warn_of_idle_flags(flags, config, use_gru, charset):
+def warn_of_idle_flags(flags: dict[str, Any], config: TrainConfig, use_gru: bool, charset: Charset | None) -> None:
     """One warning for each option that was given and that another one makes useless.
 
-    Args: flags: dict of the TrainConfig fields that were given. config: TrainConfig. use_gru: bool. charset: Charset
-      that was asked for, or None.
+    Args: flags: the TrainConfig fields that were given. charset: that was asked for.
     """
     for name, idle, why in (
             ("monitor", not config.validates, "without --validation or --validation-split"),
@@ -93,10 +98,10 @@ def warn_of_idle_flags(flags, config, use_gru, charset):
             log.warning("--%s has no effect %s", name.replace("_", "-"), why)
 
 
-def check_options(config, parallel, task):
+def check_options(config: TrainConfig, parallel: ParallelConfig, task: job.Task | None) -> None:
     """UserError if something was asked for that such a process, or a run of several, cannot do.
 
-    Args: config: TrainConfig. parallel: ParallelConfig. task: job.Task, or None for a process that trains alone.
+    `task`: None for a process that trains alone.
     """
     evaluates = bool(task) and task.job == job.EVALUATOR
     if evaluates and not parallel.evaluator:

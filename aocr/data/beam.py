@@ -1,15 +1,18 @@
 """The build of a dataset as an Apache Beam pipeline: the same rows, checks and records, in no order."""
 
 import logging
+from collections.abc import Iterator
 
 import apache_beam as beam
 import tensorflow.compat.v1 as tf
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.typehints.decorators import no_annotations
 
-from aocr.data.build import DUPLICATE, Counts, part_number, prepare, serialize
+from aocr.config import DatasetConfig
+from aocr.data.build import DUPLICATE, Counts, Part, part_number, prepare, serialize
 from aocr.data.checks import Checked, check
-from aocr.data.rows import STDIN, Rejected, read_rows
+from aocr.data.rows import STDIN, Rejected, Row, read_rows
 from aocr.data.workers import TensorFlowDecoder
 from aocr.errors import UserError, usage_error
 
@@ -19,12 +22,12 @@ COUNTERS = "aocr"  # namespace of the pipeline's counters
 REJECTED = "rejected"  # tag of the rows that cannot be used
 
 
-def make_dataset(inputs, output, config, beam_arguments):
+def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
+                 beam_arguments: list[str]) -> tuple[Counts, list[Part]]:
     """Writes datasets as `build.make_dataset`, on Beam; no sidecars.
 
-    Args: as there; beam_arguments: list of str, the runner's own flags.
-    Returns: (Counts, list of Part). UserError as there; with `strict`, or if no row can be used, what was written is
-      removed.
+    Args: as there; beam_arguments: the runner's own flags.
+    Raises: UserError as there; with `strict`, or if no row can be used, what was written is removed.
     """
     if STDIN in inputs:
         raise usage_error("--runner reads no standard input; name a file")
@@ -37,7 +40,7 @@ def make_dataset(inputs, output, config, beam_arguments):
     (checked.checked | beam.Map(_by_image) | beam.GroupByKey() | beam.FlatMap(_conflicts))
     split = checked.checked | beam.Partition(lambda row, _: part_number(row, parts, config), len(parts))
     for number, (part, rows_of_part) in enumerate(zip(parts, split)):
-        (rows_of_part | f"serialize {number}" >> beam.Map(serialize, config)
+        (rows_of_part | f"serialize {number}" >> beam.Map(no_annotations(serialize), config)
          | f"write {number}" >> _writer(part, config))
     if config.rejects:
         (checked[REJECTED] | beam.Filter(lambda row: row.raw is not None)
@@ -58,19 +61,20 @@ def make_dataset(inputs, output, config, beam_arguments):
 class Check(beam.DoFn):
     """Row or Rejected -> Checked, or Rejected under its tag; counted and logged."""
 
-    def __init__(self, config):
+    def __init__(self, config: DatasetConfig):
         super().__init__()
         self._config = config
 
-    def setup(self):
+    def setup(self) -> None:
         """Starts the decoder, once a worker."""
         self._decoder = TensorFlowDecoder().__enter__()
 
-    def teardown(self):
+    def teardown(self) -> None:
         """Ends it."""
         self._decoder.__exit__()
 
-    def process(self, row):
+    @no_annotations  # of which Beam would make checks and coders of its own
+    def process(self, row: Row | Rejected) -> Iterator[Checked | beam.pvalue.TaggedOutput]:
         """One row."""
         checked, = self._decoder.reject_undecodable([check(row, self._config)])
         if isinstance(checked, Rejected):

@@ -9,17 +9,18 @@ import logging
 import os
 import re
 import sys
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import tensorflow.compat.v1 as tf
 from PIL import ImageColor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from aocr.config import DatasetConfig
 from aocr.data.checks import Checked
 from aocr.data.duplicates import Duplicates
 from aocr.data.records import read_file, to_example
-from aocr.data.rows import STDIN, format_of, read_rows
+from aocr.data.rows import STDIN, Rejected, format_of, read_rows
 from aocr.data.scanning import DatasetStatistics, write_sidecar
 from aocr.data.workers import checked_rows
 from aocr.errors import UserError, usage_error
@@ -36,16 +37,17 @@ class Counts:
     """What became of the rows."""
 
     written: int = 0
-    rejected: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # kind -> rows
-    noted: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # kind -> rows kept
-    rewritten: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # kind of file -> images
+    rejected: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # kind -> rows
+    noted: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # kind -> rows kept
+    # Kind of file -> images.
+    rewritten: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     @property
-    def skipped(self):
+    def skipped(self) -> int:
         """Rows that could not be used."""
         return sum(self.rejected.values())
 
-    def told(self):
+    def told(self) -> str:
         """For people: ", 3 missing image, 1 not UTF-8", in falling order."""
         return "".join(f", {count} {kind}" for kind, count in (self.rejected + self.noted).most_common())
 
@@ -54,19 +56,17 @@ class Part(NamedTuple):
     """One of the datasets that a build writes: its share of the rows, and the paths of its files."""
 
     share: float
-    files: list
+    files: list[str]
     pattern: str  # that matches the files
 
 
-def make_dataset(inputs, output, config, stdin=None):
+def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
+                 stdin: BinaryIO | None = None) -> tuple[Counts, list[Part]]:
     """Writes one dataset, or those of a split, from annotated images; nothing appears before all is complete.
 
-    Args:
-      inputs: list of paths, patterns, or `-` for `stdin` (binary stream; default: standard input).
-      output: path. config: DatasetConfig.
-
-    Returns: (Counts, list of Part). UserError if an input cannot be read or an output not be written, if no row can be
-      used, or with `strict` if there is any problem.
+    Args: inputs: paths, patterns, or `-` for `stdin` (default: standard input). output: path.
+    Raises: UserError if an input cannot be read or an output not be written, if no row can be used, or with `strict`
+      if there is any problem.
     """
     sources, label_pattern, parts = prepare(inputs, output, config)
     rows = itertools.chain.from_iterable(
@@ -103,10 +103,11 @@ def make_dataset(inputs, output, config, stdin=None):
     return counts, parts
 
 
-def prepare(inputs, output, config):
+def prepare(inputs: list[str], output: str,
+            config: DatasetConfig) -> tuple[list[tuple[str, str]], re.Pattern[str], list[Part]]:
     """Looks at what a build was told, before anything is read.
 
-    Returns: (list of (path, format), compiled label pattern, list of Part). UserError if something does not fit.
+    Returns: ((path, format) of each input, label pattern, what to write). UserError if something does not fit.
     """
     sources = [(path, format_of(path, config.input_format)) for path in expand(inputs)]
     try:
@@ -120,7 +121,7 @@ def prepare(inputs, output, config):
     return sources, _label_pattern(config), parts
 
 
-def expand(inputs):
+def expand(inputs: list[str]) -> list[str]:
     """Paths of inputs, patterns resolved. UserError for one that leads to nothing."""
     found = []
     for path in inputs:
@@ -134,8 +135,8 @@ def expand(inputs):
     return found
 
 
-def parts_of(output, config):
-    """The datasets that a build writes: list of Part. UserError for shares that are none."""
+def parts_of(output: str, config: DatasetConfig) -> list[Part]:
+    """The datasets that a build writes. UserError for shares that are none."""
     try:
         shares = [float(share) for share in config.split.split("/")] if config.split else [1.0]
     except ValueError:
@@ -188,7 +189,7 @@ def _check_replaceable(file):
                         "path is the output, the others are inputs)") from None
 
 
-def part_number(checked, parts, config):
+def part_number(checked: Checked, parts: list[Part], config: DatasetConfig) -> int:
     """Which of the parts a row belongs to, whatever the order of the rows."""
     image, label = checked.digests
     digest = label if config.split_by == "label" else image
@@ -200,8 +201,8 @@ def part_number(checked, parts, config):
     return len(parts) - 1
 
 
-def serialize(checked, config):
-    """The record of a row: bytes of a tf.train.Example."""
+def serialize(checked: Checked, config: DatasetConfig) -> bytes:
+    """The record of a row: a tf.train.Example, serialized."""
     comment = (checked.row.path or checked.row.comment) if config.save_filename else None
     # Map entries in one order, so that equal records are equal bytes.
     return to_example(checked.image, checked.label, comment).SerializeToString(deterministic=True)
@@ -234,12 +235,12 @@ class _Build:
         self.counts = Counts()
 
     @property
-    def scans(self):
-        """What each file holds: list of DatasetStatistics, one a file, in the order of the parts."""
+    def scans(self) -> list[DatasetStatistics]:
+        """What each file holds, in the order of the parts."""
         return [scan for scans in self._scans for scan in scans]
 
-    def add(self, checked):
-        """Adds a Checked or Rejected row."""
+    def add(self, checked: Checked | Rejected) -> None:
+        """Adds a row."""
         if not isinstance(checked, Checked):
             self._reject(checked)
             return
@@ -270,7 +271,7 @@ class _Build:
                     self._rejects.write(row.header + b"\n")
             self._rejects.write(row.raw + b"\n")
 
-    def find_duplicates(self):
+    def find_duplicates(self) -> None:
         """Reports images that are there twice with other labels."""
         names = list(self._sources)
         for (source, number), (first_source, first_number) in self._duplicates.conflicts():

@@ -29,20 +29,20 @@ class Checked(NamedTuple):
     row: Row
     label: str
     image: bytes  # the file, or a PNG of what it shows
-    size: tuple  # (width, height)
+    size: tuple[int, int]  # (width, height)
     kind: str  # format and mode of the file as it came, "PNG RGB"
     rewritten: bool  # whether `image` is not the file as it came
-    digests: tuple  # SHA-256 of image and label
-    notes: tuple  # of (kind, text): what was changed, and is worth a line
+    digests: tuple[bytes, bytes]  # SHA-256 of image and label
+    notes: tuple[tuple[str, str], ...]  # (kind, text): what was changed, and is worth a line
 
 
-def check_chunk(chunk, config):
-    """`check` for each of a list of rows."""
+def check_chunk(chunk: list[Row | Rejected], config: DatasetConfig) -> list[Checked | Rejected]:
+    """`check` for each of some rows."""
     return [check(row, config) for row in chunk]
 
 
-def check(row, config):
-    """A Row -> Checked or Rejected; a Rejected stays as it is. config: DatasetConfig.
+def check(row: Row | Rejected, config: DatasetConfig) -> Checked | Rejected:
+    """Checks a row; a Rejected stays as it is.
 
     Raises: Unreachable if the image is in remote storage that does not answer.
     """
@@ -64,8 +64,8 @@ def _rejected(row, error):
     return Rejected(row.source, row.number, row.raw, kind, reason, row.header)
 
 
-def clean_label(label, config):
-    """A label as it is stored: (str, notes as in Checked). Raises BadRow for what no text should hold."""
+def clean_label(label: str, config: DatasetConfig) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """A label as it is stored, and notes as in Checked. Raises BadRow for what no text should hold."""
     notes = []
     for place, character in enumerate(label):
         if unicodedata.category(character) in FORBIDDEN:
@@ -82,7 +82,7 @@ def _normalized(label, config):
     return label if config.normalize == "none" else unicodedata.normalize(config.normalize, label)
 
 
-def fetch(row, config):
+def fetch(row: Row | Rejected, config: DatasetConfig) -> Row | Rejected:
     """A Row whose image may be in remote storage -> the same with the image's bytes, or Rejected; others as they are.
 
     Raises: as `check`.
@@ -121,14 +121,13 @@ def _read(row, config):
     return content
 
 
-def standard_image(encoded, config):
+def standard_image(encoded: bytes, config: DatasetConfig) -> tuple[bytes, tuple[int, int], str]:
     """An image file that TensorFlow decodes to what it shows: the file itself, or a PNG without loss.
 
     Rewritten are formats that TensorFlow does not know (TIFF and others), and what it reads otherwise: EXIF
     orientation, CMYK, a transparent colour of a PNG without palette, GIF, BMP (of which it knows some kinds only).
 
-    Args: encoded: bytes. config: DatasetConfig.
-    Returns: (bytes, (width, height), str such as "PNG RGB"). Raises BadRow.
+    Returns: (image file, (width, height), kind as in Checked). Raises BadRow.
     """
     try:
         with warnings.catch_warnings():

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -23,31 +24,31 @@ LUMA = np.array([0.299, 0.587, 0.114])  # of red, green, blue in what Pillow tak
 class RenderConfig:
     """How the words of a run look."""
 
-    fonts: tuple = ()  # paths; empty: the built-in font
-    backgrounds: tuple = ()  # paths; empty: even grounds
-    font_sizes: tuple = (20, 40)  # least and most, in pixels
+    fonts: tuple[str, ...] = ()  # paths; empty: the built-in font
+    backgrounds: tuple[str, ...] = ()  # paths; empty: even grounds
+    font_sizes: tuple[int, int] = (20, 40)  # least and most, in pixels
     color: bool = False
 
 
 class Artist:
     """Draws words; keeps fonts and backgrounds open meanwhile."""
 
-    def __init__(self, rendering):
+    def __init__(self, rendering: RenderConfig):
         self._rendering = rendering
         self._mode = "RGB" if rendering.color else "L"
         self.fonts = Fonts(rendering.fonts)
         self.backgrounds = Backgrounds(rendering.backgrounds, self._mode)
 
-    def check(self, alphabet):
+    def check(self, alphabet: Iterable[str]) -> None:
         """UserError if a font or background is unreadable, or no font has some character of the alphabet."""
         self.fonts.check(alphabet)
         self.backgrounds.check()
 
-    def draw(self, text, random):
+    def draw(self, text: str, random: np.random.Generator) -> tuple[Image.Image, list[tuple[str, str]]]:
         """Draws a word.
 
-        Args: text: str, with a character that is no blank. random: numpy.random.Generator.
-        Returns: (PIL image, mode L or RGB, no ink is cut off; the fonts that were passed over, as Fonts.choose has it).
+        Args: text: with a character that is no blank.
+        Returns: (image, mode L or RGB, no ink is cut off; the fonts that were passed over, as Fonts.choose has it).
         Raises: UserError if no font has all its characters, or what is drawn with cannot be read.
         """
         path, passed_over = self.fonts.choose(text, random)
@@ -83,8 +84,8 @@ class Artist:
 
 
 @functools.lru_cache(1)
-def artist_of(rendering):
-    """The Artist of a RenderConfig; the last one is kept, for a process that draws batch after batch."""
+def artist_of(rendering: RenderConfig) -> Artist:
+    """Who draws words that look like this; the last one is kept, for a process that draws batch after batch."""
     return Artist(rendering)
 
 

@@ -1,19 +1,22 @@
 """Model options that the user leaves open are fitted to the data; those that are given are limits."""
 
 import unicodedata
+from typing import TYPE_CHECKING, Any
 
-from aocr.charset import charset_for, named
+from aocr.charset import Charset, charset_for, named
 from aocr.config import IMAGE_HEIGHT, WIDEST_CANVAS, ModelConfig
 from aocr.errors import UserError
+
+if TYPE_CHECKING:
+    from aocr.data.scanning import DatasetStatistics
 
 LISTED = 10  # breaches that an error lists
 
 
-def fit_config(scan, given):
-    """The options of a new model.
+def fit_config(scan: "DatasetStatistics", given: dict[str, Any]) -> tuple[ModelConfig, list[str]]:
+    """The options of a new model, and what was widened and why.
 
-    Args: scan: data.scanning.DatasetStatistics; given: dict of the ModelConfig fields that the user set.
-    Returns: (ModelConfig, list of str: what was widened and why).
+    `given`: the ModelConfig fields that the user set.
     """
     config = ModelConfig(**given)
     fitted, told = dict(given), []
@@ -28,8 +31,8 @@ def fit_config(scan, given):
     return ModelConfig(**fitted), told
 
 
-def fit_charset(scan, given=None):
-    """The charset of a new model, unless one is given: (Charset, list of str: what was widened and why)."""
+def fit_charset(scan: "DatasetStatistics", given: Charset | None = None) -> tuple[Charset, list[str]]:
+    """The charset of a new model, unless one is given, and what was widened and why."""
     if given:
         return given, []
     charset = charset_for(scan.characters, scan.graphemes)
@@ -40,7 +43,7 @@ def fit_charset(scan, given=None):
     return charset, [f"{len(added)} characters beyond 0-9 and A-Z ({charset.listed(added)})"]
 
 
-def is_right_to_left(scan):
+def is_right_to_left(scan: "DatasetStatistics") -> bool:
     """Whether most letters of the labels are of scripts that are written from right to left."""
     votes = {"L": 0, "R": 0, "AL": 0}
     for character, seen in scan.characters.items():
@@ -50,7 +53,7 @@ def is_right_to_left(scan):
     return votes["R"] + votes["AL"] > votes["L"]
 
 
-def check_labels(scan, config, charset, remedy):
+def check_labels(scan: "DatasetStatistics", config: ModelConfig, charset: Charset, remedy: str) -> None:
     """Raises UserError, listing labels and records, if some label cannot be written with this charset and length.
 
     `remedy`: what the user can do about it, a clause.

@@ -4,6 +4,7 @@ import functools
 import glob
 import os
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageFont
@@ -20,10 +21,10 @@ IMAGES_KEPT = 16
 LONGEST_SIDE = 1600  # pixels of a background in memory; a word needs no more
 
 
-def find_files(option, patterns, suffixes):
-    """The files that paths, directories and glob patterns stand for: sorted list of str, none twice.
+def find_files(option: str, patterns: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
+    """The files that paths, directories and glob patterns stand for: sorted, none twice.
 
-    Args: option: str, for messages. patterns: of str. suffixes: of str, in lower case; those that count in a directory.
+    Args: option: for messages. suffixes: in lower case; those that count in a directory.
     Raises: UserError if one stands for no file.
     """
     found = set()
@@ -44,21 +45,21 @@ def find_files(option, patterns, suffixes):
 class Fonts:
     """Fonts by path, and which characters they have."""
 
-    def __init__(self, paths):
-        """paths: list of str from `find_files`; empty: the built-in font."""
+    def __init__(self, paths: Iterable[str]):
+        """`paths`: from `find_files`; empty: the built-in font."""
         self.paths = list(paths) or [BUILT_IN]
         self._sized = functools.lru_cache(FONTS_KEPT)(_load_font)
         self._has = functools.lru_cache(None)(self._look_for)
 
-    def at(self, path, size):
-        """A font in a size in pixels: PIL.ImageFont.FreeTypeFont. UserError if it cannot be read."""
+    def at(self, path: str, size: int) -> ImageFont.FreeTypeFont:
+        """A font in a size in pixels. UserError if it cannot be read."""
         return self._sized(path, size)
 
-    def lacks(self, path, word):
+    def lacks(self, path: str, word: str) -> str | None:
         """The first character of a word that a font does not have; None if it has all."""
         return next((character for character in word if not self._has(path, character)), None)
 
-    def check(self, alphabet):
+    def check(self, alphabet: Iterable[str]) -> None:
         """UserError if a font cannot be read, or a character of an alphabet cannot be drawn with any."""
         for path in self.paths:
             self.at(path, SIZE_TO_LOOK_AT)
@@ -69,10 +70,9 @@ class Fonts:
             if not any(self._has(path, character) for path in self.paths):
                 raise UserError(f"no font has the character {named(character)}; give one that has it with --fonts")
 
-    def choose(self, word, random):
+    def choose(self, word: str, random: np.random.Generator) -> tuple[str, list[tuple[str, str]]]:
         """A font that has all characters of a word, each such font as likely as the others.
 
-        Args: word: str. random: numpy.random.Generator.
         Returns: (path, [(path of a font that was passed over, a character that it lacks)]).
         Raises: UserError if there is none.
         """
@@ -111,12 +111,12 @@ def _load_font(path, size):
 class Backgrounds:
     """Images to draw on, by path."""
 
-    def __init__(self, paths, mode):
-        """paths: list of str from `find_files`. mode: str, of the images given: L or RGB."""
+    def __init__(self, paths: Sequence[str], mode: str):
+        """`paths`: from `find_files`. `mode`: of the images given: L or RGB."""
         self.paths, self._mode = paths, mode
         self._image = functools.lru_cache(IMAGES_KEPT)(self._load)
 
-    def check(self):
+    def check(self) -> None:
         """UserError if a file is no image. What is within is read when it is used."""
         for path in self.paths:
             try:
@@ -124,15 +124,14 @@ class Backgrounds:
             except (OSError, Image.DecompressionBombError) as error:
                 raise _unreadable(path, error) from None
 
-    def crop(self, width, height, least_shrink, most_shrink, random):
+    def crop(self, width: int, height: int, least_shrink: float, most_shrink: float,
+             random: np.random.Generator) -> Image.Image:
         """A piece of one of the images, in the wanted size.
 
         Args:
-          width, height: int, pixels.
-          least_shrink, most_shrink: float; the piece is so many times the wanted size, unless the image is too small.
-          random: numpy.random.Generator.
+          width, height: pixels.
+          least_shrink, most_shrink: the piece is so many times the wanted size, unless the image is too small.
 
-        Returns: PIL image.
         Raises: UserError if the image cannot be read.
         """
         image = self._image(self.paths[random.integers(len(self.paths))])

@@ -5,6 +5,10 @@ A pattern is made of characters that stand for themselves, `\\` and a punctuatio
 """
 
 import dataclasses
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LONGEST_WORD = 1000  # characters; no model writes longer texts
 DEEPEST_GROUP = 50
@@ -16,8 +20,8 @@ SPECIAL = frozenset("\\[](){}?|*+.^$")
 class PatternError(ValueError):
     """A pattern that cannot be read; its text says where and why."""
 
-    def __init__(self, position, reason):
-        """position: int, from 0."""
+    def __init__(self, position: int, reason: str):
+        """`position`: from 0."""
         super().__init__(f"at character {position + 1}: {reason}")
 
 
@@ -27,22 +31,22 @@ class Characters:
 
     characters: str  # no character twice
 
-    def draw(self, random):
-        """A word. random: numpy.random.Generator."""
+    def draw(self, random: "np.random.Generator") -> str:
+        """A word."""
         return self.characters[random.integers(len(self.characters))]
 
     @property
-    def alphabet(self):
-        """All characters that a word can hold: frozenset of str."""
+    def alphabet(self) -> frozenset[str]:
+        """All characters that a word can hold."""
         return frozenset(self.characters)
 
     @property
-    def least(self):
+    def least(self) -> int:
         """The least number of characters, blanks apart, in a word."""
         return int(not any(character.isspace() for character in self.characters))
 
     @property
-    def most(self):
+    def most(self) -> int:
         """The length of the longest word."""
         return 1
 
@@ -51,24 +55,24 @@ class Characters:
 class Sequence:
     """Its parts, one after the other."""
 
-    parts: tuple
+    parts: tuple["Pattern", ...]
 
-    def draw(self, random):
+    def draw(self, random: "np.random.Generator") -> str:
         """As of Characters."""
         return "".join(part.draw(random) for part in self.parts)
 
     @property
-    def alphabet(self):
+    def alphabet(self) -> frozenset[str]:
         """As of Characters."""
         return frozenset().union(*(part.alphabet for part in self.parts))
 
     @property
-    def least(self):
+    def least(self) -> int:
         """As of Characters."""
         return sum(part.least for part in self.parts)
 
     @property
-    def most(self):
+    def most(self) -> int:
         """As of Characters."""
         return sum(part.most for part in self.parts)
 
@@ -77,24 +81,24 @@ class Sequence:
 class Alternatives:
     """One of its parts, each as likely as the others."""
 
-    parts: tuple
+    parts: tuple["Pattern", ...]
 
-    def draw(self, random):
+    def draw(self, random: "np.random.Generator") -> str:
         """As of Characters."""
         return self.parts[random.integers(len(self.parts))].draw(random)
 
     @property
-    def alphabet(self):
+    def alphabet(self) -> frozenset[str]:
         """As of Characters."""
         return frozenset().union(*(part.alphabet for part in self.parts))
 
     @property
-    def least(self):
+    def least(self) -> int:
         """As of Characters."""
         return min(part.least for part in self.parts)
 
     @property
-    def most(self):
+    def most(self) -> int:
         """As of Characters."""
         return max(part.most for part in self.parts)
 
@@ -103,35 +107,36 @@ class Alternatives:
 class Repeat:
     """Its part, some times over, each number as likely as the others."""
 
-    part: object
+    part: "Pattern"
     fewest: int
     many: int
 
-    def draw(self, random):
+    def draw(self, random: "np.random.Generator") -> str:
         """As of Characters."""
         return "".join(self.part.draw(random) for _ in range(random.integers(self.fewest, self.many + 1)))
 
     @property
-    def alphabet(self):
+    def alphabet(self) -> frozenset[str]:
         """As of Characters."""
         return self.part.alphabet if self.many else frozenset()
 
     @property
-    def least(self):
+    def least(self) -> int:
         """As of Characters."""
         return self.fewest * self.part.least
 
     @property
-    def most(self):
+    def most(self) -> int:
         """As of Characters."""
         return self.many * self.part.most
 
 
-def parse_pattern(text):
+Pattern = Characters | Sequence | Alternatives | Repeat
+
+
+def parse_pattern(text: str) -> Pattern:
     """Reads a pattern.
 
-    Args: text: str.
-    Returns: an object with `draw(random)`, `alphabet`, `least` and `most`, as Characters has them.
     Raises: PatternError if it is none, or if a word could be empty, or all blank, or longer than LONGEST_WORD.
     """
     pattern = _Reader(text).whole()
@@ -148,7 +153,7 @@ class _Reader:
     def __init__(self, text):
         self._text, self._at, self._depth, self._characters = text, 0, 0, 0
 
-    def whole(self):
+    def whole(self) -> Pattern:
         """The whole text."""
         pattern = self._alternatives()
         if self._next():

@@ -1,11 +1,15 @@
 """From a dataset to batches, inside a graph: decode in parallel, sort by width, pad, prefetch."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from aocr.data.records import numbered_records, parse_example
+
+if TYPE_CHECKING:
+    from aocr.data.scanning import DatasetStatistics
 
 SHUFFLE_RECORDS = 4096  # encoded images that wait in the shuffle buffer, at the most
 WINDOW_BYTES = 128 << 20  # of decoded images that are sorted by width together, at the most
@@ -31,26 +35,29 @@ class Batch(NamedTuple):
     index: tf.Tensor  # [] int64: the batch's number in its pass, from 0
 
 
-def batches(scan, *, batch_size, image_bytes, prepare, to_sequences, epochs=None, first_batch=0, replica=(0, 1),
-            cache=False, augment=None):
+def batches(scan: "DatasetStatistics", *, batch_size: int, image_bytes: int, prepare: Callable[[tf.Tensor], tuple],
+            to_sequences: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+            epochs: tuple[tf.Tensor, tf.Tensor] | None = None, first_batch: tf.Tensor | int = 0,
+            replica: tuple[int, int] = (0, 1), cache: bool = False,
+            augment: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] | None = None) -> tf.data.Dataset:
     """The batches of one pass over a dataset, or of several; the last one of each may be smaller.
 
     Args:
-      scan: scanning.DatasetStatistics of the dataset, or of a part of it; what it found unreadable is left out.
-      batch_size: int, samples of the mean width in a batch; `area_spans` tells how others are cut.
-      image_bytes: int, memory that the largest prepared image takes.
-      prepare: function of encoded bytes (string []) -> (pixels [H, w, C] float32, width, ...).
-      to_sequences: function of a label (string []) -> (inputs, targets), int32 [t] each.
-      epochs: a range (first, end) of int64 [] tensors: one pass for each number, its samples and batches shuffled by
-        it. None: one pass, windows in the dataset's order, and in a window (at most WINDOW_BATCHES batches) samples
-        by width.
-      first_batch: int64 [] tensor or int, batches that the first pass leaves out, as if they had been used before.
+      scan: of the dataset, or of a part of it; what it found unreadable is left out.
+      batch_size: samples of the mean width in a batch; `area_spans` tells how others are cut.
+      image_bytes: memory that the largest prepared image takes.
+      prepare: encoded bytes (string []) -> (pixels [H, w, C] float32, width, ...).
+      to_sequences: a label (string []) -> (inputs, targets), int32 [t] each.
+      epochs: a range (first, end), int64 [] each: one pass for each number, its samples and batches shuffled by it.
+        None: one pass, windows in the dataset's order, and in a window (at most WINDOW_BATCHES batches) samples by
+        width.
+      first_batch: int64 [], batches that the first pass leaves out, as if they had been used before.
       replica: (number, count): of the samples, which share this is; each of `count` replicas gets another one.
-      cache: bool, whether prepared images stay in memory from the first pass on.
-      augment: function of a prepared image ([H, w, C] float32), the pass's number and the record's (int64 []) -> an
-        image of the same shape: another one in each pass, cached or not. None: images as they are.
+      cache: whether prepared images stay in memory from the first pass on.
+      augment: a prepared image ([H, w, C] float32), the pass's number and the record's (int64 []) -> an image of the
+        same shape: another one in each pass, cached or not. None: images as they are.
 
-    Returns: tf.data.Dataset of Batch.
+    Returns: a dataset of Batch.
     """
     made = _Batches(scan, batch_size, image_bytes, prepare, to_sequences, epochs, first_batch, replica, cache, augment)
     passes = tf.data.Dataset.range(*(epochs or (1,)))
@@ -76,7 +83,7 @@ class _Batches:
         self._kept = self._prepared(self._usable_records()).cache() if cache else None
 
     @plain
-    def windows(self, epoch):
+    def windows(self, epoch: tf.Tensor) -> tf.data.Dataset:
         """One pass's samples, in groups that are then sorted by width, and numbered from 0."""
         skipped = self._in_first_pass(epoch, self._first_batch // self._window_batches)  # lie before its first batch
         window = self._batch_size * self._window_batches
@@ -91,7 +98,7 @@ class _Batches:
         return samples.ragged_batch(window).enumerate(skipped).map(plain(lambda number, parts: (epoch, number, *parts)))
 
     @plain
-    def cut(self, epoch, number, *parts):
+    def cut(self, epoch: tf.Tensor, number: tf.Tensor, *parts: tf.Tensor | tf.RaggedTensor) -> tf.data.Dataset:
         """A window's samples, sorted by width and cut into batches."""
         widths = parts[0].row_lengths()
         order = tf.argsort(widths, stable=True)
@@ -138,7 +145,7 @@ class _Batches:
         return columns, inputs, targets, number, *texts
 
 
-def area_spans(widths, batch_size):
+def area_spans(widths: tf.Tensor, batch_size: int) -> tf.Tensor:
     """Where to cut samples that are sorted by width, so that batches have about equal areas instead of equal counts.
 
     There are as many batches as of `batch_size` samples each. One's area is that of `batch_size` samples of the mean
@@ -146,7 +153,7 @@ def area_spans(widths, batch_size):
     narrower than the mean counts as that wide, so that a batch has at most so many times `batch_size` samples; what is
     wider than a whole batch counts as one.
 
-    Args: widths: int64 [n], n >= 1, rising. batch_size: int.
+    Args: widths: int64 [n], n >= 1, rising.
     Returns: int64 [batches, 2], the first sample of each batch and the one after its last; none is empty.
     """
     with tf.name_scope("area_spans"):
@@ -165,7 +172,7 @@ def area_spans(widths, batch_size):
         return tf.stack([starts, tf.concat([starts[1:], [size]], 0)], 1)
 
 
-def shard_size(records, replica):
+def shard_size(records: int, replica: tuple[int, int]) -> int:
     """How many of so many records are the share of a replica: (number, count)."""
     number, count = replica
     return -(-(records - number) // count)

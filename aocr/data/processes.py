@@ -10,20 +10,26 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable, Generator, Iterable
+from typing import TypeVar
 
 from aocr.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 AHEAD = 4  # items for each process that are given out before the first of them is done, at the most
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
-def in_processes(function, items, workers):
+def in_processes(function: Callable[[Item], Result], items: Iterable[Item],
+                 workers: int) -> Generator[Result, None, None]:
     """Yields function(item) for each item, in their order. To be closed when it is not used to its end.
 
     Args:
       function: what can be sent to another process, as must be items and results.
-      items: iterable; it is read as results are taken.
-      workers: int, the number of processes; 1 is this one.
+      items: they are read as results are taken.
+      workers: the number of processes; 1 is this one.
 
     Raises: what `function` raises; UserError if a process was ended from outside.
     """

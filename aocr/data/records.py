@@ -2,6 +2,7 @@
 
 import logging
 import re
+from typing import Protocol
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -20,8 +21,15 @@ UNREADABLE = (tf.errors.OpError, UnicodeDecodeError)  # what reading a record ra
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 
 
-def to_example(image, label, comment=None):
-    """One record. image: bytes, an encoded image file; label, comment: str. Returns tf.train.Example."""
+class DatasetFiles(Protocol):
+    """What `numbered_records` needs of a scanning.DatasetStatistics, whose module imports this one."""
+
+    files: list[str]
+    starts: list[int]  # number of each file's first record
+
+
+def to_example(image: bytes, label: str, comment: str | None = None) -> tf.train.Example:
+    """One record. `image`: an encoded image file."""
     features = {"image": image, "label": label.encode()}
     if comment is not None:
         features["comment"] = comment.encode("utf-8", "backslashreplace")  # a path may be no text
@@ -29,8 +37,8 @@ def to_example(image, label, comment=None):
         name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in features.items()}))
 
 
-def parse_example(serialized):
-    """Inside a graph: a serialized record -> dict of string tensors `image`, `label`, `comment` ('' if absent)."""
+def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Inside a graph: a serialized record (string []) -> `image`, `label`, `comment` ('' if absent), string [] each."""
     return tf.io.parse_single_example(serialized, {
         "image": tf.io.FixedLenFeature([], tf.string),
         "label": tf.io.FixedLenFeature([], tf.string),
@@ -38,7 +46,7 @@ def parse_example(serialized):
     })
 
 
-def files_of(path):
+def files_of(path: str) -> list[str]:
     """The files of a dataset: the path itself or, if it holds `*`, `?` or `[`, all that match, sorted.
 
     Sidecars are passed over. UserError if there is no file, or shards are missing.
@@ -70,17 +78,15 @@ def _check_shards(path, files):
                         "remove those, or name the ones that you mean")
 
 
-def read_file(file):
-    """The serialized records of a TFRecord file, plain or gzip: tf.data.Dataset of string."""
+def read_file(file: str) -> tf.data.Dataset:
+    """The serialized records of a TFRecord file, plain or gzip: string []."""
     return tf.data.TFRecordDataset(file, _compression(file))
 
 
-def numbered_records(scan, seed=None):
-    """The records of a dataset's files: tf.data.Dataset of (number from 0, serialized).
+def numbered_records(scan: DatasetFiles, seed: tf.Tensor | None = None) -> tf.data.Dataset:
+    """The records of a dataset's files: (number from 0, serialized), int64 [] and string [].
 
-    Args:
-      scan: DatasetStatistics.
-      seed: int64 [] tensor: the files come in an order of its choice, READ_TOGETHER of them at a time. None: in theirs.
+    `seed`: int64 []: the files come in an order of its choice, READ_TOGETHER of them at a time. None: in theirs.
     """
     files = tf.data.Dataset.from_tensor_slices(
         (scan.files, [_compression(file) for file in scan.files], np.array(scan.starts, np.int64)))
@@ -99,8 +105,8 @@ def _compression(file):
         return "GZIP" if stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC else ""
 
 
-def broken_file(file, number, error):
-    """The UserError for what came instead of record `number`: one of UNREADABLE."""
+def broken_file(file: str, number: int, error: Exception) -> UserError:
+    """The error to raise for what came instead of record `number`: one of UNREADABLE."""
     if isinstance(error, NO_EXAMPLE):
         return UserError(f"{file}: record {number} has no features `image` and `label`, each of one bytes value; make "
                          "the dataset with `aocr dataset`")

@@ -7,7 +7,8 @@ import csv
 import os
 import posixpath
 import re
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
 
 from aocr.errors import UserError
 from aocr.files import StorageError, is_remote, load_json, os_error
@@ -27,12 +28,12 @@ class Row(NamedTuple):
 
     source: str  # the file or folder that names it
     number: int  # of its line (from 1), file in a folder (from 1) or record (from 0)
-    raw: bytes  # as it stands there, to be written to --rejects; None for records
+    raw: bytes | None  # as it stands there, to be written to --rejects; None for records
     label: str
-    path: str = None
-    image: bytes = None
-    comment: str = None
-    header: bytes = None  # of its table, if that has one
+    path: str | None = None
+    image: bytes | None = None
+    comment: str | None = None
+    header: bytes | None = None  # of its table, if that has one
 
 
 class Rejected(NamedTuple):
@@ -40,17 +41,17 @@ class Rejected(NamedTuple):
 
     source: str
     number: int
-    raw: bytes
+    raw: bytes | None
     kind: str  # a few words, by which rows are counted
     reason: str  # with value and remedy
-    header: bytes = None  # as of Row
+    header: bytes | None = None  # as of Row
 
 
 class BadRow(ValueError):
     """Raised where a row turns out to be of no use: `BadRow(kind, reason)` as in Rejected."""
 
 
-def format_of(source, input_format):
+def format_of(source: str, input_format: str) -> str:
     """The format of an input: as DatasetConfig.input_format, but never `auto`.
 
     UserError if a folder is to be read as a file or the other way.
@@ -67,15 +68,14 @@ def format_of(source, input_format):
     return input_format
 
 
-def read_rows(source, input_format, label_pattern, stdin):
-    """The rows of one input, in order: an iterator of Row and Rejected.
+def read_rows(source: str, input_format: str, label_pattern: re.Pattern[str],
+              stdin: BinaryIO | None) -> Iterator[Row | Rejected]:
+    """The rows of one input, in order.
 
     Args:
       source: path, or `-` for `stdin`.
       input_format: as `format_of` gives it.
-      label_pattern: compiled regular expression that a file's name without extension matches, for `names`; its first
-        group is the label.
-      stdin: binary stream.
+      label_pattern: what a file's name without extension matches, for `names`; its first group is the label.
 
     Raises: UserError if the input cannot be read, or its header names no path or label; StorageError if it is remote
       and its storage refuses it.
@@ -92,7 +92,7 @@ def read_rows(source, input_format, label_pattern, stdin):
     return _each_line(source, _lines(source, stdin), parse)
 
 
-def parse_line(line):
+def parse_line(line: str) -> list[str]:
     """A line -> (path, label): split at the first tab or, without one, at the first blank. Raises BadRow."""
     parts = line.split("\t", 1) if "\t" in line else re.split(r"\s", line, maxsplit=1)
     if len(parts) < 2 or not parts[0]:
@@ -100,7 +100,7 @@ def parse_line(line):
     return parts
 
 
-def parse_json(line):
+def parse_json(line: str) -> list[str]:
     """A JSON object -> (path, label). Raises BadRow."""
     try:
         values = load_json(line)
@@ -117,8 +117,8 @@ def parse_json(line):
     return found
 
 
-def decode(line):
-    """UTF-8 bytes -> str. Raises BadRow."""
+def decode(line: bytes) -> str:
+    """What is in UTF-8, as text. Raises BadRow."""
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:

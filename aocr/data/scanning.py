@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import logging
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -43,8 +44,8 @@ class Selection:
     share: float  # that is held out, in (0, 1)
     held_out: bool  # which of the parts this is
 
-    def keeps(self, numbers):
-        """Which records belong to the part: bool, in the shape of `numbers` (int64, NumPy's or tensor).
+    def keeps(self, numbers: np.ndarray | np.int64 | tf.Tensor) -> np.ndarray | np.bool_ | tf.Tensor:
+        """Which records belong to the part: bool, in the shape of `numbers` (int64).
 
         Multiplicative hashing by the golden ratio (Knuth, volume 3, section 6.4), which spreads the held out ones
         evenly whatever period the data have, and gives each new stretch of records the same share.
@@ -58,18 +59,18 @@ class DatasetStatistics:
     """What a look through a whole dataset finds; as large as its variety, not as its length."""
 
     path: str
-    files: list  # of str
-    starts: list = dataclasses.field(default_factory=list)  # number of each file's first record
+    files: list[str]
+    starts: list[int] = dataclasses.field(default_factory=list)  # number of each file's first record
     records: int = 0
-    unreadable: dict = dataclasses.field(default_factory=dict)  # record number -> reason
-    characters: dict = dataclasses.field(default_factory=dict)  # character -> Seen
-    lengths: dict = dataclasses.field(default_factory=dict)  # label length -> Seen
-    widths: collections.Counter = dataclasses.field(default_factory=collections.Counter)  # at height 32 -> images
-    selection: Selection = None  # which part of the records is meant; the tables above tell of all
+    unreadable: dict[int, str] = dataclasses.field(default_factory=dict)  # record number -> reason
+    characters: dict[str, Seen] = dataclasses.field(default_factory=dict)
+    lengths: dict[int, Seen] = dataclasses.field(default_factory=dict)  # of labels
+    widths: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)  # at height 32 -> images
+    selection: Selection | None = None  # which part of the records is meant; the tables above tell of all
     graphemes: bool = False  # what the characters of labels are: grapheme clusters instead of code points
 
     @property
-    def usable(self):
+    def usable(self) -> int:
         """Number of records that are meant and whose image and label can be read."""
         if not self.selection:
             return self.records - len(self.unreadable)
@@ -77,37 +78,37 @@ class DatasetStatistics:
                    for start in range(0, self.records, COUNTED))
         return kept - sum(bool(self.selection.keeps(np.int64(number))) for number in self.unreadable)
 
-    def split(self, share):
-        """(what is left, what is held out for validation): two Scans, the second one of a share of the records."""
+    def split(self, share: float) -> tuple["DatasetStatistics", "DatasetStatistics"]:
+        """(what is left, what is held out for validation), the second one a share of the records."""
         return tuple(dataclasses.replace(self, selection=Selection(share, held_out)) for held_out in (False, True))
 
     @property
-    def longest_label(self):
+    def longest_label(self) -> int:
         """Characters of the longest label; 0 without labels."""
         return max(self.lengths, default=0)
 
     @property
-    def widest_image(self):
+    def widest_image(self) -> int:
         """Pixels at height 32 of the widest image; 0 without images."""
         return max(self.widths, default=0)
 
-    def digest(self):
+    def digest(self) -> str:
         """What tells the records that are meant from others, wherever their files lie: hexadecimal digits."""
         part = self.selection and dataclasses.astuple(self.selection)
         meant = json.dumps([part, *map(fingerprint, self.files)])
         return hashlib.sha256(meant.encode()).hexdigest()[:DIGEST_LENGTH]
 
-    def wider_than(self, canvas_width):
+    def wider_than(self, canvas_width: int) -> int:
         """Number of images that a canvas squeezes."""
         return sum(count for width, count in self.widths.items() if width > canvas_width)
 
-    def choose(self, count, seed):
-        """Numbers of `count` usable records, or of all if there are fewer, by chance: int64 array."""
+    def choose(self, count: int, seed: int) -> np.ndarray:
+        """Numbers of `count` usable records, or of all if there are fewer, by chance: int64 [n]."""
         usable = np.setdiff1d(np.arange(self.records), list(self.unreadable))
         return np.random.default_rng(seed).choice(usable, min(count, len(usable)), replace=False)
 
-    def count(self, label, width, height):
-        """Adds the next record: its label (str) and its image's size in pixels."""
+    def count(self, label: str, width: int, height: int) -> None:
+        """Adds the next record: its label and its image's size in pixels."""
         self.widths[max(1, scaled_width(width, height))] += 1
         self._count_label(label, self.records)
         self.records += 1
@@ -118,15 +119,15 @@ class DatasetStatistics:
             for key in keys:
                 _add(table, key, Seen(1, number, label))
 
-    def by_graphemes(self, labels):
-        """The same, with the characters and lengths of its labels (iterable of str, all of them) by graphemes."""
+    def by_graphemes(self, labels: Iterable[str]) -> "DatasetStatistics":
+        """The same, with the characters and lengths of its labels (all of them) by graphemes."""
         found = dataclasses.replace(self, graphemes=True, characters={}, lengths={})
         for number, label in enumerate(labels):
             found._count_label(label, number)
         return found
 
-    def append(self, part):
-        """Adds the DatasetStatistics of a file that follows."""
+    def append(self, part: "DatasetStatistics") -> None:
+        """Adds what a file that follows holds."""
         self.starts.append(self.records)
         self.unreadable.update((self.records + number, reason) for number, reason in part.unreadable.items())
         self.widths.update(part.widths)
@@ -143,11 +144,10 @@ def _add(table, key, seen):
         table[key] = seen
 
 
-def scan(path, graphemes=False):
+def scan(path: str, graphemes: bool = False) -> DatasetStatistics:
     """Looks through a dataset: every label, and every image as training decodes it. What is unreadable is logged.
 
-    Args: path: the dataset, as for `records.files_of`. graphemes: bool, what the characters of labels are.
-    Returns: DatasetStatistics.
+    Args: path: the dataset, as for `records.files_of`. graphemes: what the characters of labels are.
     Raises: UserError if there is no file, or one is no dataset or broken, or they hold nothing that can be read, and
       as `charset.splitter`.
     """
@@ -228,7 +228,7 @@ def _labels(file):
         raise broken_file(file, number, error) from None
 
 
-def fingerprint(file):
+def fingerprint(file: str) -> str:
     """What tells a file from another: its length in bytes and a hash of its start and end."""
     length = tf.io.gfile.stat(file).length
     with tf.io.gfile.GFile(file, "rb") as stream:
@@ -238,8 +238,8 @@ def fingerprint(file):
     return f"{length}-{digest.hexdigest()}"
 
 
-def write_sidecar(found, file):
-    """Writes what was counted while a file was written (a DatasetStatistics of it alone) beside it."""
+def write_sidecar(found: DatasetStatistics, file: str) -> None:
+    """Writes what was counted while a file was written, of it alone, beside it."""
     tables = {name: {key: dataclasses.astuple(seen) for key, seen in getattr(found, name).items()}
               for name in ("lengths", "characters")}
     values = dict(version=SIDECAR_VERSION, fingerprint=fingerprint(file), records=found.records, widths=found.widths,
@@ -247,8 +247,8 @@ def write_sidecar(found, file):
     write_text(file + SIDECAR_EXTENSION, json.dumps(values, ensure_ascii=False, sort_keys=True) + "\n")
 
 
-def read_sidecar(file):
-    """A file's DatasetStatistics from its sidecar; None without one, or if its fingerprint does not match."""
+def read_sidecar(file: str) -> DatasetStatistics | None:
+    """What a file's sidecar tells of it; None without one, or if it is broken or its fingerprint does not match."""
     path = file + SIDECAR_EXTENSION
     if not tf.io.gfile.exists(path):
         return None

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from aocr.config import SynthConfig
 from aocr.data.drawing import Artist, RenderConfig, artist_of
 from aocr.data.materials import FONT_SUFFIXES, find_files
 from aocr.data.processes import in_processes
@@ -33,20 +34,20 @@ class Batch:
     rendering: RenderConfig
     seed: int
     first: int  # number of the first one
-    words: tuple  # of str
-    paths: tuple  # of str, of their images
+    words: tuple[str, ...]
+    paths: tuple[str, ...]  # of their images
 
 
-def randoms(seed, number):
-    """(of the word, of its rendering): the numpy.random.Generators of one image, which depend on nothing else."""
+def randoms(seed: int, number: int) -> list[np.random.Generator]:
+    """[of the word, of its rendering]: the generators of one image, which depend on nothing else."""
     return np.random.default_rng([seed, number]).spawn(2)
 
 
-def make_words(directory, config):
+def make_words(directory: str, config: SynthConfig) -> str:
     """Draws words into a directory. The annotation file appears when all images are there.
 
-    Args: directory: path, of a new or an empty one; config: SynthConfig.
-    Returns: str, the path of the annotation file.
+    Args: directory: path, of a new or an empty one.
+    Returns: the path of the annotation file.
     Raises: UserError if the directory holds something or cannot be written, if what words are made of cannot be read,
       or if no font has the characters of a word.
     """
@@ -129,11 +130,10 @@ def _name(word):
     return re.sub(r"[^0-9A-Za-z-]", "_", word[:LONGEST_NAME])
 
 
-def draw_batch(batch):
-    """Draws the words of a Batch into their files.
+def draw_batch(batch: Batch) -> tuple[Batch, collections.Counter[tuple[str, str]]]:
+    """Draws the words of a batch into their files.
 
-    Returns: the Batch, and a collections.Counter of (font, a character that it lacks): the words that it was passed
-      over for.
+    Returns: the batch, and for each (font, a character that it lacks) the number of words that it was passed over for.
     Raises: UserError as Artist.draw does; OSError if a file cannot be written.
     """
     artist, passed_over = artist_of(batch.rendering), collections.Counter()

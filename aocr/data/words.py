@@ -1,29 +1,34 @@
 """Which words are drawn: those of a list, or of a pattern."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
-from aocr.data.patterns import LONGEST_WORD, PatternError, parse_pattern
+from aocr.config import SynthConfig
+from aocr.data.patterns import LONGEST_WORD, Pattern, PatternError, parse_pattern
 from aocr.errors import UserError, usage_error
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
 class WordList:
     """Words of a list, each line as likely as the others."""
 
-    words: tuple  # of str
+    words: tuple[str, ...]
 
-    def draw(self, random):
-        """A word. random: numpy.random.Generator."""
+    def draw(self, random: "np.random.Generator") -> str:
+        """A word."""
         return self.words[random.integers(len(self.words))]
 
     @property
-    def alphabet(self):
-        """All characters that a word can hold: frozenset of str."""
+    def alphabet(self) -> frozenset[str]:
+        """All characters that a word can hold."""
         return frozenset().union(*self.words)
 
 
-def read_words(path):
-    """A file of words, one a line, in UTF-8 -> WordList. Blanks at the ends of a line and blank lines do not count.
+def read_words(path: str) -> WordList:
+    """The words of a file, one a line, in UTF-8. Blanks at the ends of a line and blank lines do not count.
 
     Raises: UserError if it cannot be read, is not UTF-8, holds no word or one of more than LONGEST_WORD characters.
     """
@@ -48,10 +53,9 @@ def read_words(path):
     return WordList(tuple(words))
 
 
-def words_of(config):
-    """What the words of a run are drawn from: an object with `draw(random)` and `alphabet`.
+def words_of(config: SynthConfig) -> WordList | Pattern:
+    """What the words of a run are drawn from.
 
-    Args: config: SynthConfig.
     Raises: UserError if its list or its pattern cannot be read.
     """
     if config.words is not None:

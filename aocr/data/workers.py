@@ -6,22 +6,24 @@ import contextlib
 import functools
 import itertools
 import os
+from collections.abc import Generator, Iterator
 
 import tensorflow.compat.v1 as tf
 
+from aocr.config import DatasetConfig
 from aocr.data.checks import Checked, check_chunk, fetch
 from aocr.data.processes import in_processes
-from aocr.data.rows import Rejected
+from aocr.data.rows import Rejected, Row
 from aocr.decoding import decode_image
 
 CHUNK_ROWS = 64  # that a worker is handed at once
 FETCHED_TOGETHER = 32  # images from remote storage, each of which is waited for
 
 
-def checked_rows(rows, config):
-    """Checks rows: yields Checked and Rejected, in the order of the rows. To be closed when not used to its end.
+def checked_rows(rows: Iterator[Row | Rejected],
+                 config: DatasetConfig) -> Generator[Checked | Rejected, None, None]:
+    """Checks rows, in their order. To be closed when not used to its end.
 
-    Args: rows: iterator of Row and Rejected. config: DatasetConfig.
     Raises: UserError as `in_processes`; Unreachable if images are in remote storage that does not answer.
     """
     chunks = _fetched(iter(lambda: list(itertools.islice(rows, CHUNK_ROWS)), []), config)
@@ -49,7 +51,7 @@ def _fetched(chunks, config):
 class TensorFlowDecoder:
     """The decoder of training and serving, which has the last word on an image."""
 
-    def __enter__(self):
+    def __enter__(self) -> "TensorFlowDecoder":
         graph = tf.Graph()
         with graph.as_default():
             self._encoded = tf.placeholder(tf.string, [None])
@@ -59,11 +61,11 @@ class TensorFlowDecoder:
         self._session = tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0}))
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self._session.close()
 
-    def reject_undecodable(self, chunk):
-        """Replaces what cannot be decoded: list of Checked and Rejected -> the same."""
+    def reject_undecodable(self, chunk: list[Checked | Rejected]) -> list[Checked | Rejected]:
+        """The same, but for what cannot be decoded, which is rejected."""
         images = [checked.image for checked in chunk if isinstance(checked, Checked)]
         try:
             self._session.run(self._sizes, {self._encoded: images})

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
@@ -12,11 +13,11 @@ CELL_WIDTH, IMAGE_HEIGHT, TEXT_HEIGHT, GAP = 300, 64, 18, 6  # pixels
 LETTER_SIZE = 13  # pixels
 
 
-def draw_contact_sheet(samples):
+def draw_contact_sheet(samples: Sequence[tuple[int, str, bytes]]) -> Image.Image:
     """Draws samples row by row, each image scaled into its cell and its number and label below it.
 
-    Args: samples: list of (number, label, image file as bytes), at least one.
-    Returns: PIL image, RGB. What Pillow cannot read leaves its cell empty but for the label.
+    Args: samples: (number, label, image file) each, at least one.
+    Returns: RGB. What Pillow cannot read leaves its cell empty but for the label.
     """
     rows = math.ceil(len(samples) / COLUMNS)
     height = IMAGE_HEIGHT + TEXT_HEIGHT + GAP

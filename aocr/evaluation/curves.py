@@ -15,10 +15,10 @@ INCHES, DOTS = (10, 9), 100  # width and height; dots an inch
 HIGHEST_SHARE = 1.05  # of the shares' axis: a character error rate beyond 1 says no more than 1
 
 
-def draw_curves(history_path, output_path):
+def draw_curves(history_path: str, output_path: str) -> None:
     """Draws losses, exact match, character error rate and learning rate of a run as a PNG file, complete at once.
 
-    Args: history_path: path, as for `read_history`; output_path: path.
+    Args: history_path: as for `read_history`.
     Raises: UserError if one cannot be read, or the other not be written; ImportError without matplotlib.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -55,15 +55,13 @@ def draw_curves(history_path, output_path):
         raise UserError(f"{output_path}: cannot be written: {error.strerror or error}") from None
 
 
-def read_history(path):
+def read_history(path: str) -> dict[str, dict[str, list[float]]]:
     """Reads a run's history: a JSON object a line, of which `kind` and `step` say what it is.
 
     After a resume, steps come again: a line makes earlier ones of greater steps void, and the one of its kind and step.
     Lines and values that are not understood, such as a last line that was cut, are passed over.
 
-    Args: path: str.
-    Returns: kind -> {"step": list of int, rising, and each name of KINDS: list of float as long, NaN where there is no
-      number}.
+    Returns: kind -> {"step": ints, rising, and each name of KINDS: as many values, NaN where there is no number}.
     Raises: UserError if it cannot be read.
     """
     try:

@@ -1,18 +1,19 @@
 """A font for labels of any alphabet, from what the machine has."""
 
+from collections.abc import Iterable
+
 from PIL import ImageFont
 
 from aocr.charset import NO_CHARACTER
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # Fonts of many alphabets, by the names that systems have them under; Pillow finds them where systems keep fonts.
 NAMES = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
 
 
-def font_for(texts, size):
-    """The font that has the most of the characters of some texts: Pillow's own, if it has all.
-
-    Args: texts: iterable of str. size: int, pixels.
-    """
+def font_for(texts: Iterable[str], size: int) -> Font:
+    """The font that has the most of the characters of some texts: Pillow's own, if it has all. `size`: pixels."""
     wanted = {character for text in texts for character in text}
     own = ImageFont.load_default(size=size)
     if not lacking(wanted, own):
@@ -26,21 +27,21 @@ def font_for(texts, size):
     return min(fonts, key=lambda font: len(lacking(wanted, font)))
 
 
-def lacking(characters, font):
-    """Those of some characters that a font does not have: set of str."""
+def lacking(characters: Iterable[str], font: Font) -> set[str]:
+    """Those of some characters that a font does not have."""
     missing = bytes(font.getmask(NO_CHARACTER))
     return {character for character in characters
             if not character.isprintable() or bytes(font.getmask(character)) == missing}
 
 
-def drawable(text, font):
+def drawable(text: str, font: Font) -> str:
     """A text in the characters that a font has; others become escapes."""
     absent = lacking(set(text), font)
     return "".join(character.encode("unicode_escape").decode() if character in absent else character
                    for character in text)
 
 
-def cut(text, font, width):
+def cut(text: str, font: Font, width: int) -> str:
     """A text, or as much of its start as fits into a number of pixels, and a mark that there was more."""
     if len(text) <= width and font.getlength(text) <= width:
         return text

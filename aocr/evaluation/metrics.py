@@ -1,15 +1,16 @@
 """Metrics that say how well texts were read."""
 
 import functools
+from collections.abc import Sequence
 
 from distance import levenshtein
 
 
-def accuracy(text, label, use_distance):
+def accuracy(text: Sequence[str], label: Sequence[str], use_distance: bool) -> float:
     """How right one reading is.
 
-    Args: text: str or list of its characters, what was read. label: the same, what is there. use_distance: bool.
-    Returns: float in [0, 1]: 1 - edit distance / label length, not below 0; without `use_distance`, and for an empty
+    Args: text: what was read, a str or its characters. label: the same, what is there.
+    Returns: in [0, 1]: 1 - edit distance / label length, not below 0; without `use_distance`, and for an empty
       label, 1.0 if both are the same and 0.0 otherwise.
     """
     return _accuracy(edit_distance(text, label), len(label), use_distance)
@@ -18,14 +19,14 @@ def accuracy(text, label, use_distance):
 class Totals:
     """Metrics over all samples that were added; each float is 0.0 as long as there is none."""
 
-    def __init__(self, use_distance):
-        """`use_distance`: bool, as in `accuracy`."""
+    def __init__(self, use_distance: bool):
+        """`use_distance`: as in `accuracy`."""
         self._use_distance = use_distance
         self._samples = self._exact = self._edits = self._characters = self._word_edits = self._words = 0
         self._accuracy = self._probability = 0.0
 
-    def add(self, text, label, probability):
-        """Adds one sample. text, label: as in `accuracy`. probability: float, the model's own of `text`."""
+    def add(self, text: Sequence[str], label: Sequence[str], probability: float) -> None:
+        """Adds one sample. text, label: as in `accuracy`. probability: the model's own of `text`."""
         edits = edit_distance(text, label)
         self._samples += 1
         self._exact += edits == 0
@@ -38,22 +39,22 @@ class Totals:
         self._probability += probability
 
     @property
-    def samples(self):
+    def samples(self) -> int:
         """How many samples were added."""
         return self._samples
 
     @property
-    def exact_match(self):
+    def exact_match(self) -> float:
         """Share of the samples that were read without a mistake, in [0, 1]."""
         return self._mean(self._exact)
 
     @property
-    def accuracy(self):
+    def accuracy(self) -> float:
         """Mean of the samples' `accuracy`, in [0, 1]."""
         return self._mean(self._accuracy)
 
     @property
-    def cer(self):
+    def cer(self) -> float:
         """Character error rate: all edits / all characters of the labels; above 1 if far too much is read.
 
         If no label has a character it is 0.0 when nothing was read either, else 1.0.
@@ -61,17 +62,17 @@ class Totals:
         return _error_rate(self._edits, self._characters)
 
     @property
-    def wer(self):
+    def wer(self) -> float:
         """Word error rate: the same for words, which white space parts."""
         return _error_rate(self._word_edits, self._words)
 
     @property
-    def edits(self):
+    def edits(self) -> int:
         """All edits of characters."""
         return self._edits
 
     @property
-    def mean_probability(self):
+    def mean_probability(self) -> float:
         """Mean of the probabilities."""
         return self._mean(self._probability)
 
@@ -79,7 +80,7 @@ class Totals:
         return total / self._samples if self._samples else 0.0
 
 
-def edit_distance(text, label):
+def edit_distance(text: Sequence[str], label: Sequence[str]) -> int:
     """Insertions, deletions and replacements that make one of two sequences of str of the other."""
     return _edit_distance(tuple(text), tuple(label))
 
@@ -89,8 +90,8 @@ def _edit_distance(text, label):
     return levenshtein(text, label)
 
 
-def words_of(text):
-    """The words of a text (str or list of its characters), which white space parts: list of str."""
+def words_of(text: Sequence[str]) -> list[str]:
+    """The words of a text (a str or its characters), which white space parts."""
     return "".join(text).split()
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -27,21 +28,22 @@ RESERVED = frozenset(["CON", "PRN", "AUX", "NUL"] + [f"{port}{k}" for port in ("
 NAME_BYTES = 240  # file systems take 255; what is added while a directory is written needs a few
 
 
-def write_sample(output_dir, name, encoded, text, label, attention, drawn_steps):
+def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str], label: str, attention: np.ndarray,
+                 drawn_steps: float) -> str:
     """Writes one sample's pictures and texts to `output_dir`/correct or incorrect/`safe_name(name)`.
 
     A directory of this sample that is there already, with either verdict, is replaced; the new one appears under its
     name only when it is complete.
 
     Args:
-      output_dir: str, a local directory; made if missing.
-      name: str, the sample's name, unlike that of any other sample: a path or a record number, say.
-      encoded: bytes, an image file that the network can read.
-      text: str, or list of str, the characters that the steps wrote. label: str.
+      output_dir: a local directory; made if missing.
+      name: the sample's name, unlike that of any other sample: a path or a record number, say.
+      encoded: an image file that the network can read.
+      text: the characters that the steps wrote.
       attention: float [steps, S], steps >= 1; each row sums to 1 over the image's steps of the encoder.
-      drawn_steps: float, the steps that the image takes, at most S; the last one may be cut, what follows is padding.
+      drawn_steps: the steps that the image takes, at most S; the last one may be cut, what follows is padding.
 
-    Returns: str, the directory. It holds attention.png (see `attention_picture`), image_0.jpg ... (one for each step),
+    Returns: the directory. It holds attention.png (see `attention_picture`), image_0.jpg ... (one for each step),
       image.gif (all of them) and word.txt (UTF-8, two lines: text, label).
     Raises: OSError if something cannot be written, or Pillow cannot read the image (it is stricter than the network
       about check sums, for one); PIL.Image.DecompressionBombError if the image is beyond Pillow's limit of pixels.
@@ -64,14 +66,15 @@ def write_sample(output_dir, name, encoded, text, label, attention, drawn_steps)
     return directory
 
 
-def attention_picture(encoded, text, label, attention, drawn_steps):
+def attention_picture(encoded: bytes, text: Sequence[str], label: str, attention: np.ndarray,
+                      drawn_steps: float) -> Image.Image:
     """One picture of a sample: its image, below it a row for each step, and what was read and what is there.
 
     A row is the step's character (`end` after the last one) and where the model looked while it wrote that. Of a long
     text only the first rows are drawn, and a line says so. What Pillow's font lacks is written as an escape.
 
     Args: as in `write_sample`.
-    Returns: PIL image, RGB, at most 900 x 1000 pixels.
+    Returns: RGB, at most 900 x 1000 pixels.
     Raises: OSError or PIL.Image.DecompressionBombError as there.
     """
     picture = _picture(encoded)
@@ -100,11 +103,10 @@ def attention_picture(encoded, text, label, attention, drawn_steps):
     return whole
 
 
-def safe_name(name):
+def safe_name(name: str) -> str:
     """A sample's name as the name of one directory, on any file system.
 
-    Args: name: str, anything.
-    Returns: str of 1 to 240 bytes in UTF-8, without separators, control characters and what Windows forbids (each
+    Returns: 1 to 240 bytes in UTF-8, without separators, control characters and what Windows forbids (each
       becomes `_`), and without dots and blanks at its ends. A long name loses its end.
     """
     safe = "".join("_" if c in UNSAFE or unicodedata.category(c) in ("Cc", "Cs") else c for c in name)

@@ -13,6 +13,7 @@ import math
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from aocr.augmentation import Recipe
 from aocr.config import IMAGE_HEIGHT
 
 DARKEST, LIGHTEST = -1.0, 127.0 / 128.0  # levels 0 and 255
@@ -23,19 +24,19 @@ WAVE = 6.4  # pixels between two nodes of the elastic grid, at the least; IMAGE_
 CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
 
 
-def variant_seed(run_seed, epoch, number):
-    """The seed of a record's variant: ints or int64 [] tensors -> int64 [2]."""
+def variant_seed(run_seed: tf.Tensor | int, epoch: tf.Tensor | int, number: tf.Tensor | int) -> tf.Tensor:
+    """The seed of a record's variant: ints or int64 [] each -> int64 [2]."""
     fold_in = tf.random.experimental.stateless_fold_in
     seed = tf.stack([tf.cast(run_seed, tf.int64), tf.constant(0, tf.int64)])
     return fold_in(fold_in(seed, tf.cast(epoch, tf.int64)), tf.cast(number, tf.int64))
 
 
-def augment(pixels, recipe, seed):
+def augment(pixels: tf.Tensor, recipe: Recipe, seed: tf.Tensor) -> tf.Tensor:
     """A variant of an image.
 
     Args:
       pixels: float32 [H, w, C] in [-1, 1), as `prepare_image` gives it; H = 32, w >= 1.
-      recipe: augmentation.Recipe. What it leaves out costs nothing.
+      recipe: what it leaves out costs nothing.
       seed: int64 [2]; the same seed gives the same variant.
 
     Returns: the same shape, type and range.
@@ -90,10 +91,10 @@ def _normal(count, seed):
 
 # ---- places
 
-def moved_places(width, recipe, seed):
+def moved_places(width: tf.Tensor, recipe: Recipe, seed: tf.Tensor) -> tf.Tensor:
     """Where each pixel of a variant comes from: the map of the moved corners after the elastic one.
 
-    Args: width: int32 []; recipe: augmentation.Recipe; seed: int64 [2].
+    Args: width: int32 []; seed: int64 [2].
     Returns: float32 [H, w, 2], pixel coordinates in the image, also outside of it.
     """
     seeds = _split(seed, 3)
@@ -118,7 +119,7 @@ def moved_places(width, recipe, seed):
     return _points(x + middle_x, y + middle_y)
 
 
-def frame_places(width):
+def frame_places(width: tf.Tensor | int) -> tf.Tensor:
     """The pixels' centres in the frame's own units: float32 [H, w, 2]."""
     with tf.name_scope("frame_places"):
         return tf.stack(tf.meshgrid(*_frame_axes(tf.cast(width, tf.float32))), axis=2)
@@ -136,7 +137,7 @@ def _points(x, y):
     return tf.bitcast(tf.complex(x, y), tf.float32)
 
 
-def turned_corners(size, angle, slant):
+def turned_corners(size: tf.Tensor, angle: tf.Tensor, slant: tf.Tensor) -> tf.Tensor:
     """The corners after shear and then rotation about the middle.
 
     Args: size: float32 [2], width and height in pixels; angle, slant: float32 [], radians; positive turns clockwise
@@ -150,7 +151,7 @@ def turned_corners(size, angle, slant):
         return turned / size
 
 
-def fitted(corners):
+def fitted(corners: tf.Tensor) -> tf.Tensor:
     """Corners shrunk and shifted, along each axis, so that they lie in the frame: float32 [4, 2] -> [4, 2]."""
     with tf.name_scope("fitted"):
         low, high = tf.reduce_min(corners, 0), tf.reduce_max(corners, 0)  # [2]
@@ -159,7 +160,7 @@ def fitted(corners):
         return corners * scale + tf.maximum(-1.0 - low, 0.0) - tf.maximum(high - 1.0, 0.0)
 
 
-def corner_map(corners):
+def corner_map(corners: tf.Tensor) -> tf.Tensor:
     """The projective map that takes four points back to the frame's corners: float32 [4, 2] -> [3, 3], up to a factor.
 
     With 1 as their third coordinate, the fourth point is a sum of the other three, each by its share, and so is the
@@ -174,7 +175,7 @@ def corner_map(corners):
         return tf.matmul(np.transpose(targets).astype(np.float32) / shares, inverse, transpose_b=True)
 
 
-def projected(points, matrix):
+def projected(points: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """Points through a projective map: float32 [H, w, 2], [3, 3] -> [H, w, 2]."""
     with tf.name_scope("projected"):
         return _points(*_projected(*tf.unstack(points, axis=2), matrix))
@@ -197,15 +198,15 @@ def _projected(x, y, matrix, shift=None):
     return x / divisor, y / divisor
 
 
-def elastic_shift(width, most, seed, through=None):
+def elastic_shift(width: tf.Tensor, most: float, seed: tf.Tensor, through: tf.Tensor | None = None) -> tf.Tensor:
     """A smooth random shift of each pixel, on a coarse grid whose border stays (Simard et al., ICDAR 2003, smooth
     theirs with a Gaussian).
 
     Since nodes are WAVE pixels apart and move less than a third of that, nothing folds; since the border stays (but for
     the cubic's overshoot, some tenth of `most`), nothing leaves.
 
-    Args: width: int32 or float32 []; most: float, pixels; seed: int64 [2]; through: float32 [2, D], a linear map that
-      the shifts are taken through, None for none.
+    Args: width: int32 or float32 []; most: pixels; seed: int64 [2]; through: float32 [2, D], a linear map that the
+      shifts are taken through, None for none.
     Returns: float32 [H, w, 2] in [-1.2 most, 1.2 most], about, or [H, w, D] after the map; 0 where the image is
       narrower than three nodes.
     """
@@ -220,7 +221,7 @@ def elastic_shift(width, most, seed, through=None):
         return tf.raw_ops.ResizeBicubic(images=nodes[tf.newaxis], size=size, half_pixel_centers=True)[0]  # [H, w, D]
 
 
-def resampled(pixels, places):
+def resampled(pixels: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     """The image at other places, bilinearly; outside, its nearest edge: [H, w, C], [H, w, 2] -> [H, w, C]."""
     with tf.name_scope("resampled"):
         height, width, _ = tf.unstack(tf.shape(pixels))
@@ -246,13 +247,13 @@ def resampled(pixels, places):
 
 # ---- levels
 
-def inverted(pixels, chosen):
+def inverted(pixels: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
     """Level l becomes 255 - l if `chosen` (bool []): [H, w, C] -> [H, w, C]."""
     with tf.name_scope("inverted"):
         return tf.where(chosen, DARKEST + LIGHTEST - pixels, pixels)
 
 
-def lit(pixels, contrast, brightness):
+def lit(pixels: tf.Tensor, contrast: tf.Tensor, brightness: tf.Tensor) -> tf.Tensor:
     """Another light: differences from the mean times `contrast`, and a shift by `brightness`, both float32 [].
 
     The shift goes no further than to where one standard deviation about the mean is still in range: ink and ground
@@ -267,10 +268,10 @@ def lit(pixels, contrast, brightness):
         return contrast * pixels + (mean + shift)
 
 
-def blurred(pixels, sigma, most):
+def blurred(pixels: tf.Tensor, sigma: tf.Tensor, most: float) -> tf.Tensor:
     """Convolution with a Gaussian, its edges repeated: [H, w, C] -> [H, w, C].
 
-    Args: sigma: float32 [], pixels, at most `most`, a float.
+    Args: sigma: float32 [], pixels, at most `most`.
     """
     with tf.name_scope("blurred"):
         radius = math.ceil(3.0 * most)
@@ -288,7 +289,7 @@ def blurred(pixels, sigma, most):
         return pixels[0]
 
 
-def noisy(pixels, most, seed):
+def noisy(pixels: tf.Tensor, most: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:
     """Gaussian noise: [H, w, C] -> [H, w, C], not clipped.
 
     Its standard deviation is uniform in [0, most), but MOST_NOISE of the image's own at the most: faint words would
@@ -301,7 +302,7 @@ def noisy(pixels, most, seed):
         return pixels + deviation * noise
 
 
-def compressed(pixels, quality):
+def compressed(pixels: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
     """Through JPEG and back: [H, w, C] in [-1, 1) -> [H, w, C]. quality: int32 [], of 100."""
     with tf.name_scope("compressed"):
         levels = tf.cast(tf.round((pixels - DARKEST) * LEVELS), tf.uint8)

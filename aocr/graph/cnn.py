@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.layers import GLOROT, batch_norm, conv
+from aocr.graph.layers import GLOROT, Initializers, Moments, batch_norm, conv
+from aocr.networks import Network
 
 
 class Features(NamedTuple):
@@ -12,15 +13,16 @@ class Features(NamedTuple):
 
     values: tf.Tensor  # [N, S, F] float32 >= 0, 0 beyond an image's own length
     lengths: tf.Tensor  # [N] int32: steps of each image, ceil(width / stride)
-    moments: list  # Moments of each batch norm layer in this batch
+    moments: list[Moments]  # of each batch norm layer in this batch
 
 
-def width_mask(widths, width, dtype=tf.float32):
+def width_mask(widths: tf.Tensor, width: tf.Tensor | int, dtype: tf.DType = tf.float32) -> tf.Tensor:
     """1 where an image is and 0 in its padding: widths [N], W -> [N, 1, W, 1]."""
     return tf.sequence_mask(widths, width, dtype)[:, tf.newaxis, :, tf.newaxis]
 
 
-def sliding_cnn(images, widths, network, *, is_training, dtype=tf.float32, initializers=GLOROT):
+def sliding_cnn(images: tf.Tensor, widths: tf.Tensor, network: Network, *, is_training: bool,
+                dtype: tf.DType = tf.float32, initializers: Initializers = GLOROT) -> Features:
     """The convolutions. What an image gives does not depend on the padding to its right.
 
     The padding is 0 after every layer, as a convolution has it beyond the edge of an image that is alone, and values
@@ -29,12 +31,11 @@ def sliding_cnn(images, widths, network, *, is_training, dtype=tf.float32, initi
     Args:
       images: float32 [N, 32, W, C], 0 beyond each image's width.
       widths: int32 [N], 1 <= width <= W.
-      network: networks.Network.
-      is_training: bool; batch norm by this batch's moments.
-      dtype: tf.DType of the convolutions and what flows between them; variables and batch norm are float32.
-      initializers: layers.Initializers of fresh weights.
+      is_training: batch norm by this batch's moments.
+      dtype: of the convolutions and what flows between them; variables and batch norm are float32.
+      initializers: of fresh weights.
 
-    Returns: Features, S = ceil(W / network.stride).
+    Returns: Features of S = ceil(W / network.stride) steps.
     """
     moments = []
 
@@ -66,6 +67,6 @@ def sliding_cnn(images, widths, network, *, is_training, dtype=tf.float32, initi
         return Features(values, tf.identity(widths, "lengths"), moments)
 
 
-def shrunk(widths, stride):
+def shrunk(widths: tf.Tensor, stride: int) -> tf.Tensor:
     """Widths after a layer that takes every `stride`-th column: ceil(widths / stride)."""
     return (widths + stride - 1) // stride if stride > 1 else widths

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from aocr.charset import FIRST_ID, PAD_ID
+from aocr.graph.encoder import EncoderOutput
 from aocr.graph.layers import Linear
 
 IMPOSSIBLE = -1e9  # log probability of a text that does not fit into the steps
@@ -20,12 +21,12 @@ class Texts(NamedTuple):
     log_probabilities: tf.Tensor  # [N, B] float32
 
 
-def ctc_logits(encoded, characters, right_to_left=False):
+def ctc_logits(encoded: EncoderOutput, characters: int, right_to_left: bool = False) -> tf.Tensor:
     """Logits of each step's class.
 
     Args:
-      encoded: encoder.EncoderOutput. characters: int, of the charset.
-      right_to_left: bool; labels begin at the right end of their images, so steps are counted from there.
+      characters: how many the charset has.
+      right_to_left: labels begin at the right end of their images, so steps are counted from there.
 
     Returns: float32 [N, S, K].
     """
@@ -39,7 +40,7 @@ def ctc_logits(encoded, characters, right_to_left=False):
         return tf.identity(logits, "logits")
 
 
-def fits(ids, lengths):
+def fits(ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
     """Whether a text has enough steps, of which it needs one for each character, and one more between equal ones.
 
     Args: ids: int32 [N, T], PAD_ID after the end. lengths: int32 [N], steps.
@@ -51,7 +52,7 @@ def fits(ids, lengths):
     return needed <= lengths
 
 
-def log_probability(logits, lengths, ids):
+def log_probability(logits: tf.Tensor, lengths: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     """How likely texts are, over all their alignments.
 
     Args:
@@ -82,11 +83,11 @@ def _blank_log_probability(logits, lengths):
     return tf.reduce_sum(blank * tf.sequence_mask(lengths, tf.shape(logits)[1], tf.float32), 1)
 
 
-def best_texts(logits, lengths, *, beam, count):
+def best_texts(logits: tf.Tensor, lengths: tf.Tensor, *, beam: int, count: int) -> Texts:
     """The most likely texts, by beam search over their beginnings.
 
-    Args: logits: float32 [N, S, K]. lengths: int32 [N]. beam: int, beginnings that are kept. count: int, B <= beam.
-    Returns: Texts. Their probabilities are of the alignments that stayed in the beam.
+    Args: logits: float32 [N, S, K]. lengths: int32 [N]. beam: beginnings that are kept. count: B <= beam.
+    Returns: texts whose probabilities are of the alignments that stayed in the beam.
     """
     with tf.name_scope("ctc_best_texts"):
         paths, scores = tf.nn.ctc_beam_search_decoder_v2(tf.transpose(logits, [1, 0, 2]), lengths, beam, count)

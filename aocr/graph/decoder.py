@@ -5,8 +5,8 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from aocr.charset import EOS_ID, GO_ID
-from aocr.graph.encoder import bridge
-from aocr.graph.layers import GLOROT, GRUCell, Linear, LSTMCell, variable
+from aocr.graph.encoder import EncoderOutput, bridge
+from aocr.graph.layers import GLOROT, GRUCell, Initializers, Linear, LSTMCell, variable
 
 MASKED_SCORE = -1e9  # a score whose softmax is exactly 0
 
@@ -27,11 +27,9 @@ class AttentionDecoder:
     be called several times.
     """
 
-    def __init__(self, encoded, *, vocabulary, layers, units, attention_units, embedding_size, use_gru,
-                 initializers=GLOROT):
-        """`encoded`: EncoderOutput; `vocabulary`: V, ids of the charset; `initializers`: of fresh weights;
-        the rest as in ModelConfig.
-        """
+    def __init__(self, encoded: EncoderOutput, *, vocabulary: int, layers: int, units: int, attention_units: int,
+                 embedding_size: int, use_gru: bool, initializers: Initializers = GLOROT):
+        """`vocabulary`: V, ids of the charset; `initializers`: of fresh weights; the rest as in ModelConfig."""
         self._memory = encoded.memory
         depth = encoded.memory.shape[2]
         with tf.variable_scope("decoder"):
@@ -53,16 +51,16 @@ class AttentionDecoder:
                 self._floor = (1.0 - inside) * MASKED_SCORE  # [N, S]
             self._output = Linear("output", units + depth, vocabulary)
 
-    def decode(self, steps, teacher=None, copies=1):
+    def decode(self, steps: tf.Tensor | int, teacher: tf.Tensor | None = None, copies: int = 1) -> DecoderOutput:
         """Writes characters.
 
         Args:
-          steps: int32 [] or int, the most steps, T.
+          steps: int32 [], the most steps, T.
           teacher: int32 [N, T], the character before each step (GO first): teacher forcing. None: greedy, each step
             reads what the one before wrote, and the loop ends when every image has written EOS.
-          copies: int, texts that are taught for each image: N is then images * copies, those of an image together.
+          copies: texts that are taught for each image: N is then images * copies, those of an image together.
 
-        Returns: DecoderOutput; T is `steps`, or fewer where a greedy loop ended.
+        Returns: T is `steps`, or fewer where a greedy loop ended.
         """
         memory, keys, floor, initial = (_repeated(part, copies) for part in (
             self._memory, self._keys, self._floor, self._initial))

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from aocr.charset import EOS_ID, FIRST_ID, GO_ID, PAD_ID
-from aocr.config import ATTENTION, CTC
+from aocr.config import ATTENTION, CTC, Decoding
 from aocr.graph import ctc, losses
+from aocr.graph.decoder import AttentionDecoder
 
 BEAM = 8  # beginnings of texts that the CTC beam search keeps
 RESCORED = 4  # of its texts, which the attention decoder scores again
@@ -27,18 +28,16 @@ class Transcription(NamedTuple):
     ids: tf.Tensor  # [N, T] int32: characters and EOS
     probability: tf.Tensor  # [N] float64 in [0, 1]
     attention: tf.Tensor  # [N, T, S] float32
-    candidates: Candidates = None  # of joint decoding
+    candidates: Candidates | None = None  # of joint decoding
 
 
-def transcribe(decoding, decoder, logits, lengths, steps):
+def transcribe(decoding: Decoding, decoder: AttentionDecoder, logits: tf.Tensor | None, lengths: tf.Tensor,
+               steps: int) -> Transcription:
     """Reads by the method that is asked for.
 
     Args:
-      decoding: config.Decoding. decoder: AttentionDecoder.
       logits: float32 [N, S, K] of `ctc.ctc_logits`, None for a model without CTC. lengths: int32 [N].
-      steps: int, the most characters and EOS.
-
-    Returns: Transcription.
+      steps: the most characters and EOS.
     """
     with tf.name_scope("transcribe"):
         if decoding.method == ATTENTION:
@@ -73,8 +72,8 @@ def _jointly(share, decoder, logits, lengths, steps):
     return Transcription(targets, _probability(chosen(scores)), chosen(found.attention), found)
 
 
-def candidates(decoder, logits, lengths, steps):
-    """CTC's RESCORED likeliest texts and the one that the attention decoder writes by itself: Candidates.
+def candidates(decoder: AttentionDecoder, logits: tf.Tensor, lengths: tf.Tensor, steps: int) -> Candidates:
+    """CTC's RESCORED likeliest texts and the one that the attention decoder writes by itself.
 
     Args: as `transcribe`.
     """
@@ -93,13 +92,13 @@ def candidates(decoder, logits, lengths, steps):
     return Candidates(ids, tf.reshape(by_attention, [-1, count]), tf.reshape(by_ctc, [-1, count]), attention)
 
 
-def characters_of(ids):
+def characters_of(ids: tf.Tensor) -> tf.Tensor:
     """The characters before the first EOS, moved up where a padding or GO stood between: int32 [N, T] -> [N, T']."""
     inside = tf.logical_and(losses.until_eos(ids) > 0, ids >= FIRST_ID)
     return tf.ragged.boolean_mask(ids, inside).to_tensor(PAD_ID)
 
 
-def taught_with(ids):
+def taught_with(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """What teacher forcing needs of texts: int32 [N, T], PAD_ID after the end -> (inputs, targets), [N, T + 1] each.
 
     inputs: GO and the text; targets: the text and EOS.

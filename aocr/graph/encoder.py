@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.layers import GLOROT, GRUCell, GRUState, Linear, LSTMCell, LSTMState, run_gru, run_lstm
+from aocr.graph.layers import GLOROT, GRUCell, GRUState, Initializers, Linear, LSTMCell, LSTMState, run_gru, run_lstm
 
 
 class EncoderOutput(NamedTuple):
@@ -12,20 +12,19 @@ class EncoderOutput(NamedTuple):
 
     memory: tf.Tensor  # [N, S, 2U] float32, 0 beyond an image's own length
     lengths: tf.Tensor  # [N] int32
-    forward: NamedTuple  # LSTMState or GRUState of [N, U]: after the last step of the image
-    backward: NamedTuple  # the same of the other direction: after its first step
+    forward: LSTMState | GRUState  # of [N, U]: after the last step of the image
+    backward: LSTMState | GRUState  # the same of the other direction: after its first step
 
 
-def bidirectional_encoder(features, lengths, *, units, use_gru, initializers=GLOROT):
+def bidirectional_encoder(features: tf.Tensor, lengths: tf.Tensor, *, units: int, use_gru: bool,
+                          initializers: Initializers = GLOROT) -> EncoderOutput:
     """Reads the features in both directions, each image over its own length only.
 
     Args:
       features: float32 [N, S, F]. lengths: int32 [N], 1 <= length <= S.
-      units: int, U, of each direction.
-      use_gru: bool, GRU instead of LSTM.
-      initializers: layers.Initializers of fresh weights.
-
-    Returns: EncoderOutput.
+      units: U, of each direction.
+      use_gru: GRU instead of LSTM.
+      initializers: of fresh weights.
     """
     with tf.variable_scope("encoder"):
         size = features.shape[2]
@@ -46,13 +45,13 @@ def bidirectional_encoder(features, lengths, *, units, use_gru, initializers=GLO
         return EncoderOutput(tf.identity(memory, "memory"), lengths, last["forward"], last["backward"])
 
 
-def bridge(encoded, *, layers, units):
+def bridge(encoded: EncoderOutput, *, layers: int, units: int) -> list[LSTMState | GRUState]:
     """The decoder's initial state from the final states of both directions.
 
     A learned projection of [forward, backward], one for the hidden states and one for the cells, cut into layers.
 
-    Args: encoded: EncoderOutput; layers, units: ints, of the decoder.
-    Returns: list of `layers` states of [N, units], LSTMState or GRUState as the encoder's.
+    Args: layers, units: of the decoder.
+    Returns: `layers` states of [N, units], LSTMState or GRUState as the encoder's.
     Raises: ValueError if the two directions' states are not of one kind and size.
     """
     forward, backward = encoded.forward, encoded.backward

@@ -1,5 +1,6 @@
 """Building blocks: convolution, batch norm, linear layers, recurrent cells. Variables are made by `get_variable`."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -17,7 +18,7 @@ class Initializers(NamedTuple):
 GLOROT = Initializers()
 
 
-def variable(name, shape, initializer=None):
+def variable(name: str, shape: Sequence[int], initializer: Callable | None = None) -> tf.Tensor:
     """The value of a trainable float32 variable, which starts Glorot-uniform unless an initializer is given.
 
     It is read here, outside of any loop: freezing a graph fails on a variable that is gathered from inside one.
@@ -29,17 +30,18 @@ def variable(name, shape, initializer=None):
 class Linear:
     """y = x W + b, the weights being made at once, so that it can be called inside a loop."""
 
-    def __init__(self, name, inputs, outputs):
+    def __init__(self, name: str, inputs: int, outputs: int):
         with tf.variable_scope(name):
             self.kernel = variable("kernel", [inputs, outputs])
             self.bias = variable("bias", [outputs], tf.zeros_initializer())
 
-    def __call__(self, x):
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """[N, inputs] -> [N, outputs]."""
         return tf.matmul(x, self.kernel) + self.bias
 
 
-def conv(x, filters, size, stride=(1, 1), name="kernel", initializer=None):
+def conv(x: tf.Tensor, filters: int, size: tuple[int, int], stride: tuple[int, int] = (1, 1), name: str = "kernel",
+         initializer: Callable | None = None) -> tf.Tensor:
     """2-D convolution without bias: [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), filters].
 
     Args: size, stride: (height, width). With a stride of 1 it is SAME; a longer stride of k columns sees as much to the
@@ -61,13 +63,13 @@ class Moments(NamedTuple):
     population_variance: tf.Variable  # [C]
 
 
-def batch_norm(x, mask, is_training):
+def batch_norm(x: tf.Tensor, mask: tf.Tensor, is_training: bool) -> tuple[tf.Tensor, Moments]:
     """Batch normalisation (Ioffe and Szegedy, arXiv 1502.03167) over the positions that `mask` keeps.
 
     Args:
       x: float32 [N, H, W, C].
       mask: float32 [N, 1, W, 1], 1 where an image is, 0 in its padding.
-      is_training: bool; normalise with this batch's moments, else with the population's.
+      is_training: normalise with this batch's moments, else with the population's.
 
     Returns: (float32 [N, H, W, C], Moments of this batch).
     """
@@ -106,17 +108,17 @@ class LSTMCell:
     The forget gate's bias starts where `initializers` say; nothing is added to it later.
     """
 
-    state = LSTMState
+    state: type[LSTMState] = LSTMState
 
-    def __init__(self, name, inputs, units, initializers=GLOROT):
+    def __init__(self, name: str, inputs: int, units: int, initializers: Initializers = GLOROT):
         bias = tf.constant_initializer([0.0] * 2 * units + [initializers.forget_bias] * units + [0.0] * units)
         with tf.variable_scope(name):
             self.units = units
             self.kernel = variable("kernel", [inputs + units, 4 * units])
             self.bias = variable("bias", [4 * units], bias)
 
-    def __call__(self, x, state):
-        """One step: x [N, inputs], LSTMState -> LSTMState."""
+    def __call__(self, x: tf.Tensor, state: LSTMState) -> LSTMState:
+        """One step; x: float32 [N, inputs]."""
         gates = tf.matmul(tf.concat([x, state.hidden], 1), self.kernel) + self.bias  # [N, 4U]
         i, j, f, o = tf.split(gates, 4, axis=1)
         cell = tf.sigmoid(f) * state.cell + tf.sigmoid(i) * tf.tanh(j)
@@ -126,26 +128,26 @@ class LSTMCell:
 class GRUCell:
     """One GRU layer (Cho et al., arXiv 1406.1078): gates reset and update in one kernel, the candidate in another."""
 
-    state = GRUState
+    state: type[GRUState] = GRUState
 
-    def __init__(self, name, inputs, units):
+    def __init__(self, name: str, inputs: int, units: int):
         with tf.variable_scope(name):
             self.units = units
             self.gates = Linear("gates", inputs + units, 2 * units)
             self.candidate = Linear("candidate", inputs + units, units)
 
-    def __call__(self, x, state):
-        """One step: x [N, inputs], GRUState -> GRUState."""
+    def __call__(self, x: tf.Tensor, state: GRUState) -> GRUState:
+        """One step; x: float32 [N, inputs]."""
         reset, update = tf.split(tf.sigmoid(self.gates(tf.concat([x, state.hidden], 1))), 2, axis=1)
         candidate = tf.tanh(self.candidate(tf.concat([x, reset * state.hidden], 1)))
         return GRUState(update * state.hidden + (1.0 - update) * candidate)
 
 
-def run_lstm(cell, x):
+def run_lstm(cell: LSTMCell, x: tf.Tensor) -> LSTMState:
     """A whole sequence through an LSTM cell, from a zero state, in one fused op.
 
-    Args: cell: LSTMCell; x: float32 [S, N, inputs], time-major.
-    Returns: LSTMState of [S, N, U]: the state after each step.
+    Args: x: float32 [S, N, inputs], time-major.
+    Returns: the state after each step, [S, N, U].
     """
     zeros = tf.zeros([tf.shape(x)[1], cell.units])
     peephole = tf.zeros([cell.units])
@@ -195,8 +197,8 @@ def _lstm_gradient(x, kernel, steps, by_cell, by_hidden):
     return by_x, by_kernel, tf.reduce_sum(by_gates, 0)
 
 
-def run_gru(cell, x):
-    """A whole sequence through a GRU cell, from a zero state: [S, N, inputs] -> GRUState of [S, N, U]."""
+def run_gru(cell: GRUCell, x: tf.Tensor) -> GRUState:
+    """A whole sequence through a GRU cell, from a zero state: float32 [S, N, inputs] -> [S, N, U]."""
     length = tf.shape(x)[0]
     zeros = tf.zeros([tf.shape(x)[1], cell.units])
 

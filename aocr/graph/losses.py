@@ -11,14 +11,14 @@ LEAST_INK = 1e-6
 GUIDANCE_CHARACTERS = 1.5  # and in characters, where CTC has found them
 
 
-def sequence_loss(logits, targets, weights, smoothing=0.0):
+def sequence_loss(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
     """Each sample's mean cross-entropy over the steps that count.
 
     Args:
       logits: float32 [N, T, V]. targets: int32 [N, T]. weights: float32 [N, T], 1 for the label's characters and its
         EOS, 0 after it.
-      smoothing: float in [0, 1), the share of a target's probability that is spread evenly over all ids (Szegedy et
-        al., arXiv 1512.00567, section 7).
+      smoothing: in [0, 1), the share of a target's probability that is spread evenly over all ids (Szegedy et al.,
+        arXiv 1512.00567, section 7).
 
     Returns: float32 [N], nats a step. A batch's loss is its mean (short words count as much as long ones).
     """
@@ -37,14 +37,14 @@ class Diagonal(NamedTuple):
     width: tf.Tensor  # [N] float32 > 0, how far attention may be off, as a share of the text
 
 
-def diagonal(pixels, stride, right_to_left=False):
+def diagonal(pixels: tf.Tensor, stride: int, right_to_left: bool = False) -> Diagonal:
     """The Diagonal of text that is spread evenly over the columns where there is something to see.
 
     Where ink is everywhere, as in most words and lines, it is that of Tachibana et al. (arXiv 1710.08969); empty
     margins take no part in it. What there is in a column is told by the deviation of its pixels.
 
-    Args: pixels: float32 [N, H, W, C], 0 in the padding. stride: int, columns for a step of the encoder.
-      right_to_left: bool, labels begin at the right end.
+    Args: pixels: float32 [N, H, W, C], 0 in the padding. stride: columns for a step of the encoder.
+      right_to_left: labels begin at the right end.
     """
     with tf.name_scope("diagonal"):
         ink = tf.reduce_mean(tf.math.reduce_std(pixels, 1), 2)  # [N, W]
@@ -57,12 +57,13 @@ def diagonal(pixels, stride, right_to_left=False):
         return Diagonal(written, tf.fill([tf.shape(pixels)[0]], GUIDANCE_WIDTH))
 
 
-def bent(even, logits, lengths, losses, counts, right_to_left=False):
+def bent(even: Diagonal, logits: tf.Tensor, lengths: tf.Tensor, losses: tf.Tensor, counts: tf.Tensor,
+         right_to_left: bool = False) -> Diagonal:
     """A Diagonal that goes over to where CTC finds the characters, the more the better CTC reads.
 
     Args:
-      even: Diagonal. logits: float32 [N, S, K] of CTC, the blank last. lengths: int32 [N]. losses: float32 [N] of CTC,
-      nats a character. counts: float32 [N], characters of the labels. right_to_left: bool, as in `diagonal`.
+      logits: float32 [N, S, K] of CTC, the blank last. lengths: int32 [N]. losses: float32 [N] of CTC, nats a
+        character. counts: float32 [N], characters of the labels. right_to_left: as in `diagonal`.
     """
     with tf.name_scope("bent"):
         trust = tf.exp(-losses)  # [N], how likely CTC finds a character
@@ -77,11 +78,11 @@ def bent(even, logits, lengths, losses, counts, right_to_left=False):
         return Diagonal(tf.stop_gradient(written), tf.stop_gradient(tf.minimum(width, even.width)))
 
 
-def guidance(attention, weights, where):
+def guidance(attention: tf.Tensor, weights: tf.Tensor, where: Diagonal) -> tf.Tensor:
     """How far each sample's attention strays from a diagonal.
 
     Args:
-      attention: float32 [N, T, S]. weights: float32 [N, T], 1 for the steps that count. where: Diagonal.
+      attention: float32 [N, T, S]. weights: float32 [N, T], 1 for the steps that count.
 
     Returns: float32 [N] in [0, 1), the mean over the steps of attention times its distance, which is 0 on the diagonal
       and 1 far from it; 0 for a sample in which no step counts.
@@ -94,20 +95,20 @@ def guidance(attention, weights, where):
         return tf.reduce_sum(strayed * weights, 1) / steps[:, 0]
 
 
-def until_eos(ids):
+def until_eos(ids: tf.Tensor) -> tf.Tensor:
     """1 up to and including the first EOS, then 0: int32 [N, T] -> float32 [N, T]."""
     is_eos = tf.cast(tf.equal(ids, EOS_ID), tf.int32)
     return tf.cast(tf.equal(tf.cumsum(is_eos, axis=1, exclusive=True), 0), tf.float32)
 
 
-def sequence_log_probability(logits, targets):
+def sequence_log_probability(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """How likely texts are: float32 [N, T, V], int32 [N, T] (characters and EOS) -> float32 [N] <= 0."""
     with tf.name_scope("sequence_log_probability"):
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)  # [N, T]
         return -tf.reduce_sum(entropy * until_eos(targets), 1)
 
 
-def sequence_probability(logits, ids):
+def sequence_probability(logits: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     """How sure the model is of a whole reading: the product of the steps' largest probabilities, EOS the last.
 
     Args: logits: float32 [N, T, V]; ids: int32 [N, T], their argmax.

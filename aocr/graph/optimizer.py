@@ -1,6 +1,7 @@
 """From gradients to new weights: optimizers, clipping, accumulation over batches, averages of the weights."""
 
 import math
+from collections.abc import Sequence
 
 import tensorflow.compat.v1 as tf
 
@@ -8,17 +9,18 @@ ADADELTA_RHO, ADADELTA_EPSILON = 0.95, 1e-8  # Zeiler, arXiv 1212.5701
 ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8  # Kingma and Ba, arXiv 1412.6980
 
 
-def make_optimizer(name, rate):
+def make_optimizer(name: str, rate: tf.Tensor) -> tf.train.Optimizer:
     """The optimizer of this name, `rate` (float32 []) being its learning rate; AdamW's decay is `decayed`'s part."""
     if name == "adadelta":
         return tf.train.AdadeltaOptimizer(rate, ADADELTA_RHO, ADADELTA_EPSILON)
     return tf.train.AdamOptimizer(rate, ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON)
 
 
-def update(optimizer, gradients, *, step, decay=None):
-    """The op that applies gradients: list of (gradient, variable).
+def update(optimizer: tf.train.Optimizer, gradients: Sequence[tuple[tf.Tensor, tf.Variable]], *, step: tf.Variable,
+           decay: tf.Tensor | None = None) -> tf.Operation:
+    """The op that applies gradients, each to the variable beside it.
 
-    `step`: variable of the global step, which it counts up. `decay`: float32 [], share that each kernel loses first,
+    `step`: the global step, which it counts up. `decay`: float32 [], share that each kernel loses first,
     decoupled from the gradients (Loshchilov and Hutter, arXiv 1711.05101); biases and scales lose nothing.
     """
     kernels = [variable for _, variable in gradients if variable.shape.rank > 1] if decay is not None else []
@@ -31,20 +33,20 @@ def update(optimizer, gradients, *, step, decay=None):
 class Accumulator:
     """Sums of gradients over several batches, for batches larger than memory; kept in local variables."""
 
-    def __init__(self, variables, batches):
-        """`batches`: int, how many make an update; their gradients are averaged."""
+    def __init__(self, variables: Sequence[tf.Variable], batches: int):
+        """`batches`: how many make an update; their gradients are averaged."""
         self._share = 1.0 / batches
         self._sums = [tf.get_local_variable(f"{variable.op.name}/sum", variable.shape, tf.float32,
                                             tf.zeros_initializer(), use_resource=True) for variable in variables]
         self.initializer = tf.variables_initializer(self._sums)
 
-    def add(self, gradients):
-        """The op that adds one batch's gradients (list of tensors)."""
+    def add(self, gradients: Sequence[tf.Tensor]) -> tf.Operation:
+        """The op that adds one batch's gradients."""
         return tf.group([total.assign_add(gradient * self._share)
                          for total, gradient in zip(self._sums, gradients)])
 
-    def total(self, gradients):
-        """The sums with the last batch's gradients: list of tensors."""
+    def total(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The sums with the last batch's gradients."""
         return [total + gradient * self._share for total, gradient in zip(self._sums, gradients)]
 
 
@@ -55,8 +57,8 @@ class SyncAccumulator:
     are dropped there: their weights are gone.
     """
 
-    def __init__(self, variables, devices):
-        """`variables`: list of what the gradients are of. `devices`: list of str."""
+    def __init__(self, variables: Sequence[tf.Variable], devices: Sequence[str]):
+        """`variables`: what the gradients are of."""
         self._shapes = [variable.shape.as_list() for variable in variables]
         total = sum(map(math.prod, self._shapes))
         self._sizes = [total * (k + 1) // len(devices) - total * k // len(devices) for k in range(len(devices))]
@@ -74,19 +76,19 @@ class SyncAccumulator:
                 found.append(function(piece))
         return found
 
-    def bring(self, gradients, step):
-        """The op that adds one process's gradients: list of tensors, for the weights of this step."""
+    def bring(self, gradients: Sequence[tf.Tensor], step: tf.Tensor) -> tf.Operation:
+        """The op that adds one process's gradients, for the weights of this step (int64 [])."""
         vector = tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0)
         parts = iter(tf.split(vector, self._sizes))
         return tf.group(self._on_each(lambda piece: piece.apply_grad(next(parts), local_step=step)))
 
-    def mean(self):
-        """The mean of what was `brought` so far, which is taken away: list of gradients. It waits for the first."""
+    def mean(self) -> list[tf.Tensor]:
+        """The mean of the gradients that were `brought` so far, which are taken away. It waits for the first."""
         vector = tf.concat(self._on_each(lambda piece: piece.take_grad(1)), 0)
         parts = tf.split(vector, [math.prod(shape) for shape in self._shapes])
         return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes)]
 
-    def start(self, step):
+    def start(self, step: tf.Tensor | tf.Variable) -> tf.Operation:
         """The op that throws away what was brought, and begins with a step's gradients."""
         # With one more of no step that could be over, there is something to take in any case.
         sizes = iter(self._sizes)
@@ -103,12 +105,10 @@ class WeightAverage:
     The decay is at most (1 + n) / (10 + n) at the n-th step, so that the first weights are soon forgotten.
     """
 
-    SUFFIX = "ExponentialMovingAverage"  # of the names in a checkpoint
+    SUFFIX: str = "ExponentialMovingAverage"  # of the names in a checkpoint
 
-    def __init__(self, decay, variables, step, after):
-        """`decay`: float in (0, 1). `variables`: list of the weights. `step`: variable of the global step. `after`: the
-        op that `update` waits for.
-        """
+    def __init__(self, decay: float, variables: Sequence[tf.Variable], step: tf.Variable, after: tf.Operation):
+        """`decay`: in (0, 1). `variables`: the weights. `step`: the global step. `after`: what `update` waits for."""
         averages = tf.train.ExponentialMovingAverage(decay, num_updates=step)
         with tf.control_dependencies([after]):
             self.update = averages.apply(variables)
@@ -121,6 +121,6 @@ class WeightAverage:
         self.put = tf.group([variable.assign(average) for variable, average in self._pairs])
         self.put_back = tf.group([variable.assign(kept) for kept, variable in zip(self._kept, variables)])
 
-    def averaged(self, variable):
+    def averaged(self, variable: tf.Variable) -> tf.Variable:
         """The variable that holds the average of a weight; a variable that is no weight is its own."""
         return next((average for weight, average in self._pairs if weight is variable), variable)

@@ -14,19 +14,19 @@ class Placement(NamedTuple):
     """Where a training graph runs; by default all of it where TensorFlow likes."""
 
     target: str = ""  # of the session; '' for this process
-    outer: Callable = None  # device function of the whole graph
-    towers: tuple = ("",)  # devices that share each batch
+    outer: Callable[[tf.Operation], str] | None = None  # device function of the whole graph
+    towers: tuple[str, ...] = ("",)  # devices that share each batch
     variables: str = ""  # device of the variables, unless `outer` says it
-    accumulators: tuple = ()  # devices where the gradients of several processes meet; none if each updates by itself
+    accumulators: tuple[str, ...] = ()  # where the gradients of several processes meet; none if each updates by itself
 
-    def tower(self, k):
+    def tower(self, k: int) -> contextlib.AbstractContextManager:
         """Device scope of the k-th tower. Its variables, which the others use too, are not on its device."""
         if len(self.towers) == 1:
             return contextlib.nullcontext()
         return tf.device(lambda op: self.variables if op.type == VARIABLE else _settled(op) or self.towers[k])
 
 
-def towers(count):
+def towers(count: int) -> tuple[str, ...]:
     """The devices of so many towers: GPUs, where this machine has any, else as many virtual CPUs."""
     if count == 1:
         return ("",)
@@ -34,18 +34,18 @@ def towers(count):
     return tuple(f"/device:{kind}:{k}" for k in range(count))
 
 
-def in_process(count):
+def in_process(count: int) -> Placement:
     """The Placement of a process that trains alone, on so many GPUs."""
     devices = towers(count)
     return Placement(towers=devices, variables=devices[0])
 
 
-def in_cluster(target, servers, device, towers, sync):
+def in_cluster(target: str, servers: int, device: str, towers: tuple[str, ...], sync: bool) -> Placement:
     """The Placement of one process of a cluster.
 
     Args:
-      target: str, its session's. servers: int, the number of parameter servers. device: str, the process's own.
-      towers: as in Placement. sync: bool, whether the processes' gradients meet.
+      target: its session's. servers: the number of parameter servers. device: the process's own.
+      towers: as in Placement. sync: whether the processes' gradients meet.
     """
     places = _Servers(servers)
 

@@ -1,5 +1,6 @@
 """From encoded image files to what the network reads; training, testing and serving all come through here."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -26,15 +27,15 @@ class PreparedImages(NamedTuple):
     widths: tf.Tensor  # [N] int32
 
 
-def prepare_image(encoded, *, canvas_width, channels):
+def prepare_image(encoded: tf.Tensor, *, canvas_width: int, channels: int) -> PreparedImage:
     """Decodes one image, scales it to height 32 and at most `canvas_width` wide, and normalises it.
 
     Args:
       encoded: string [], an image file that `decode_image` reads. What is transparent in PNG and WebP becomes white.
-      canvas_width: int; an image that would be wider is squeezed horizontally to it.
+      canvas_width: an image that would be wider is squeezed horizontally to it.
       channels: 1 (grey) or 3.
 
-    Returns: PreparedImage. InvalidArgumentError at run time if the bytes are no such image.
+    Raises: InvalidArgumentError at run time if the bytes are no such image.
     """
     with tf.name_scope("prepare_image"):
         pixels = tf.cast(decode_image(encoded), tf.float32)  # [h, w, 1 to 4]
@@ -50,15 +51,16 @@ def prepare_image(encoded, *, canvas_width, channels):
         return PreparedImage(pixels, width, natural > canvas_width)
 
 
-def prepare_batch(encoded, prepare, *, canvas_width, channels):
+def prepare_batch(encoded: tf.Tensor, prepare: Callable[[tf.Tensor], PreparedImage], *, canvas_width: int,
+                  channels: int) -> PreparedImages:
     """Prepares a batch of encoded images inside the graph.
 
     Args:
       encoded: string [N].
-      prepare: a function from encoded bytes to PreparedImage, such as `prepare_image` with its sizes bound.
-      canvas_width, channels: ints, as in `prepare_image`.
+      prepare: function of an encoded image (string []), such as `prepare_image` with its sizes bound.
+      canvas_width, channels: as in `prepare_image`.
 
-    Returns: PreparedImages, W being the width of the widest image (1 if there is none).
+    Returns: images, W being the width of the widest image (1 if there is none).
     """
 
     def padded(image):
@@ -74,14 +76,14 @@ def prepare_batch(encoded, prepare, *, canvas_width, channels):
         return PreparedImages(pixels, widths)
 
 
-def at_least_one(images):
+def at_least_one(images: PreparedImages) -> PreparedImages:
     """A blank image for an empty batch, since kernels (oneDNN's pooling among them) fail on no image at all."""
     blank = 1 - tf.minimum(tf.size(images.widths), 1)
     return PreparedImages(tf.pad(images.pixels, [[0, blank], [0, 0], [0, 0], [0, 0]]),
                           tf.pad(images.widths, [[0, blank]], constant_values=1))
 
 
-def lay_on_white(pixels):
+def lay_on_white(pixels: tf.Tensor) -> tf.Tensor:
     """[h, w, 2 or 4], grey or RGB and alpha -> [h, w, 1 or 3], laid on white."""
     alpha = pixels[:, :, -1:] / 255.0
     return 255.0 + (pixels[:, :, :-1] - 255.0) * alpha

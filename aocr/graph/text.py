@@ -3,14 +3,14 @@
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr.charset import EOS_ID, FIRST_ID, GO_ID, PAD_ID
+from aocr.charset import EOS_ID, FIRST_ID, GO_ID, PAD_ID, Charset
 from aocr.graph.losses import until_eos
 
 END = 0x110000  # in the place of a code point, after the last one
 POINTS = END + 1
 
 
-def ids_to_text(ids, charset):
+def ids_to_text(ids: tf.Tensor, charset: Charset) -> tf.Tensor:
     """The characters before the first EOS: int32 [N, T] -> string [N] (UTF-8); padding and GO give nothing."""
     with tf.name_scope("ids_to_text"):
         table = tf.constant([b""] * FIRST_ID + [character.encode() for character in charset.characters])
@@ -18,7 +18,7 @@ def ids_to_text(ids, charset):
         return tf.strings.reduce_join(tf.gather(table, ids), axis=1)
 
 
-def text_to_ids(text, charset):
+def text_to_ids(text: tf.Tensor, charset: Charset) -> tf.Tensor:
     """Ids of a label's characters: string [] (UTF-8) -> int32 [length], PAD_ID for a code point where none begins.
 
     Of grapheme clusters, the longest one of the charset is taken at each place, and the next place is where it ends.
@@ -72,7 +72,7 @@ def _places(lengths):
     return places.stack()
 
 
-def teaching_sequences(ids):
+def teaching_sequences(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """What teacher forcing needs of a label: int32 [length] -> (inputs, targets), int32 [length + 1] each.
 
     inputs: GO and the label; targets: the label and EOS.

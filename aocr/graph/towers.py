@@ -1,6 +1,7 @@
 """A batch that several devices share: its parts, and the moments of the whole."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -19,10 +20,10 @@ class TowerBatch(NamedTuple):
     columns: tf.Tensor  # [] float32: columns of pixels of their images
 
 
-def split_batch(images, batch, count):
+def split_batch(images: PreparedImages, batch: Any, count: int) -> list[TowerBatch]:
     """Cuts a batch into `count` TowerBatches of consecutive rows; with one, it is the batch as it is.
 
-    Args: images: PreparedImages of the batch. batch: anything with its `inputs`, `targets` and `weights`.
+    Args: images: of the batch. batch: anything with its `inputs`, `targets` and `weights`.
     """
     rows = tf.shape(images.widths)[0]
     if count == 1:
@@ -42,11 +43,11 @@ def _columns(widths):
     return tf.cast(tf.reduce_sum(widths), tf.float32)
 
 
-def total_moments(moments, columns):
+def total_moments(moments: Sequence[list[Moments]], columns: tf.Tensor) -> list[Moments]:
     """The moments of a whole batch from those of its parts.
 
-    Args: moments: for each part, a list of Moments, one a layer. columns: float32 [parts], what each counts.
-    Returns: list of Moments, one a layer.
+    Args: moments: for each part, one a layer. columns: float32 [parts], what each counts.
+    Returns: one a layer.
     """
     if len(moments) == 1:
         return moments[0]

@@ -1,17 +1,19 @@
 """The training stage: from the loss to the update that it makes of the weights."""
 
+from collections.abc import Sequence
+
 import tensorflow.compat.v1 as tf
 
+from aocr.config import TrainConfig
 from aocr.graph.optimizer import Accumulator, SyncAccumulator, WeightAverage, make_optimizer, update
 
 GUIDED_STEPS = 1000  # over which guided attention ends at the latest
 
 
-def guiding_loss(config, losses, strayed):
+def guiding_loss(config: TrainConfig, losses: tf.Tensor, strayed: tf.Tensor) -> tf.Tensor:
     """The part of the loss that guides attention: it fades as the decoder learns to read, and ends anyhow.
 
-    Args: config: TrainConfig. losses: float32 [N], nats a step, of the decoder. strayed: float32 [N] of
-      `losses.guidance`.
+    Args: losses: float32 [N], nats a step, of the decoder. strayed: float32 [N] of `losses.guidance`.
     Returns: float32 [].
     """
     step = tf.cast(tf.train.get_or_create_global_step(), tf.float32)
@@ -31,10 +33,8 @@ class TrainOps:
     after it). `start_accumulating` begins with the gradients of the global step.
     """
 
-    def __init__(self, loss, config, *, towers=1, accumulators=()):
-        """`loss`: float32 []. `config`: TrainConfig. `towers`: int, devices that share the batch. `accumulators`: as in
-        Placement.
-        """
+    def __init__(self, loss: tf.Tensor, config: TrainConfig, *, towers: int = 1, accumulators: Sequence[str] = ()):
+        """`loss`: float32 []. `towers`: devices that share the batch. `accumulators`: as in Placement."""
         self._config = config
         self._trained = [variable for variable in tf.trainable_variables()
                          if variable.op.name.split("/")[0] not in config.frozen]
@@ -45,7 +45,9 @@ class TrainOps:
             self._optimizer = make_optimizer(config.optimizer, self.learning_rate)
             gradients = [gradient for gradient, _ in self._optimizer.compute_gradients(
                 loss, self._trained, colocate_gradients_with_ops=towers > 1)]
-            self.add_op = self.forget_added = self.average = None
+            self.add_op: tf.Operation | None = None
+            self.forget_added: tf.Operation | None = None
+            self.average: WeightAverage | None = None
             if config.accumulate > 1:
                 gradients = self._accumulated(gradients)
             if accumulators:

@@ -9,6 +9,7 @@ import os
 import posixpath
 import socket
 import time
+from collections.abc import Iterable
 
 import tensorflow.compat.v1 as tf
 
@@ -23,9 +24,9 @@ FLUSH_SECONDS = 30.0  # after which what was added can be seen
 class EventFile:
     """Events of one run. What cannot be written is told once, and is not the end of a training."""
 
-    def __init__(self, directory, graph, first_step):
-        """`directory`: path, made if missing. `graph`: tf.Graph to show. `first_step`: int, the step before the run's
-        first: points of later steps, by a run that was killed before it saved them, are forgotten.
+    def __init__(self, directory: str, graph: tf.Graph, first_step: int):
+        """`directory`: made if missing. `graph`: to show. `first_step`: the step before the run's first: points of
+        later steps, by a run that was killed before it saved them, are forgotten.
         """
         self._writer, self._flushed = None, time.monotonic()
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
@@ -36,8 +37,8 @@ class EventFile:
         self._add(graph_def=graph.as_graph_def(add_shapes=True).SerializeToString())
         self._add(step=first_step + 1, session_log=tf.SessionLog(status=tf.SessionLog.START))
 
-    def add(self, step, values):
-        """Adds a list of tf.Summary.Value of a step."""
+    def add(self, step: int, values: Iterable[tf.Summary.Value]) -> None:
+        """Adds values of a step."""
         self._add(step=step, summary=tf.Summary(value=values))
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
@@ -47,14 +48,14 @@ class EventFile:
             if self._writer:
                 self._writer.write(tf.Event(wall_time=time.time(), **what).SerializeToString())
 
-    def flush(self):
+    def flush(self) -> None:
         """Lets others see what was added."""
         self._flushed = time.monotonic()
         with self._told():
             if self._writer:
                 self._writer.flush()
 
-    def close(self):
+    def close(self) -> None:
         """Ends the file."""
         with self._told():
             if self._writer:

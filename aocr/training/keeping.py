@@ -8,9 +8,12 @@ import posixpath
 import tensorflow.compat.v1 as tf
 
 from aocr import checkpoint
+from aocr.config import Decoding
 from aocr.errors import UserError
 from aocr.files import cause, make_directory
+from aocr.training.graph import TrainingGraph
 from aocr.training.reports import forget_history
+from aocr.training.state import RunState
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +21,11 @@ log = logging.getLogger(__name__)
 class Keeper:
     """Writes the checkpoints of a run, each complete at once, and goes back to them."""
 
-    def __init__(self, training, model_dir, description, newest):
+    def __init__(self, training: TrainingGraph, model_dir: str, description: checkpoint.Description,
+                 newest: str | None):
         """
         Args:
-          training: TrainingGraph whose weights are saved. model_dir: path. description: checkpoint.Description.
+          training: whose weights are saved.
           newest: path of the checkpoint that the run goes on from. None: with its first one a new model begins.
         """
         self._training, self._model_dir, self._description = training, model_dir, description
@@ -34,7 +38,7 @@ class Keeper:
         self._fallen = False  # whether the run fell back to the newest
         self.newest = newest  # path of the newest checkpoint; None before the first
 
-    def know_earlier(self):
+    def know_earlier(self) -> None:
         """Finds the checkpoints of earlier runs, which are dropped in their turn. UserError if unreadable.
 
         Of more than are to be kept, each one that is saved takes the place of one.
@@ -42,8 +46,8 @@ class Keeper:
         self._saver.recover_last_checkpoints(checkpoint.known_checkpoints(self._model_dir))
         self._best_saver.recover_last_checkpoints(checkpoint.known_checkpoints(self._best_dir))
 
-    def save(self, state):
-        """Writes a checkpoint with a RunState. UserError if that fails."""
+    def save(self, state: RunState) -> None:
+        """Writes a checkpoint with the run's state. UserError if that fails."""
         with self._writing():
             self._begin()
             if self.newest and checkpoint.step_of(self.newest) == self._training.step() and len(self.kept()) > 1:
@@ -53,8 +57,8 @@ class Keeper:
         self._fallen = False
         log.info("checkpoint %s", self.newest)
 
-    def save_best(self, state):
-        """Writes the best checkpoint with a RunState. UserError if that fails."""
+    def save_best(self, state: RunState) -> None:
+        """Writes the best checkpoint with the run's state. UserError if that fails."""
         prefix = posixpath.join(self._best_dir, checkpoint.CHECKPOINT_PREFIX)
         path = f"{prefix}-{self._training.step()}"
         with self._writing():
@@ -64,8 +68,8 @@ class Keeper:
                 checkpoint.hide_checkpoint(path)
             self._write(self._best_saver, prefix, state)
 
-    def choose(self, decoding):
-        """Describes the model as one that reads by this Decoding. UserError if that cannot be written."""
+    def choose(self, decoding: Decoding) -> None:
+        """Describes the model as one that reads by this decoding. UserError if that cannot be written."""
         if decoding == self._description.decoding:
             return
         self._description = dataclasses.replace(self._description, decoding=decoding)
@@ -73,11 +77,11 @@ class Keeper:
             if not self._fresh:
                 checkpoint.write_description(self._model_dir, self._description)
 
-    def kept(self):
+    def kept(self) -> list[str]:
         """Paths of the run's checkpoints that there are, the oldest first. UserError if unreadable."""
         return checkpoint.known_checkpoints(self._model_dir) if self.newest else []
 
-    def fall_back(self, kept, first_step):
+    def fall_back(self, kept: list[str], first_step: int) -> None:
         """Restores the newest of the checkpoints that there are (`kept`, at least one), or the one before if the run
         fell back to the newest already, since that may have been spoilt; but none from before `first_step`. Those after
         it are given up.

@@ -3,10 +3,12 @@
 import dataclasses
 import functools
 import logging
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from aocr import checkpoint, legacy
 from aocr.augmentation import automatic, find_recipe
+from aocr.charset import Charset
 from aocr.checkpoint import Description, Trained
 from aocr.config import (
     AUTO_AUGMENTATION,
@@ -24,7 +26,7 @@ from aocr.data.scanning import DatasetStatistics
 from aocr.errors import UserError, usage_error
 from aocr.network import Network
 from aocr.training import transfer
-from aocr.training.graph import open_training_graph
+from aocr.training.graph import TrainingGraph, open_training_graph
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +38,19 @@ class Plan(NamedTuple):
     """What a run is about."""
 
     scan: DatasetStatistics  # what is trained on
-    validation: DatasetStatistics  # or None
+    validation: DatasetStatistics | None
     description: Description
-    newest: str  # checkpoint to go on from, or None
-    source: Trained  # whose weights a new model starts from, or None
+    newest: str | None  # checkpoint to go on from
+    source: Trained | None  # whose weights a new model starts from
     config: TrainConfig  # with what follows from the data
 
 
-def prepare_run(dataset, model_dir, given, charset, config):
+def prepare_run(dataset: str, model_dir: str, given: dict[str, Any], charset: Charset | None,
+                config: TrainConfig) -> Plan:
     """Looks at the data and the model directory.
 
     Args: as of `run.train`.
-    Returns: Plan. UserError if something does not fit.
+    Raises: UserError if something does not fit.
     """
     newest = checkpoint.latest_checkpoint(model_dir) if config.resume else None
     stored = checkpoint.read_description(model_dir) if newest else None
@@ -89,11 +92,8 @@ def _check_ctc(config, stored, model_dir):
                           f"{'a' if stored.ctc else 'no'} CTC branch; leave the flag out")
 
 
-def settled(config, scan, model_config):
-    """A TrainConfig whose options that nobody set follow from the data.
-
-    Args: config: TrainConfig. scan: DatasetStatistics of what is trained on. model_config: ModelConfig.
-    """
+def settled(config: TrainConfig, scan: DatasetStatistics, model_config: ModelConfig) -> TrainConfig:
+    """The same options, where those that nobody set follow from the data. `scan`: of what is trained on."""
     width = mean_width(scan, model_config)
     batch_size = config.batch_size
     if batch_size is None:
@@ -109,14 +109,15 @@ def settled(config, scan, model_config):
     return dataclasses.replace(config, batch_size=batch_size, ctc_weight=ctc_weight, augment=augment, cache=cache)
 
 
-def mean_width(scan, config):
+def mean_width(scan: DatasetStatistics, config: ModelConfig) -> float:
     """Mean width of the prepared images, in pixels."""
     return prepared_columns(scan, config) / max(1, sum(scan.widths.values()))
 
 
-def look_at_data(dataset, config, graphemes):
-    """DatasetStatistics of the data to train on, and of those to validate on or None; `graphemes`: as in ModelConfig.
-    UserError if there is too little, or too much that is unreadable.
+def look_at_data(dataset: str, config: TrainConfig,
+                 graphemes: bool) -> tuple[DatasetStatistics, DatasetStatistics | None]:
+    """The data to train on, and those to validate on; `graphemes`: as in ModelConfig. UserError if there is too little,
+    or too much that is unreadable.
     """
     scan = scanning.scan(dataset, graphemes)
     _check_readable(scan, config.max_bad_records)
@@ -164,10 +165,11 @@ def _warn_of_unknown(validation, charset):
                     charset.listed(unknown))
 
 
-def graph_maker(scan, description, config, replica=(0, 1)):
-    """Function of `session_config` and `placement` -> TrainingGraph for a replica's shard of a dataset.
+def graph_maker(scan: DatasetStatistics, description: Description, config: TrainConfig,
+                replica: tuple[int, int] = (0, 1)) -> Callable[..., TrainingGraph]:
+    """Function of `session_config` and `placement` that makes the graph for a replica's shard of a dataset.
 
-    Args: scan: DatasetStatistics. description: Description. config: TrainConfig. replica: (number, count).
+    Args: replica: (number, count).
     Raises: UserError if there is no such augmentation, or a replica would get nothing.
     """
     number, count = replica
@@ -187,11 +189,11 @@ def graph_maker(scan, description, config, replica=(0, 1)):
                              recipe=recipe, precision=config.precision)
 
 
-def prepared_bytes(scan, config):
-    """Memory that all prepared images of a dataset take: scan a scanning.DatasetStatistics, config a ModelConfig."""
+def prepared_bytes(scan: DatasetStatistics, config: ModelConfig) -> int:
+    """Memory that all prepared images of a dataset take."""
     return prepared_columns(scan, config) * config.image_bytes // config.canvas_width
 
 
-def prepared_columns(scan, config):
-    """Columns of pixels of all prepared images: scan a scanning.DatasetStatistics, config a ModelConfig."""
+def prepared_columns(scan: DatasetStatistics, config: ModelConfig) -> int:
+    """Columns of pixels of all prepared images of a dataset."""
     return sum(min(width, config.canvas_width) * count for width, count in scan.widths.items())

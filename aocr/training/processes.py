@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from aocr.training.graph import TrainingGraph, TrainStep
+from aocr.training.signals import Signals
 
 
 class SingleProcess:
@@ -14,8 +15,8 @@ class SingleProcess:
     def __init__(self, graph: TrainingGraph):
         self._graph = graph
 
-    def prepare(self, description: str, first_step: int, steps: int, signals) -> None:
-        """To be called before anything else: what others must know of the run, and the Signals that may end it."""
+    def prepare(self, description: str, first_step: int, steps: int, signals: Signals) -> None:
+        """To be called before anything else: what others must know of the run, and the signals that may end it."""
 
     def train(self, first_epoch: int, epochs: int | None, first_batch: int,
               learning_rate: Callable) -> Iterator[TrainStep]:

@@ -10,6 +10,8 @@ import math
 import platform
 import posixpath
 import time
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import PIL
@@ -19,12 +21,17 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import aocr
+from aocr.config import ParallelConfig
 from aocr.errors import UserError
 from aocr.evaluation.curves import draw_curves
 from aocr.evaluation.visualize import attention_picture
 from aocr.files import append_text, cause, write_text
+from aocr.model import Prediction
 from aocr.training.events import EventFile
+from aocr.training.graph import TrainStep
+from aocr.training.prepare import Plan
 from aocr.training.schedule import crossed
+from aocr.training.validation import Metrics, Validator
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +41,14 @@ HISTORY_NAME, CURVES_NAME, SUMMARY_NAME = "history.jsonl", "curves.png", "run.js
 class Reports:
     """Tells what a run does, to people and programs. A context: what is still held back is written at its end."""
 
-    def __init__(self, model_dir, log_dir, graph, *, first_step, steps, done, log_step):
+    def __init__(self, model_dir: str, log_dir: str, graph: tf.Graph, *, first_step: int, steps: int | None, done: int,
+                 log_step: int):
         """
         Args:
-          model_dir: path of the history and the curves. log_dir: path of the events. graph: tf.Graph to show there.
-          first_step: int, the global step at the start. steps: int, of the run in all; `done` of them are behind it.
-            None: it makes none, but is told of validations.
-          log_step: int, steps between two lines.
+          model_dir: of the history and the curves. log_dir: of the events. graph: to show there.
+          first_step: the global step at the start. steps: of the run in all; `done` of them are behind it. None: it
+            makes none, but is told of validations.
+          log_step: steps between two lines.
         """
         self._model_dir, self._log_step, self._lines = model_dir, log_step, []
         # Batches hold images of like widths, so that one's loss says little: what is told is the mean of some.
@@ -54,16 +62,16 @@ class Reports:
         self._shown = {}
         self.restart_clock()
 
-    def __enter__(self):
+    def __enter__(self) -> "Reports":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self._stack.close()
         self.write_history()
         self._events.close()
 
-    def step(self, step, before):
-        """A training step: model.TrainStep, and the global step that it led on from."""
+    def step(self, step: TrainStep, before: int) -> None:
+        """A training step. `before`: the global step that it led on from."""
         self._images += len(step.numbers)
         self._padding.append(step.padding)
         self._bar.update(step.step - before)
@@ -88,13 +96,13 @@ class Reports:
         self._bar.set_postfix(self._shown)
 
     @property
-    def loss(self):
+    def loss(self) -> float | None:
         """The mean loss of the last `log_step` steps of this process, or of all there were; None before the first."""
         return float(np.mean(self._losses)) if self._losses else None
 
-    def validation(self, step, metrics, best, readings, validator):
-        """A validation: Metrics, whether they are the best so far, and model.Predictions to show, of a Validator.
-        """
+    def validation(self, step: int, metrics: Metrics, best: bool, readings: Iterable[Prediction],
+                   validator: Validator) -> None:
+        """A validation. `best`: whether it is the best so far. `readings`: to show, of the validator."""
         log.info("step %d: validation: %s%s", step, metrics, " (the best so far)" if best else "")
         self._note("validation", step, dict(exact_match=metrics.exact, cer=metrics.cer, loss=metrics.loss))
         self._add(step, {"validation/exact_match": metrics.exact, "validation/cer": metrics.cer,
@@ -121,11 +129,11 @@ class Reports:
                 width=picture.width, height=picture.height, colorspace=3, encoded_image_string=file.getvalue())))
         self._events.add(step, values)
 
-    def restart_clock(self):
+    def restart_clock(self) -> None:
         """What the next images a second are measured from; to be called after what is no training."""
         self._started, self._images, self._padding = time.monotonic(), 0, []
 
-    def write_history(self):
+    def write_history(self) -> None:
         """Appends what was noted since the last time to the history, and lets TensorBoard see the rest."""
         self._events.flush()
         try:
@@ -135,7 +143,7 @@ class Reports:
         except (OSError, tf.errors.OpError) as error:  # they wait for the next time
             log.warning("%s: %s cannot be written: %s", self._model_dir, HISTORY_NAME, cause(error))
 
-    def draw_curves(self):
+    def draw_curves(self) -> None:
         """Draws the history, if there is any and matplotlib is installed."""
         history = posixpath.join(self._model_dir, HISTORY_NAME)
         if not tf.io.gfile.exists(history):
@@ -154,19 +162,15 @@ class Reports:
         self._events.add(step, [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in metrics.items()])
 
 
-def forget_history(model_dir):
+def forget_history(model_dir: str) -> None:
     """Begins the history in a model directory anew."""
     path = posixpath.join(model_dir, HISTORY_NAME)
     if tf.io.gfile.exists(path):
         tf.io.gfile.remove(path)
 
 
-def write_summary(model_dir, plan, parallel, outcome):
-    """Writes what a run was, for those who ask later.
-
-    Args: model_dir: path. plan: prepare.Plan. parallel: ParallelConfig. outcome: dict of what came
-      of it so far.
-    """
+def write_summary(model_dir: str, plan: Plan, parallel: ParallelConfig, outcome: dict[str, Any]) -> None:
+    """Writes what a run was, for those who ask later. `outcome`: what came of it so far."""
     def told(scan):
         return dict(path=scan.path, files=scan.files, records=scan.records, used=scan.usable,
                     unreadable=len(scan.unreadable), widest=scan.widest_image, longest_label=scan.longest_label)

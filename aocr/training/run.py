@@ -6,23 +6,26 @@ import datetime
 import json
 import logging
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
 from aocr import checkpoint, job
+from aocr.charset import Charset
+from aocr.config import ParallelConfig, TrainConfig
 from aocr.data.pipeline import shard_size
 from aocr.errors import UserError
 from aocr.files import cause, make_directory
 from aocr.graph.placement import in_process
 from aocr.model import STATE_VARIABLE
 from aocr.training import transfer
-from aocr.training.cluster.replica import open_chief
+from aocr.training.cluster.replica import Chief, open_chief
+from aocr.training.graph import TrainingGraph
 from aocr.training.keeping import Keeper
-from aocr.training.prepare import graph_maker, mean_width, prepare_run
+from aocr.training.prepare import Plan, graph_maker, mean_width, prepare_run
 from aocr.training.processes import SingleProcess
 from aocr.training.reports import Reports, write_summary
-from aocr.training.schedule import PLATEAU, crossed, scheduled_rate
+from aocr.training.schedule import PLATEAU, Clock, crossed, scheduled_rate
 from aocr.training.signals import Signals
 from aocr.training.state import RunState
 from aocr.training.statistics import sample_size
@@ -38,17 +41,17 @@ CHOICE_STEPS = 50  # of training, before which no decoding reads anything that a
 CHOICE_MINUTES = 0.1  # that choosing the decoding takes at the end, about, where there is no validation
 
 
-def train(dataset, model_dir, given, charset, config, session_config, parallel, clock, task=None):
+def train(dataset: str, model_dir: str, given: dict[str, Any], charset: Charset | None, config: TrainConfig,
+          session_config: tf.ConfigProto, parallel: ParallelConfig, clock: Clock,
+          task: job.Task | None = None) -> "RunResult":
     """Trains a model until the epochs or steps are done, it gets no better, or a signal asks to end.
 
     Args:
-      dataset, model_dir: paths. given: dict of the ModelConfig fields that the user set. charset: Charset that the
-        user asked for, or None.
-      config: TrainConfig. session_config: tf.ConfigProto. parallel: ParallelConfig. clock: schedule.Clock.
-      task: job.Task of a chief; None for a process that trains alone.
+      given: the ModelConfig fields that the user set. charset: that the user asked for.
+      task: of a chief; None for a process that trains alone.
 
-    Returns: RunResult. UserError as `prepare_run`, if there is no such
-      augmentation, if the loss is no number, or if the directory or a checkpoint cannot be written.
+    Raises: UserError as `prepare_run`, if there is no such augmentation, if the loss is no number, or if the directory
+      or a checkpoint cannot be written.
     """
     plan = prepare_run(dataset, model_dir, given, charset, config)
     description, config = plan.description, plan.config
@@ -80,9 +83,10 @@ class RunResult(NamedTuple):
 class Run:
     """One run: from where its model directory stands to the last step."""
 
-    def __init__(self, graph, processes, model_dir, plan, parallel, validator, clock, session_config):
-        """`graph`: TrainingGraph. `processes`: SingleProcess with that graph, or a Chief whose own graph it is. `plan`:
-        prepare.Plan. `validator`: Validator or None. The rest as in `train`.
+    def __init__(self, graph: TrainingGraph, processes: SingleProcess | Chief, model_dir: str, plan: Plan,
+                 parallel: ParallelConfig, validator: Validator | None, clock: Clock, session_config: tf.ConfigProto):
+        """`processes`: with that graph, or a chief whose own graph it is. `validator`: None where this process does not
+        validate. The rest as in `train`.
         """
         config = plan.config
         self._graph, self._model_dir, self._plan = graph, model_dir, plan
@@ -138,8 +142,8 @@ class Run:
                      "run", state.rate_factor)
         return state
 
-    def go(self):
-        """Trains; returns a RunResult."""
+    def go(self) -> RunResult:
+        """Trains."""
         step = self._graph.step()
         done = step - self._state.first_step
         self._processes.prepare(self._plan.description.to_json(), self._state.first_step, self._steps_in_all,

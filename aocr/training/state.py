@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 from aocr.errors import UserError
 
@@ -23,16 +24,16 @@ class RunState:
     minutes: float = 0.0  # that it took
     without_gain: int = 0  # validations in a row without a better figure
     owes_validation: bool = False  # one was due at this step, and a signal came before its end
-    decoding: list = None  # method and share of CTC that read best when last looked at; None before
-    best: dict = None  # the best validation: `step`, metrics; None before the first
+    decoding: list | None = None  # method and share of CTC that read best when last looked at; None before
+    best: dict[str, Any] | None = None  # the best validation: `step`, metrics; None before the first
     best_of: str = ""  # what its figure is of; others cannot be compared with it
 
-    def to_json(self):
+    def to_json(self) -> str:
         """As one line of text."""
         return json.dumps(dict(dataclasses.asdict(self), version=VERSION))
 
     @classmethod
-    def from_json(cls, text, path):
+    def from_json(cls, text: str, path: str) -> "RunState":
         """From a checkpoint's text; '' (of a checkpoint that has none) is a run that is done.
 
         UserError, naming `path` (the checkpoint), if it is not of this version.
@@ -49,10 +50,10 @@ class RunState:
             raise UserError(f"{path}: the state of its run cannot be read ({error}); start afresh with --no-resume, "
                             "or take the weights to another --model-dir with --init-from") from None
 
-    def begin(self, step, seed, order):
+    def begin(self, step: int, seed: int, order: str) -> bool:
         """Goes on with an unfinished run, or begins a new one at a global step. Data go on where they were.
 
-        `seed`: int, the first pass of a new model has this number. `order`: str, what the batches' order follows from.
+        `seed`: the first pass of a new model has this number. `order`: what the batches' order follows from.
 
         Returns: whether the run goes on.
         """

@@ -2,15 +2,19 @@
 
 import dataclasses
 import logging
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from aocr import legacy
 from aocr.charset import FIRST_ID, Charset, charset_for
-from aocr.config import WEIGHT_SCOPES
+from aocr.checkpoint import Trained
+from aocr.config import WEIGHT_SCOPES, ModelConfig
+from aocr.data.scanning import DatasetStatistics
 from aocr.errors import UserError
 from aocr.model import averaged_name
+from aocr.training.graph import TrainingGraph
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +27,21 @@ BY_CHARACTER = {"decoder/embedding": (0, IDS), "decoder/output/kernel": (1, IDS)
 LISTED = 5  # names in a line of the log
 
 
-def network_of(config):
-    """The options of a ModelConfig that its weights depend on: dict."""
+def network_of(config: ModelConfig) -> dict[str, Any]:
+    """The options of a model that its weights depend on."""
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
 
 
-def of_source(given):
+def of_source(given: dict[str, Any]) -> dict[str, Any]:
     """Of the options that the user set, those that must be the source's too."""
     return {name: value for name, value in given.items() if name not in FREE}
 
 
-def charset_of(source, scan, change):
+def charset_of(source: Trained, scan: DatasetStatistics, change: str) -> Charset:
     """The alphabet of the new model.
 
-    Args: source: checkpoint.Trained. scan: DatasetStatistics of the data. change: `union`, `new` or `fail`.
-    Returns: Charset, the source's characters first. UserError for `fail` if the data hold others.
+    Args: scan: of the data. change: `union`, `new` or `fail`.
+    Returns: the source's characters first. UserError for `fail` if the data hold others.
     """
     if change == "new":
         return charset_for(scan.characters, scan.graphemes)
@@ -48,12 +52,10 @@ def charset_of(source, scan, change):
     return Charset((*source.charset.characters, *added), source.charset.graphemes)
 
 
-def start_from(training, source):
-    """Gives a fresh model the weights of another one, as far as they fit.
+def start_from(training: TrainingGraph, source: Trained) -> None:
+    """Gives a fresh model, initialised, the weights of another one, as far as they fit.
 
     Rows of ids go by their characters; what the source lacks stays as it was initialised. What did not fit is logged.
-
-    Args: training: TrainingGraph, initialised. source: checkpoint.Trained.
     """
     model = training.model
     stored = _stored_weights(source, model.config.attn_num_layers)
@@ -77,8 +79,8 @@ def start_from(training, source):
                  f" and {len(left) - LISTED} more" if len(left) > LISTED else "")
 
 
-def read_weights(path):
-    """{name: array} of the network in a checkpoint of ours, averages where it has them. Raises tf.errors.OpError."""
+def read_weights(path: str) -> dict[str, np.ndarray]:
+    """The network's weights in a checkpoint of ours, by name, averages where it has them. Raises tf.errors.OpError."""
     reader = tf.train.load_checkpoint(path)
     names = reader.get_variable_to_shape_map()
     return {name: reader.get_tensor(averaged_name(name) if averaged_name(name) in names else name)

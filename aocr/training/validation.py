@@ -2,16 +2,24 @@
 
 import functools
 import logging
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
 from aocr.charset import splitter
+from aocr.checkpoint import Description
 from aocr.config import ATTENTION, CTC, JOINT, Decoding
 from aocr.data import pipeline
+from aocr.data.scanning import DatasetStatistics
 from aocr.evaluation.metrics import Totals
-from aocr.model import open_model
+from aocr.model import Prediction, open_model
 from aocr.network import Network
+from aocr.training.state import RunState
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow.compat.v1 as tf
 
 log = logging.getLogger(__name__)
 
@@ -37,18 +45,18 @@ class Metrics(NamedTuple):
     ctc_share: float = Decoding._field_defaults["ctc_share"]  # and its share of CTC, which count for all of these
 
     @property
-    def chosen(self):
-        """The Decoding that read best."""
+    def chosen(self) -> Decoding:
+        """What read best."""
         return Decoding(self.decoding, self.ctc_share)
 
-    def better_than(self, other, monitor):
+    def better_than(self, other: "Metrics", monitor: str) -> bool:
         """Whether this is the better one of two by one of its fields, and by the loss where that is equal."""
         mine, its = getattr(self, monitor), getattr(other, monitor)
         if mine == its:
             return self.loss < other.loss
         return mine > its if monitor == "exact" else mine < its
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (f"exact match {self.exact:.4f}, CER {self.cer:.4f}, WER {self.wer:.4f}, loss {self.loss:.4f}, "
                 f"{self.decoding} decoding")
 
@@ -57,8 +65,9 @@ class Validator:
     """Reads a dataset with weights that are given, by each decoding, with inference statistics, in a graph of its own.
     """
 
-    def __init__(self, scan, description, precision, session_config):
-        """`scan`: scanning.DatasetStatistics of what to read. The rest as in Model."""
+    def __init__(self, scan: DatasetStatistics, description: Description, precision: str,
+                 session_config: "tf.ConfigProto | None"):
+        """`scan`: of what to read. `description`: of the model. The rest as in Model."""
         self.scan, self._description = scan, description
         self.split = splitter(description.config.graphemes)  # a text -> its characters
         self._how = dict(precision=precision, session_config=session_config, batches=functools.partial(
@@ -66,21 +75,22 @@ class Validator:
         self._model = None
 
     @functools.cached_property
-    def data(self):
+    def data(self) -> str:
         """What a figure is of, for comparing and for people."""
         return f"{self.scan.usable} records with the digest {self.scan.digest()}"
 
-    def __enter__(self):
+    def __enter__(self) -> "Validator":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         if self._model:
             self._model.session.close()
 
-    def validate(self, weights, stop):
-        """(Metrics, list of the first few model.Prediction), or None if `stop` (a function) says so meanwhile.
+    def validate(self, weights: "dict[str, np.ndarray]",
+                 stop: Callable[[], object]) -> tuple[Metrics, list[Prediction]] | None:
+        """What it finds, and the first few images as they were read; None if `stop` says so meanwhile.
 
-        `weights`: as `Model.weights` gives them.
+        `weights`: as `TrainingGraph.weights` gives them.
         """
         if not self._model:  # only now, so that training begins sooner
             config = self._description.config
@@ -107,13 +117,13 @@ class Validator:
         return Metrics(totals.exact_match, totals.cer, losses / max(totals.samples, 1), totals.wer, best.method,
                        best.ctc_share), shown
 
-    def drawn_steps(self, width, height):
+    def drawn_steps(self, width: int, height: int) -> float:
         """Steps of the encoder that an image of this size takes."""
         return self._model.network.drawn_steps(width, height)
 
 
-def text_by(decoding, reading):
-    """The text that a Decoding chooses among a Prediction's candidates; without any, what was read."""
+def text_by(decoding: Decoding, reading: Prediction) -> str:
+    """The text that a decoding chooses among the candidates; without any, what was read."""
     if not reading.candidates:
         return reading.text
     if decoding.method == CTC:
@@ -124,10 +134,10 @@ def text_by(decoding, reading):
     return max(reading.candidates, key=lambda found: (1.0 - share) * found.by_attention + share * found.by_ctc).text
 
 
-def judge(state, metrics, step, monitor, data):
+def judge(state: RunState, metrics: Metrics, step: int, monitor: str, data: str) -> bool:
     """Compares a validation with the best one so far and notes it in the run's state.
 
-    Args: state: RunState. metrics: Metrics. step: int. monitor: the field that counts. data: str, what was read.
+    Args: monitor: the field that counts. data: what was read.
     Returns: whether it is the best.
     """
     if state.best and state.best_of != data:

@@ -8,11 +8,14 @@ import logging
 import signal
 import socket
 import time
+from collections.abc import Callable
+from typing import NoReturn
 
 import tensorflow.compat.v1 as tf
 
 from aocr.errors import UserError
 from aocr.files import cause
+from aocr.job import Task
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +25,8 @@ RETRY = 1.0  # seconds between two looks at a server that does not answer, and a
 NOT_READY, ENDED = 0, -1  # tokens that are no start of a chief
 
 
-def join(task, session_config):
-    """Starts this process's server: (tf.train.Server, session_config for sessions in it). UserError if it cannot be."""
+def join(task: Task, session_config: tf.ConfigProto) -> tuple[tf.train.Server, tf.ConfigProto]:
+    """Starts this process's server: (server, session_config for sessions in it). UserError if it cannot be."""
     config = tf.ConfigProto()
     config.CopyFrom(session_config)
     # Whoever trains must not wait for others that train, which may come and go.
@@ -36,7 +39,7 @@ def join(task, session_config):
     return server, config
 
 
-def serve(task):
+def serve(task: Task) -> NoReturn:
     """Keeps weights until the process is ended. UserError as `join`."""
     end_at_once()
     join(task, tf.ConfigProto(device_count={"GPU": 0}))
@@ -45,7 +48,7 @@ def serve(task):
         signal.pause()
 
 
-def end_at_once():
+def end_at_once() -> None:
     """Signals end this process, even in the midst of a step: it has nothing to save."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -63,7 +66,7 @@ class Notice:
 class Board:
     """Where the chief tells the workers of the run: on the first parameter server."""
 
-    def __init__(self, target, session_config):
+    def __init__(self, target: str, session_config: tf.ConfigProto):
         self._target, self._session_config = target, session_config
         with tf.Graph().as_default() as self._graph, tf.device("/job:ps/task:0"), tf.variable_scope("board"):
             self._token = tf.get_variable("token", [], tf.int64, tf.zeros_initializer(), use_resource=True)
@@ -76,12 +79,12 @@ class Board:
     def _connect(self):
         self._session = tf.Session(self._target, graph=self._graph, config=self._session_config)
 
-    def write(self, token, notice):
+    def write(self, token: int, notice: Notice) -> None:
         """Raises one of LOST if the server is gone."""
         self._run(self._write, dict(zip(self._given, (token, json.dumps(dataclasses.asdict(notice))))))
 
-    def read(self):
-        """(token, Notice): the number of the chief's start, NOT_READY (without a Notice) or ENDED."""
+    def read(self) -> tuple[int, Notice | None]:
+        """(token, notice): the token is the number of the chief's start, NOT_READY (without a notice) or ENDED."""
         try:
             token, notice = self._run(self._values)
         except LOST:
@@ -96,8 +99,8 @@ class Board:
             raise
 
 
-def wait_for_servers(task, check=None):
-    """Returns when all parameter servers answer. `check`: called meanwhile, may raise; or None."""
+def wait_for_servers(task: Task, check: Callable[[], None] | None = None) -> None:
+    """Returns when all parameter servers answer. `check`: called meanwhile, may raise."""
     told = False
     for address in task.servers:
         host, _, port = address.rpartition(":")
@@ -114,8 +117,8 @@ def wait_for_servers(task, check=None):
                 time.sleep(RETRY)
 
 
-def wait_for_chief(task, board):
-    """(token, Notice) when the servers hold weights, or the run has ended."""
+def wait_for_chief(task: Task, board: Board) -> tuple[int, Notice]:
+    """(token, notice) when the servers hold weights, or the run has ended."""
     told = False
     while True:
         token, notice = board.read()

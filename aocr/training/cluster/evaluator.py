@@ -9,6 +9,7 @@ import time
 import tensorflow.compat.v1 as tf
 
 from aocr import checkpoint, job
+from aocr.config import TrainConfig
 from aocr.errors import UserError
 from aocr.files import cause, make_directory, read_bytes, write_text
 from aocr.model import STATE_VARIABLE
@@ -25,12 +26,11 @@ STATE_NAME = "state.json"  # what it notes of itself there
 LOOK_AGAIN = 2.0  # seconds between two looks for a new checkpoint
 
 
-def evaluate(dataset, model_dir, config, session_config):
+def evaluate(dataset: str, model_dir: str, config: TrainConfig, session_config: tf.ConfigProto) -> int:
     """Validates each new checkpoint in a model directory, and keeps the best one, until the last one of a run.
 
     A checkpoint of a finished run that is there at the start is an earlier run's: a newer one is waited for.
 
-    Args: dataset, model_dir: paths. config: TrainConfig. session_config: tf.ConfigProto.
     Returns: the exit code. UserError if the data or the model cannot be read.
     """
     known = set()
@@ -59,9 +59,9 @@ def evaluate(dataset, model_dir, config, session_config):
             time.sleep(LOOK_AGAIN)
 
 
-def existing_checkpoints(model_dir):
-    """The checkpoints in a model directory, the oldest first: list of (path, when it was written). A run that starts
-    anew uses the paths of the one before again.
+def existing_checkpoints(model_dir: str) -> list[tuple[str, int]]:
+    """The checkpoints in a model directory, the oldest first: (path, when it was written, in nanoseconds) of each. A
+    run that starts anew uses the paths of the one before again.
     """
     found = []
     for path in checkpoint.known_checkpoints(model_dir):

@@ -2,10 +2,14 @@
 
 import logging
 import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
+from aocr.config import ParallelConfig
 from aocr.errors import UserError
 from aocr.files import cause
 from aocr.graph.placement import in_cluster, towers
+from aocr.job import Task
 from aocr.training.cluster.board import (
     ENDED,
     LOST,
@@ -17,6 +21,11 @@ from aocr.training.cluster.board import (
     wait_for_chief,
     wait_for_servers,
 )
+from aocr.training.graph import TrainingGraph, TrainStep
+from aocr.training.signals import Signals
+
+if TYPE_CHECKING:
+    import tensorflow.compat.v1 as tf
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +39,15 @@ class Ended(Exception):
 class Replica:
     """What a chief and a worker have in common."""
 
-    def __init__(self, graph, task, board, sync):
-        """`graph`: the TrainingGraph whose weights are on the servers. `sync`: whether gradients meet."""
+    def __init__(self, graph: TrainingGraph, task: Task, board: Board, sync: bool):
+        """`graph`: whose weights are on the servers. `sync`: whether gradients meet."""
         self.graph, self._task, self._board, self.sync = graph, task, board, sync
         self.replica = task.replica
         self._token = NOT_READY
         self._step_began = time.monotonic()
 
-    def train(self, first_epoch, epochs, first_batch, learning_rate):
+    def train(self, first_epoch: int, epochs: int | None, first_batch: int,
+              learning_rate: Callable) -> Iterator[TrainStep]:
         """As TrainingGraph.train, for as long as the run goes on."""
         while True:
             try:
@@ -53,7 +63,7 @@ class Replica:
             except Ended:
                 return
 
-    def ready(self):
+    def ready(self) -> int:
         """Returns the step of the weights that the servers hold, when they do."""
         while True:
             try:
@@ -90,18 +100,18 @@ class Replica:
 class Chief(Replica):
     """The replica that also gives the weights to the servers, and takes them to be saved."""
 
-    def __init__(self, graph, task, board, sync, own):
-        """`own`: the TrainingGraph of this process alone that a run starts from, and that is saved."""
+    def __init__(self, graph: TrainingGraph, task: Task, board: Board, sync: bool, own: TrainingGraph):
+        """`own`: the graph of this process alone that a run starts from, and that is saved."""
         super().__init__(graph, task, board, sync)
         self._own, self._signals, self._notice = own, None, None
 
-    def prepare(self, description, first_step, steps, signals):
+    def prepare(self, description: str, first_step: int, steps: int, signals: Signals) -> None:
         """To be called before anything else: the model's description as JSON, the run's first step and number of steps,
-        and the Signals that may end it.
+        and the signals that may end it.
         """
         self._notice, self._signals = Notice(description, first_step, steps), signals
 
-    def take(self):
+    def take(self) -> int:
         """Copies the weights and all else from the servers to the own graph; returns their step."""
         while True:
             try:
@@ -111,7 +121,7 @@ class Chief(Replica):
                 self._lost(error)
                 self.ready()
 
-    def end(self, finished):
+    def end(self, finished: bool) -> None:
         """Lets the workers end, or wait for another chief."""
         if self._token == NOT_READY:  # it has not been looked for yet
             if not finished:
@@ -152,8 +162,8 @@ class Chief(Replica):
 class Worker(Replica):
     """A replica that takes part in what the chief has begun."""
 
-    def __init__(self, graph, task, board, sync, notice):
-        """`notice`: Notice that the graph was built by."""
+    def __init__(self, graph: TrainingGraph, task: Task, board: Board, sync: bool, notice: Notice):
+        """`notice`: that the graph was built by."""
         super().__init__(graph, task, board, sync)
         self.notice = notice
 
@@ -185,19 +195,20 @@ class Worker(Replica):
         return step._replace(step=now)
 
 
-def open_chief(make, task, parallel, session_config, own):
-    """The Chief of a cluster.
+def open_chief(make: Callable[..., TrainingGraph], task: Task, parallel: ParallelConfig,
+               session_config: "tf.ConfigProto", own: TrainingGraph) -> Chief:
+    """The chief of a cluster.
 
-    Args: make: function of a session's config and a Placement -> TrainingGraph. task: job.Task.
-      parallel: ParallelConfig. session_config: tf.ConfigProto. own: TrainingGraph, as in Chief.
+    Args: make: as `prepare.graph_maker` gives it: function of `session_config` and `placement`. own: as in Chief.
     """
     server, config = join(task, session_config)
     return Chief(_shared_graph(make, task, parallel, server, config), task, Board(server.target, config),
                  parallel.sync, own)
 
 
-def open_worker(make, task, parallel, server, board, config, notice):
-    """A Worker: as `open_chief`, with what `join` gave, and the Notice that it follows."""
+def open_worker(make: Callable[..., TrainingGraph], task: Task, parallel: ParallelConfig, server: "tf.train.Server",
+                board: Board, config: "tf.ConfigProto", notice: Notice) -> Worker:
+    """A worker: as `open_chief`, with what `join` gave, and the notice that it follows."""
     return Worker(_shared_graph(make, task, parallel, server, config), task, board, parallel.sync, notice)
 
 

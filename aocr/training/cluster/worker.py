@@ -4,23 +4,29 @@ import contextlib
 import logging
 import math
 import time
+from typing import TYPE_CHECKING
 
 from aocr.checkpoint import Description
+from aocr.config import ParallelConfig, TrainConfig
 from aocr.data import fit
 from aocr.data.pipeline import shard_size
 from aocr.errors import UserError
+from aocr.job import Task
 from aocr.training.cluster.board import ENDED, Board, end_at_once, join, wait_for_chief, wait_for_servers
 from aocr.training.cluster.replica import Ended, open_worker
 from aocr.training.prepare import graph_maker, look_at_data, settled
 from aocr.training.schedule import scheduled_rate
 
+if TYPE_CHECKING:
+    import tensorflow.compat.v1 as tf
+
 log = logging.getLogger(__name__)
 
 
-def work(dataset, config, session_config, parallel, task):
+def work(dataset: str, config: TrainConfig, session_config: "tf.ConfigProto", parallel: ParallelConfig,
+         task: Task) -> int:
     """Takes part in the chief's run until that ends it. Its model and where it stands come from the chief.
 
-    Args: dataset: path. config: TrainConfig. session_config: tf.ConfigProto. parallel: ParallelConfig. task: job.Task.
     Returns: the exit code. UserError if the data do not fit, or the loss is no number.
     """
     end_at_once()
