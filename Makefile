@@ -20,6 +20,7 @@ test: $(VENV)/dev lint
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 $(VENV)/dev: setup.py
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; try make PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'

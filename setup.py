@@ -35,6 +35,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["aocr", "aocr.*"]),
+    package_data={"aocr": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=[
         "tensorflow>=2.20",  # WebP in decode_image; developed and tested on 2.21
@@ -50,7 +51,7 @@ setup(
         "graphemes": GRAPHEMES,
         "plots": PLOTS,  # the curves of a training run as a PNG file; TensorBoard draws them without it
         "test": TEST,
-        "dev": [*TEST, "build", "ruff==0.17.6"],  # another version of ruff would find other things
+        "dev": [*TEST, "build", "ruff==0.17.6", "mypy==2.4.1"],  # other versions of these two would find other things
     },
     entry_points={"console_scripts": ["aocr=aocr.cli:main"]},
     classifiers=[

@@ -103,7 +103,7 @@ def read_recipe(content: bytes, path: str) -> Recipe:
     for key, value in values.items():
         if key not in fields:
             raise UserError(f"{path}: unknown key {key!r}; the keys are {', '.join(fields)}")
-        if isinstance(value, bool) or not isinstance(value, (int, fields[key].type)):
+        if isinstance(value, bool) or not isinstance(value, (int, type(fields[key].default))):
             kind = "a whole number" if fields[key].type is int else "a number"
             raise UserError(f"{path}: {key} is {json.dumps(value)}; give {kind}")
     try:

@@ -17,7 +17,7 @@ from aocr.errors import UserError, usage_error
 from aocr.files import cause, load_json, make_directory, read_bytes, write_text
 from aocr.graph import preprocess
 from aocr.model import STATE_VARIABLE, Model, open_model
-from aocr.network import Network
+from aocr.network import AnyNetwork, Network
 from aocr.networks import ORIGINAL
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Description:
 
     config: ModelConfig
     charset: Charset
-    decoding: Decoding = None  # that reads best, as far as is known
+    decoding: Decoding = None  # type: ignore[assignment]  # that reads best, as far as is known; None: joint, with CTC
 
     def __post_init__(self) -> None:
         if not self.decoding:
@@ -72,7 +72,7 @@ class Description:
             options = dict(UNSAID, **dict(values["model"].items()))
             for field in dataclasses.fields(ModelConfig):
                 if type(value := options.get(field.name, field.default)) is not field.type:
-                    raise TypeError(f"{field.name} is {value!r}, no {field.type.__name__}")
+                    raise TypeError(f"{field.name} is {value!r}, no {type(field.default).__name__}")
             if not isinstance(values["charset"], list):
                 raise TypeError("charset is no list")
             "".join(values["charset"]).encode()  # what is no text does not pass here
@@ -83,7 +83,7 @@ class Description:
             decoding = Decoding(**values["decoding"]) if "decoding" in values else None
             if decoding:
                 check_decoding(decoding, config)
-            return cls(config, Charset(values["charset"], config.graphemes), decoding)
+            return cls(config, Charset(values["charset"], config.graphemes), decoding)  # type: ignore[arg-type]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: broken description ({error!r}); restore it from a copy") from None
 
@@ -240,7 +240,7 @@ def attempt(restore: Callable[[str], Restored], checkpoint: str) -> Restored:
 class Trained(NamedTuple):
     """A trained model that was found, but not built yet."""
 
-    network: Network | legacy.OriginalNetwork
+    network: AnyNetwork
     decoding: Decoding
     checkpoint: str
 

@@ -96,6 +96,7 @@ def flags_of(field: dataclasses.Field) -> tuple[str, ...]:
     return ("--" + field.name.replace("_", "-"),) if flags is None else flags
 
 
+@dataclasses.dataclass(frozen=True)
 class Options:
     """Base of the option classes: checks the limits that the fields declare."""
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import tensorflow.compat.v1 as tf
 
 from aocr.augmentation import Recipe
+from aocr.data.pipeline import Batch
 from aocr.graph.augment import augment, variant_seed
 from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch
-from aocr.network import Network
+from aocr.network import AnyNetwork
 
 INPUT_NAME = "input_image_as_bytes"
 LAST_EPOCH = 1 << 62
@@ -16,9 +17,9 @@ LAST_EPOCH = 1 << 62
 class EncodedImages:
     """Encoded image files, in a placeholder of any shape."""
 
-    batch = None
+    batch: Batch | None = None
 
-    def __init__(self, network: Network):
+    def __init__(self, network: AnyNetwork):
         self.encoded = tf.placeholder(tf.string, None, INPUT_NAME)
         self.images = at_least_one(prepare_batch(
             tf.reshape(self.encoded, [-1]), network.prepare_image,
@@ -29,9 +30,9 @@ class EncodedImages:
 class Examples:
     """Batches of a dataset's samples: data.pipeline.Batch."""
 
-    encoded = None
+    encoded: tf.Tensor | None = None
 
-    def __init__(self, network: Network, batches: Callable, *, shuffled: bool = False, recipe: Recipe | None = None,
+    def __init__(self, network: AnyNetwork, batches: Callable, *, shuffled: bool = False, recipe: Recipe | None = None,
                  seed: int = 0):
         """
         Args:

@@ -26,7 +26,7 @@ class Task(NamedTuple):
 
     cluster: dict[str, list[str]]  # addresses of each job's processes: chief or master, worker, ps
     job: str  # this process's own: one of these, or `evaluator`, which is in no cluster
-    index: int  # in its job
+    index: int  # type: ignore[assignment]  # in its job; tuple.index is of no use here
 
     @property
     def name(self) -> str:
@@ -76,7 +76,7 @@ def task_of(text: str | None) -> Task | None:
     if sum(map(len, cluster.values())) <= 1 and PARAMETER_SERVER not in cluster:
         return None
     _check(cluster)
-    job, index = task.get("type"), _index(task)
+    job, index = str(task.get("type")), _index(task)
     if job not in cluster:
         raise _malformed(f"`task.type` is {job!r}; the jobs of `cluster` are {', '.join(cluster)}, and there may be an "
                          f"{EVALUATOR}")

@@ -195,6 +195,7 @@ class OriginalDecoder(AttentionDecoder):
             self._embedding = layers.variable("embedding", [vocabulary, config.target_embedding_size])
             with tf.variable_scope("attention_decoder"):
                 self._input = _Affine("", config.target_embedding_size + depth, units)
+                cell: layers.GRUCell | layers.LSTMCell
                 if config.use_gru:
                     cell = layers.GRUCell("multi_rnn_cell/cell_0/gru_cell", units, units)
                 else:

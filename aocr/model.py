@@ -13,7 +13,7 @@ from aocr.graph import losses, text
 from aocr.graph.decoding import transcribe
 from aocr.graph.optimizer import WeightAverage
 from aocr.inputs import EncodedImages, Examples
-from aocr.network import Branches, Network
+from aocr.network import AnyNetwork, Branches
 
 PREDICTION_NAME, PROBABILITY_NAME = "prediction", "probability"
 STATE_VARIABLE = "training/state"  # what a run notes of itself, saved at one with the weights
@@ -53,7 +53,7 @@ class Model:
     With EncodedImages it reads images that it is given (`predict`, export), with Examples a dataset (`read`).
     """
 
-    def __init__(self, network: Network, inputs: EncodedImages | Examples, *, decoding: Decoding | None = None,
+    def __init__(self, network: AnyNetwork, inputs: EncodedImages | Examples, *, decoding: Decoding | None = None,
                  branches: Branches | None = None, precision: str = "float32", target: str = "",
                  session_config: tf.ConfigProto | None = None):
         """To be made in the graph of the inputs; sessions see what is added to that later on.
@@ -151,8 +151,10 @@ class Model:
 
     def read(self) -> Iterator[Prediction]:
         """Reads the dataset: a Prediction of each sample, in the order of the batches."""
-        self.inputs.start(self.session)
-        fetches = dict(batch=self.inputs.batch._replace(pixels=()), text=self.prediction, probability=self.probability,
+        inputs = self.inputs
+        assert isinstance(inputs, Examples)
+        inputs.start(self.session)
+        fetches = dict(batch=inputs.batch._replace(pixels=()), text=self.prediction, probability=self.probability,
                        losses=self.sample_losses, attention=self.reading.attention, ids=self.reading.ids)
         if self.reading.candidates:
             fetches["candidates"] = self.reading.candidates._replace(attention=())
@@ -182,7 +184,7 @@ class Model:
                      for ids, by_attention, by_ctc in zip(got.ids[k], got.by_attention[k], got.by_ctc[k]))
 
 
-def open_model(network: Network, *, batches: Callable | None = None, decoding: Decoding, precision: str = "float32",
+def open_model(network: AnyNetwork, *, batches: Callable | None = None, decoding: Decoding, precision: str = "float32",
                session_config: tf.ConfigProto | None = None) -> Model:
     """A Model that reads, in a graph of its own: the samples of `batches` (as of Examples), or encoded images."""
     with tf.Graph().as_default():

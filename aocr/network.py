@@ -5,7 +5,7 @@ rounded up), T decoder steps, V ids of the charset, K classes of CTC, U units.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import tensorflow.compat.v1 as tf
 
@@ -15,7 +15,7 @@ from aocr.graph import ctc, text
 from aocr.graph.cnn import sliding_cnn
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import bidirectional_encoder
-from aocr.graph.layers import GLOROT, Initializers
+from aocr.graph.layers import GLOROT, Initializers, Moments
 from aocr.graph.preprocess import PreparedImage, PreparedImages, prepare_image
 
 
@@ -23,9 +23,27 @@ class Branches(NamedTuple):
     """The two readers of one memory."""
 
     decoder: AttentionDecoder
-    ctc_logits: tf.Tensor  # [N, S, K] float32; None without CTC
+    ctc_logits: tf.Tensor | None  # [N, S, K] float32; None without CTC
     lengths: tf.Tensor  # [N] int32, steps of each image
-    moments: list  # layers.Moments of each batch norm layer in this batch
+    moments: list[Moments]  # of each batch norm layer in this batch
+
+
+class AnyNetwork(Protocol):
+    """What a Model needs of a network: that of this package, or the original's."""
+
+    config: ModelConfig
+    charset: Charset
+
+    def build(self, images: PreparedImages, *, dtype: tf.DType) -> Branches: ...
+
+    def prepare_image(self, encoded: tf.Tensor) -> PreparedImage: ...
+
+    def to_sequences(self, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]: ...
+
+    def drawn_steps(self, width: int, height: int) -> float: ...
+
+    @property
+    def decoder_steps(self) -> int: ...
 
 
 class Network:

@@ -32,8 +32,8 @@ def archives(tmp_path_factory):
 
 
 def modules():
-    """Every module of the package, from the root."""
-    return {str(path.relative_to(ROOT)) for path in (ROOT / "aocr").rglob("*.py")}
+    """Every module of the package, from the root, and the mark that it has type annotations."""
+    return {str(path.relative_to(ROOT)) for path in (ROOT / "aocr").rglob("*.py")} | {"aocr/py.typed"}
 
 
 def test_the_sdist_and_the_wheel_hold_every_module(archives):
@@ -58,7 +58,8 @@ def test_the_installed_sdist_runs_from_anywhere(archives, tmp_path):
     for command in ([environment / "bin" / "python", "-m", "aocr"], [environment / "bin" / "aocr"]):
         done = subprocess.run([*map(str, command), "--help"], cwd=tmp_path, env=clean, capture_output=True, text=True)
         assert done.returncode == 0 and "usage: aocr" in done.stdout, done.stderr
-    assert {str(path.relative_to(site)) for path in (site / "aocr").rglob("*.py")} == modules()
+    assert {str(path.relative_to(site)) for path in (site / "aocr").rglob("*.py*")
+            if path.suffix != ".pyc"} == modules()
     done = subprocess.run([str(environment / "bin" / "python"), "-c", "import aocr.model; print(aocr.__file__)"],
                           cwd=tmp_path, env=clean, capture_output=True, text=True)
     assert done.stdout.startswith(str(site)), done.stderr

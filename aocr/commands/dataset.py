@@ -10,7 +10,6 @@ or reads otherwise than they are shown, are stored as PNG. Beside each file, FIL
 """
 
 import argparse
-import functools
 
 from aocr.commands.flags import add_options, collect
 from aocr.commands.runtime import quiet_tensorflow
@@ -43,10 +42,11 @@ def run(args: argparse.Namespace) -> int:
     inputs, output = (args.paths[:-1], args.paths[-1]) if len(args.paths) > 1 else (args.paths, OUTPUT)
     quiet_tensorflow()
     if config.runner:
-        make_dataset = functools.partial(_beam().make_dataset, beam_arguments=args.others)
+        counts, parts = _beam().make_dataset(inputs, output, config, beam_arguments=args.others)
     else:
         from aocr.data.build import make_dataset
-    counts, parts = make_dataset(inputs, output, config)
+
+        counts, parts = make_dataset(inputs, output, config)
     print(f"records: {counts.written}\nskipped: {counts.skipped}")
     for part in parts:
         print(f"dataset: {part.pattern}")

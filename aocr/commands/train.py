@@ -51,12 +51,11 @@ def run(args: argparse.Namespace) -> int:
     from aocr.training import run
     from aocr.training.cluster import board, evaluator, worker
 
-    role = task.job if task else None
-    if role == job.PARAMETER_SERVER:
+    if task and task.job == job.PARAMETER_SERVER:
         return board.serve(task)
     warn_of_slow_precision(config.precision, place.gpu_id)
     session = session_config(place.gpu_id, config.deterministic, parallel.gpus)
-    evaluates = role == job.EVALUATOR
+    evaluates = task is not None and task.job == job.EVALUATOR
     if task and not (task.is_chief or evaluates):
         return worker.work(args.dataset, config, session, parallel, task)
     # Who validates exports: an evaluator knows the best checkpoint only after the chief has ended.
@@ -103,14 +102,14 @@ def check_options(config: TrainConfig, parallel: ParallelConfig, task: job.Task 
 
     `task`: None for a process that trains alone.
     """
-    evaluates = bool(task) and task.job == job.EVALUATOR
+    evaluates = task is not None and task.job == job.EVALUATOR
     if evaluates and not parallel.evaluator:
         raise usage_error(f"{job.CLUSTER} makes this process an evaluator; give --evaluator to all processes, so that "
                           "the chief leaves the validation to it")
     if parallel.evaluator:
         if not config.validates:
             raise usage_error("--evaluator needs something to validate on; give --validation or --validation-split")
-        for name, used in (("--patience", config.patience), ("--validate-every", config.validate_every),
+        for name, used in (("--patience", bool(config.patience)), ("--validate-every", bool(config.validate_every)),
                            ("--schedule plateau", config.schedule == "plateau")):
             if used:
                 raise usage_error(f"{name} does not go with --evaluator: it validates each checkpoint, and the process "
@@ -119,7 +118,7 @@ def check_options(config: TrainConfig, parallel: ParallelConfig, task: job.Task 
         if parallel.sync:
             raise usage_error(f"--sync is for a cluster; give --local-cluster, or {job.CLUSTER} in the environment")
     elif not evaluates:
-        for name, used in (("--max-minutes", config.max_minutes), ("--accumulate", config.accumulate > 1),
+        for name, used in (("--max-minutes", bool(config.max_minutes)), ("--accumulate", config.accumulate > 1),
                            ("--deterministic", config.deterministic),
                            ("--on-nan rollback", config.on_nan == "rollback"),
                            ("--schedule plateau", config.schedule == "plateau")):

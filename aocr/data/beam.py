@@ -34,7 +34,7 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
     sources, label_pattern, parts = prepare(inputs, output, config)
     pipeline = beam.Pipeline(runner=config.runner, options=PipelineOptions(beam_arguments))
     rows = (pipeline | beam.Create(sources)
-            | "read" >> beam.FlatMap(lambda source: read_rows(*source, label_pattern, None))
+            | "read" >> beam.FlatMap(lambda source: read_rows(source[0], source[1], label_pattern, None))
             | beam.Reshuffle())  # else one worker would check all rows of a file
     checked = rows | beam.ParDo(Check(config)).with_outputs(REJECTED, main="checked")
     (checked.checked | beam.Map(_by_image) | beam.GroupByKey() | beam.FlatMap(_conflicts))

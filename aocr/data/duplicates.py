@@ -42,4 +42,5 @@ class Duplicates:
         for rows in self._partitions():
             first = np.searchsorted(rows["image"], rows["image"])  # the place of the first row with each one's image
             for k in np.flatnonzero(rows["label"] != rows["label"][first]):
-                yield tuple((int(row["source"]), int(row["number"])) for row in (rows[k], rows[first[k]]))
+                row, other = rows[k], rows[first[k]]
+                yield (int(row["source"]), int(row["number"])), (int(other["source"]), int(other["number"]))

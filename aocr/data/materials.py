@@ -134,7 +134,7 @@ class Backgrounds:
 
         Raises: UserError if the image cannot be read.
         """
-        image = self._image(self.paths[random.integers(len(self.paths))])
+        image = self._image(self.paths[int(random.integers(len(self.paths)))])
         fits = min(image.width / width, image.height / height)
         shrink = random.uniform(min(least_shrink, fits), min(most_shrink, fits))
         left = random.uniform(0.0, max(image.width - width * shrink, 0.0))

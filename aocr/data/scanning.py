@@ -80,7 +80,8 @@ class DatasetStatistics:
 
     def split(self, share: float) -> tuple["DatasetStatistics", "DatasetStatistics"]:
         """(what is left, what is held out for validation), the second one a share of the records."""
-        return tuple(dataclasses.replace(self, selection=Selection(share, held_out)) for held_out in (False, True))
+        left, held_out = (dataclasses.replace(self, selection=Selection(share, part)) for part in (False, True))
+        return left, held_out
 
     @property
     def longest_label(self) -> int:

@@ -114,7 +114,8 @@ def moved_places(width: tf.Tensor, recipe: Recipe, seed: tf.Tensor) -> tf.Tensor
     if recipe.elastic:
         # But for its division, the map is linear: so it can be applied to the grid's few nodes instead of each pixel.
         shift = elastic_shift(width, recipe.elastic, seeds[2], tf.transpose(matrix[:, :2] / half))
-    x, y = _projected(*_frame_axes(width), matrix, shift)
+    x, y = _frame_axes(width)
+    x, y = _projected(x, y, matrix, shift)
     middle_x, middle_y = tf.unstack(half - 0.5)
     return _points(x + middle_x, y + middle_y)
 
@@ -178,7 +179,8 @@ def corner_map(corners: tf.Tensor) -> tf.Tensor:
 def projected(points: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """Points through a projective map: float32 [H, w, 2], [3, 3] -> [H, w, 2]."""
     with tf.name_scope("projected"):
-        return _points(*_projected(*tf.unstack(points, axis=2), matrix))
+        x, y = tf.unstack(points, axis=2)
+        return _points(*_projected(x, y, matrix))
 
 
 def _projected(x, y, matrix, shift=None):

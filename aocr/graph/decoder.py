@@ -1,5 +1,6 @@
 """The attention decoder: one loop, teacher forced or greedy."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -36,6 +37,7 @@ class AttentionDecoder:
             self._initial = bridge(encoded, layers=layers, units=units)
             self._embedding = variable("embedding", [vocabulary, embedding_size])
             self._input = Linear("input", embedding_size + depth, units)
+            self._cells: Sequence[GRUCell | LSTMCell]
             if use_gru:
                 self._cells = [GRUCell(f"layer{k}", units, units) for k in range(layers)]
             else:

@@ -13,7 +13,7 @@ class EncoderOutput(NamedTuple):
     memory: tf.Tensor  # [N, S, 2U] float32, 0 beyond an image's own length
     lengths: tf.Tensor  # [N] int32
     forward: LSTMState | GRUState  # of [N, U]: after the last step of the image
-    backward: LSTMState | GRUState  # the same of the other direction: after its first step
+    backward: LSTMState | GRUState | None  # the same of the other direction: after its first step
 
 
 def bidirectional_encoder(features: tf.Tensor, lengths: tf.Tensor, *, units: int, use_gru: bool,
@@ -33,6 +33,7 @@ def bidirectional_encoder(features: tf.Tensor, lengths: tf.Tensor, *, units: int
             reverse = direction == "backward"
             x = _reverse(features, lengths) if reverse else features
             x = tf.transpose(x, [1, 0, 2])  # [S, N, F]
+            steps: LSTMState | GRUState
             if use_gru:
                 steps = run_gru(GRUCell(direction, size, units), x)
             else:

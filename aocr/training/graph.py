@@ -35,7 +35,7 @@ class TrainStep(NamedTuple):
     learning_rate: float
     step: int  # global, after this step
     epoch: int  # the number of the pass over the data
-    index: int  # the batch's number in it, from 0
+    index: int  # type: ignore[assignment]  # the batch's number in it, from 0; tuple.index is of no use here
     numbers: np.ndarray  # the batch's record numbers
     padding: float  # share of the batch's pixels
 

@@ -63,7 +63,8 @@ def train(dataset: str, model_dir: str, given: dict[str, Any], charset: Charset 
     with contextlib.ExitStack() as stack:
         graph = stack.enter_context(make(
             session_config=session_config, placement=None if task else in_process(parallel.gpus)))
-        validator, processes = None, SingleProcess(graph)
+        validator = None
+        processes: SingleProcess | Chief = SingleProcess(graph)
         if plan.validation and not parallel.evaluator:
             validator = stack.enter_context(Validator(plan.validation, description, config.precision, session_config))
         if task:
@@ -101,7 +102,8 @@ class Run:
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._unfitting = 0  # labels that CTC could not be trained on, so far
-        self._reports = self._error = None  # Reports, from the start on; what ended the run, str
+        self._reports: Reports = None  # type: ignore[assignment]  # from the start of the training on
+        self._error: str | None = None  # what ended the run
         self._state = self._start()
         self._before = self._reached = graph.step()  # the global step before the last step, and after it
         # Where processes update by themselves, the batches of all of them make a pass.

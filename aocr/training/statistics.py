@@ -25,14 +25,16 @@ class Sample:
     def __init__(self, examples: Examples, epoch: int):
         """`epoch`: the pass's number."""
         self._examples, self._epoch = examples, epoch
-        self._batches, self._whole = None, False
+        self._batches: list[Images] = []
+        self._started = self._whole = False
 
     def take(self, session: tf.Session, images: int) -> list[Images]:
         """The first batches that together hold at least so many images, or all."""
-        if self._batches is None:
-            self._batches = []
+        if not self._started:
             self._examples.start(session, self._epoch)
-        taken, count = [], 0
+            self._started = True
+        taken: list[Images] = []
+        count = 0
         while count < images and self._has(session, len(taken)):
             taken.append(self._batches[len(taken)])
             count += len(taken[-1][1])

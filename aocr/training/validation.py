@@ -70,9 +70,15 @@ class Validator:
         """`scan`: of what to read. `description`: of the model. The rest as in Model."""
         self.scan, self._description = scan, description
         self.split = splitter(description.config.graphemes)  # a text -> its characters
-        self._how = dict(precision=precision, session_config=session_config, batches=functools.partial(
-            pipeline.batches, scan, batch_size=BATCH_SIZE, image_bytes=description.config.image_bytes))
-        self._model = None
+        self._precision, self._session_config = precision, session_config
+
+    @functools.cached_property
+    def _model(self):
+        """Opened when it is needed, so that training begins sooner."""
+        config = self._description.config
+        batches = functools.partial(pipeline.batches, self.scan, batch_size=BATCH_SIZE, image_bytes=config.image_bytes)
+        return open_model(Network(config, self._description.charset), batches=batches, precision=self._precision,
+                          decoding=Decoding(JOINT if config.ctc else ATTENTION), session_config=self._session_config)
 
     @functools.cached_property
     def data(self) -> str:
@@ -83,7 +89,7 @@ class Validator:
         return self
 
     def __exit__(self, *_) -> None:
-        if self._model:
+        if "_model" in vars(self):
             self._model.session.close()
 
     def validate(self, weights: "dict[str, np.ndarray]",
@@ -92,14 +98,11 @@ class Validator:
 
         `weights`: as `TrainingGraph.weights` gives them.
         """
-        if not self._model:  # only now, so that training begins sooner
-            config = self._description.config
-            self._model = open_model(Network(config, self._description.charset),
-                                     decoding=Decoding(JOINT if config.ctc else ATTENTION), **self._how)
         self._model.load(weights)
         tried = {decoding: Totals(use_distance=True)
                  for decoding in (TRIED if self._description.config.ctc else (Decoding(ATTENTION),))}
-        losses, shown = 0.0, []
+        losses = 0.0
+        shown: list[Prediction] = []
         bar = tqdm(desc="validate", total=self.scan.usable, unit=" images", disable=None, leave=False)
         with bar:
             for reading in self._model.read():

@@ -122,7 +122,7 @@ def wait_for_chief(task: Task, board: Board) -> tuple[int, Notice]:
     told = False
     while True:
         token, notice = board.read()
-        if token != NOT_READY:
+        if token != NOT_READY and notice:
             return token, notice
         if not told:
             log.info("%s: waiting for the chief", task.name)

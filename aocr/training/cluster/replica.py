@@ -100,10 +100,13 @@ class Replica:
 class Chief(Replica):
     """The replica that also gives the weights to the servers, and takes them to be saved."""
 
+    _notice: Notice  # which `prepare` sets, as
+    _signals: Signals
+
     def __init__(self, graph: TrainingGraph, task: Task, board: Board, sync: bool, own: TrainingGraph):
         """`own`: the graph of this process alone that a run starts from, and that is saved."""
         super().__init__(graph, task, board, sync)
-        self._own, self._signals, self._notice = own, None, None
+        self._own = own
 
     def prepare(self, description: str, first_step: int, steps: int, signals: Signals) -> None:
         """To be called before anything else: the model's description as JSON, the run's first step and number of steps,
