@@ -52,6 +52,8 @@ class TrainingGraph:
         self.config, self._network, self._examples = config, network, examples
         self._placement, self._dtype = placement, tf.as_dtype(precision)
         self._parts = split_batch(examples.images, examples.batch, len(placement.towers))
+        count, _, columns, _ = tf.unstack(tf.shape(examples.images.pixels))
+        self._padding = 1.0 - tf.reduce_sum(examples.images.widths) / (count * columns)
         self._add_network()
         self._add_loss()
         self.train_ops = TrainOps(self.loss, config, towers=len(self._parts), accumulators=placement.accumulators)
@@ -226,8 +228,7 @@ class TrainingGraph:
         # The same every time: TensorFlow takes a second to get ready for each other choice.
         ops, batch = self.train_ops, self._examples.batch
         fetches = dict(step=ops.train_op, gradient_norm=ops.gradient_norm, losses=self._losses(),
-                       epoch=batch.epoch, index=batch.index, numbers=batch.numbers, widths=batch.widths,
-                       shape=tf.shape(batch.pixels))
+                       epoch=batch.epoch, index=batch.index, numbers=batch.numbers, padding=self._padding)
         while True:
             rate = learning_rate() if learning_rate else self.config.initial_learning_rate
             try:
@@ -263,7 +264,7 @@ def _step_of(parts, rate):
         **means, unfitting=int(sum(part["losses"]["unfitting"] for part in parts)), learning_rate=rate,
         gradient_norm=float(last["gradient_norm"]), step=int(last["step"]), epoch=int(last["epoch"]),
         index=int(last["index"]), numbers=np.concatenate([part["numbers"] for part in parts]),
-        padding=1.0 - np.sum(last["widths"]) / (last["shape"][0] * last["shape"][2]))
+        padding=float(last["padding"]))
 
 
 def open_training_graph(network: Network, batches: Callable, config: TrainConfig, *, recipe: Recipe | None = None,
