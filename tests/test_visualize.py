@@ -244,7 +244,7 @@ def test_orientation_tags_are_left_alone(tmp_path):
 def test_earlier_pictures_are_replaced(tmp_path):
     write_sample(tmp_path, "3", WHITE_WORD, "ABC", "ABC", spread(4, 40), 160)
     directory = write_sample(tmp_path, "3", WHITE_WORD, "A", "A", spread(2, 40), 160)
-    assert sorted(os.listdir(directory)) == ["image.gif", "image_0.jpg", "image_1.jpg", "word.txt"]
+    assert sorted(os.listdir(directory)) == ["attention.png", "image.gif", "image_0.jpg", "image_1.jpg", "word.txt"]
     assert os.listdir(os.path.dirname(directory)) == ["3"]
 
 
