@@ -264,7 +264,7 @@ def test_an_interrupted_sample_leaves_the_earlier_one(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             write_sample(tmp_path, name, WHITE_WORD, "ABC", "ABC", spread(4, 40), 160)
     assert os.listdir(tmp_path / "correct") == ["3"]
-    assert sorted(os.listdir(directory)) == ["image.gif", "image_0.jpg", "image_1.jpg", "word.txt"]
+    assert sorted(os.listdir(directory)) == ["attention.png", "image.gif", "image_0.jpg", "image_1.jpg", "word.txt"]
 
 
 def test_nothing_has_its_name_before_it_is_whole(tmp_path, monkeypatch):
@@ -276,7 +276,7 @@ def test_nothing_has_its_name_before_it_is_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "save", looking)
     write_sample(tmp_path, "3", WHITE_WORD, "A", "A", spread(2, 40), 160)
-    assert seen == [[".3.part"]] * 3  # two steps and the animation
+    assert seen == [[".3.part"]] * 4  # two steps, the animation and the picture of all
 
 
 def test_a_changed_verdict_leaves_one_directory(tmp_path):
