@@ -76,13 +76,13 @@ def task_of(text: str | None) -> Task | None:
     if sum(map(len, cluster.values())) <= 1 and PARAMETER_SERVER not in cluster:
         return None
     _check(cluster)
-    job, index = str(task.get("type")), _index(task)
+    job, index = task.get("type"), _index(task)
     if job not in cluster:
         raise _malformed(f"`task.type` is {job!r}; the jobs of `cluster` are {', '.join(cluster)}, and there may be an "
                          f"{EVALUATOR}")
     if index >= len(cluster[job]):
         raise _malformed(f"`task.index` is {index}; `cluster` has {len(cluster[job])} of {job}")
-    return Task(cluster, job, index)
+    return Task(cluster, str(job), index)
 
 
 def _parsed(text):

@@ -58,8 +58,8 @@ def test_the_installed_sdist_runs_from_anywhere(archives, tmp_path):
     for command in ([environment / "bin" / "python", "-m", "aocr"], [environment / "bin" / "aocr"]):
         done = subprocess.run([*map(str, command), "--help"], cwd=tmp_path, env=clean, capture_output=True, text=True)
         assert done.returncode == 0 and "usage: aocr" in done.stdout, done.stderr
-    assert {str(path.relative_to(site)) for path in (site / "aocr").rglob("*.py*")
-            if path.suffix != ".pyc"} == modules()
+    assert {str(path.relative_to(site)) for path in (site / "aocr").rglob("*")
+            if path.suffix in (".py", ".typed")} == modules()
     done = subprocess.run([str(environment / "bin" / "python"), "-c", "import aocr.model; print(aocr.__file__)"],
                           cwd=tmp_path, env=clean, capture_output=True, text=True)
     assert done.stdout.startswith(str(site)), done.stderr

@@ -106,8 +106,8 @@ class TrainingGraph:
                 found.append(self._losses_of(part, branches))
         by_attention, by_ctc, fitting, strayed = (
             # What is blank does not count.
-            tf.concat([own[:part.size] for own, share in zip(parts, self._parts)], 0) if len(found) > 1 else parts[0]
-            for parts in zip(*found))
+            tf.concat([own[:part.size] for own, part in zip(towers, self._parts)], 0) if len(found) > 1 else towers[0]
+            for towers in zip(*found))
         self.attention_loss = tf.reduce_mean(by_attention)
         self.ctc_loss = tf.reduce_sum(by_ctc) / tf.maximum(tf.reduce_sum(fitting), 1.0)
         self.unfitting = tf.reduce_sum(1.0 - fitting)
