@@ -11,7 +11,7 @@ TEST_PROCESSES := 2
 # The demo: how many words, how long.
 DEMO_TRAIN_WORDS := 4000
 DEMO_TEST_WORDS := 300
-DEMO_STEPS := 480
+DEMO_MINUTES := 4
 
 .PHONY: test lint demo clean
 
@@ -44,7 +44,7 @@ demo-run:
 	aocr synth demo/test --count $(DEMO_TEST_WORDS) --seed 2 --log-path demo/aocr.log
 	aocr dataset demo/train/annotations.txt demo/train.tfrecords --log-path demo/aocr.log
 	aocr dataset demo/test/annotations.txt demo/test.tfrecords --save-filename --log-path demo/aocr.log
-	aocr train demo/train.tfrecords --model-dir demo/model --max-steps $(DEMO_STEPS) --log-path demo/aocr.log
+	aocr train demo/train.tfrecords --model-dir demo/model --max-minutes $(DEMO_MINUTES) --log-path demo/aocr.log
 	aocr test demo/test.tfrecords --model-dir demo/model --visualize --output-dir demo/pictures \
 	  --log-path demo/aocr.log > demo/figures.txt 2> /dev/null
 	aocr export demo/exported --model-dir demo/model --model-version 1 --log-path demo/aocr.log

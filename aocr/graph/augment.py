@@ -1,6 +1,6 @@
 """Variants of a prepared image for training, each following from a seed alone.
 
-Shape letters as in aocr/model.py. Points are (x, y). In the frame's own units the image's edges are at -1 and 1.
+Shape letters as in aocr/network.py. Points are (x, y). In the frame's own units the image's edges are at -1 and 1.
 
 All of this is done for each image of each pass, on processors that train meanwhile, so what an operation costs decides
 how it is written. Of images as small as these, most is the number of operations, a few microseconds each. Then
