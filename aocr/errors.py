@@ -1,8 +1,8 @@
-"""The exception for what a user can mend, and the one that SIGTERM is."""
+"""The exception for mistakes that a user can fix, and the one that SIGTERM raises."""
 
 
 class UserError(Exception):
-    """A mistake or a missing thing that the user can mend: told in one line, never as a traceback.
+    """A mistake or a missing thing that the user can fix: reported in one line, never as a traceback.
 
     `exit_code` is what the program ends with: 1 for data, files and environment, 2 for flags.
     """

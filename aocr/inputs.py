@@ -8,6 +8,7 @@ from aocr.augmentation import Recipe
 from aocr.data.pipeline import Batch
 from aocr.graph.augment import augment, variant_seed
 from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch
+from aocr.graph.text import teaching_sequences, text_to_ids
 from aocr.network import AnyNetwork
 
 INPUT_NAME = "input_image_as_bytes"
@@ -41,13 +42,16 @@ class Examples:
           shuffled: passes have numbers, which their orders follow from.
           recipe: of the variants of the images, None for the images as they are. seed: of the variants.
         """
+        def to_sequences(label):
+            return teaching_sequences(text_to_ids(label, network.charset))
+
         def vary(pixels, epoch, number):
             return augment(pixels, recipe, variant_seed(seed, epoch, number))
 
         with tf.name_scope("batches"):
             self._span = tf.placeholder(tf.int64, [3], "span")
             first, end, first_batch = tf.unstack(self._span)
-            dataset = batches(prepare=network.prepare_image, to_sequences=network.to_sequences,
+            dataset = batches(prepare=network.prepare_image, to_sequences=to_sequences,
                               epochs=(first, end) if shuffled else None, first_batch=first_batch,
                               augment=vary if recipe else None)
             self._iterator = tf.data.make_initializable_iterator(dataset)

@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf
 from aocr.charset import Charset, charset_for
 from aocr.config import IMAGE_HEIGHT, ModelConfig, flags_of
 from aocr.errors import usage_error
-from aocr.graph import layers, text
+from aocr.graph import layers
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import EncoderOutput
 from aocr.graph.preprocess import PreparedImage, PreparedImages
@@ -118,10 +118,6 @@ class OriginalNetwork:
         lengths = tf.fill([tf.shape(features)[0]], tf.shape(features)[1])  # nothing is masked
         encoded = EncoderOutput(memory, lengths, forward, backward=None)
         return Branches(OriginalDecoder(encoded, self.config, len(self.charset)), None, lengths, [])
-
-    def to_sequences(self, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Inputs and targets of teacher forcing, int32 [t] each, of a label (string [])."""
-        return text.teaching_sequences(text.text_to_ids(label, self.charset))
 
     def prepare_image(self, encoded: tf.Tensor) -> PreparedImage:
         """An encoded image (string []) as the original's network reads it, of the canvas' size."""

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from aocr.charset import Charset
 from aocr.config import ModelConfig, scaled_width
-from aocr.graph import ctc, text
+from aocr.graph import ctc
 from aocr.graph.cnn import sliding_cnn
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import bidirectional_encoder
@@ -37,8 +37,6 @@ class AnyNetwork(Protocol):
     def build(self, images: PreparedImages, *, dtype: tf.DType) -> Branches: ...
 
     def prepare_image(self, encoded: tf.Tensor) -> PreparedImage: ...
-
-    def to_sequences(self, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]: ...
 
     def drawn_steps(self, width: int, height: int) -> float: ...
 
@@ -82,10 +80,6 @@ class Network:
     def prepare_image(self, encoded: tf.Tensor) -> PreparedImage:
         """An encoded image (string []) as the network reads it."""
         return prepare_image(encoded, canvas_width=self.config.canvas_width, channels=self.config.channels)
-
-    def to_sequences(self, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Inputs and targets of teacher forcing, int32 [t] each, of a label (string [])."""
-        return text.teaching_sequences(text.text_to_ids(label, self.charset))
 
     def drawn_steps(self, width: int, height: int) -> float:
         """Steps of the encoder that an image of this size takes, of the last one a part."""

@@ -102,6 +102,12 @@ def session_config(gpu_id: int, deterministic: bool = False, gpus: int = 1) -> "
     return config
 
 
+def print_values(values: dict[str, Any], formats: dict[str, str] | None = None) -> None:
+    """Prints `name: value` lines, floats with six digits unless `formats` (by name) says otherwise."""
+    for name, value in values.items():
+        print(f"{name}: {format(value, (formats or {}).get(name, '.6f')) if isinstance(value, float) else value}")
+
+
 def warn_of_slow_precision(precision: str, gpu_id: int) -> None:
     """One warning if the convolutions' number format is one that this machine computes slowly."""
     import tensorflow.compat.v1 as tf

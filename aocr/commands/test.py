@@ -6,7 +6,13 @@ Prints the metrics, one `name: value` per line. The log has a line for each samp
 import argparse
 
 from aocr.commands.flags import add_model_options, add_options, collect
-from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config, warn_of_slow_precision
+from aocr.commands.runtime import (
+    model_arguments,
+    print_values,
+    quiet_tensorflow,
+    session_config,
+    warn_of_slow_precision,
+)
 from aocr.config import CheckpointConfig, PlaceConfig, TestConfig
 from aocr.errors import usage_error
 from aocr.files import is_remote
@@ -40,6 +46,5 @@ def run(args: argparse.Namespace) -> int:
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
                          config.decoding)
     result = test(args.dataset, trained, config, session_config(place.gpu_id))
-    for name, value in result._asdict().items():
-        print(f"{name}: {format(value, FORMATS.get(name, '.6f')) if isinstance(value, float) else value}")
+    print_values(result._asdict(), FORMATS)
     return 0

@@ -14,7 +14,13 @@ from aocr import job
 from aocr.charset import Charset
 from aocr.commands import launch
 from aocr.commands.flags import add_model_options, add_options, collect, given
-from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config, warn_of_slow_precision
+from aocr.commands.runtime import (
+    model_arguments,
+    print_values,
+    quiet_tensorflow,
+    session_config,
+    warn_of_slow_precision,
+)
 from aocr.config import ExportConfig, ParallelConfig, PlaceConfig, TrainConfig
 from aocr.errors import usage_error
 from aocr.training.schedule import Clock
@@ -76,9 +82,7 @@ def report(result: "RunResult", model_dir: str) -> None:
     """Prints how a run ended."""
     values = dict(step=result.step, loss=result.loss, **{f"best_{name}": value for name, value
                                                          in (result.best or {}).items()}, model=model_dir)
-    for name, value in values.items():
-        if value is not None:
-            print(f"{name}: {value:.6f}" if isinstance(value, float) else f"{name}: {value}")
+    print_values({name: value for name, value in values.items() if value is not None})
 
 
 def warn_of_idle_flags(flags: dict[str, Any], config: TrainConfig, use_gru: bool, charset: Charset | None) -> None:

@@ -55,7 +55,7 @@ def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str]
     verdicts = ("correct", "incorrect") if whole_text == label else ("incorrect", "correct")
     directory, outdated = (os.path.join(output_dir, verdict, safe_name(name)) for verdict in verdicts)
     with _whole_directory(directory) as part:
-        attention_picture(encoded, text, label, attention, drawn_steps).save(os.path.join(part, "attention.png"))
+        _rows(picture, text, label, attention, drawn_steps).save(os.path.join(part, "attention.png"))
         for step, frame in enumerate(frames):
             frame.save(os.path.join(part, f"image_{step}.jpg"), quality=90)
         frames[0].save(os.path.join(part, "image.gif"), save_all=True, append_images=frames[1:], loop=0,
@@ -77,7 +77,12 @@ def attention_picture(encoded: bytes, text: Sequence[str], label: str, attention
     Returns: RGB, at most 900 x 1000 pixels.
     Raises: OSError or PIL.Image.DecompressionBombError as there.
     """
-    picture = _picture(encoded)
+    return _rows(_picture(encoded), text, label, attention, drawn_steps)
+
+
+def _rows(picture, text, label, attention, drawn_steps):
+    """`attention_picture` of an image as `_picture` gives it."""
+    picture = picture.copy()
     picture.thumbnail((ROW_WIDTH, ROW_HEIGHT))
     shown = min(len(attention), MOST_STEPS)
     frames = [_highlighted(picture, row) for row in _column_weights(attention[:shown], drawn_steps, picture.width)]

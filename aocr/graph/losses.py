@@ -41,7 +41,7 @@ def diagonal(pixels: tf.Tensor, stride: int, right_to_left: bool = False) -> Dia
     """The Diagonal of text that is spread evenly over the columns where there is something to see.
 
     Where ink is everywhere, as in most words and lines, it is that of Tachibana et al. (arXiv 1710.08969); empty
-    margins take no part in it. What there is in a column is told by the deviation of its pixels.
+    margins take no part in it. The ink of a column is the deviation of its pixels.
 
     Args: pixels: float32 [N, H, W, C], 0 in the padding. stride: columns for a step of the encoder.
       right_to_left: labels begin at the right end.

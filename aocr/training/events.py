@@ -22,7 +22,7 @@ FLUSH_SECONDS = 30.0  # after which what was added can be seen
 
 
 class EventFile:
-    """Events of one run. What cannot be written is told once, and is not the end of a training."""
+    """Events of one run. A failed write is logged once and does not end a training."""
 
     def __init__(self, directory: str, graph: tf.Graph, first_step: int):
         """`directory`: made if missing. `graph`: to show. `first_step`: the step before the run's first: points of

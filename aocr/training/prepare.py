@@ -100,8 +100,9 @@ def settled(config: TrainConfig, scan: DatasetStatistics, model_config: ModelCon
         batch_size = ORIGINAL_BATCH
         if config.optimizer != "adadelta":
             batch_size = max(LEAST_IMAGES, min(MOST_IMAGES, round(BATCH_COLUMNS / width)))
-    ctc_weight = CTC_WEIGHT if config.ctc_weight is None else config.ctc_weight
-    ctc_weight = ctc_weight if model_config.ctc else 0.0
+    ctc_weight = 0.0
+    if model_config.ctc:
+        ctc_weight = CTC_WEIGHT if config.ctc_weight is None else config.ctc_weight
     log.info("batches of %d images of the mean width, %.0f pixels; share of CTC in the loss: %g", batch_size, width,
              ctc_weight)
     augment = automatic(scan.usable, config.optimizer) if config.augment == AUTO_AUGMENTATION else config.augment

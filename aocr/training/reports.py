@@ -47,11 +47,11 @@ class Reports:
         Args:
           model_dir: of the history and the curves. log_dir: of the events. graph: to show there.
           first_step: the global step at the start. steps: of the run in all; `done` of them are behind it. None: it
-            makes none, but is told of validations.
+            makes none, but reports validations.
           log_step: steps between two lines.
         """
         self._model_dir, self._log_step, self._lines = model_dir, log_step, []
-        # Batches hold images of like widths, so that one's loss says little: what is told is the mean of some.
+        # Batches hold images of like widths, so one batch's loss says little: the mean of some is reported.
         self._losses, self._norms, self._by_attention, self._by_ctc = (
             collections.deque(maxlen=log_step) for _ in range(4))
         self._stack = contextlib.ExitStack()

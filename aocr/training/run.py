@@ -360,7 +360,7 @@ class Run:
 
     @property
     def _loss(self):
-        """The loss that is told; None before the first step."""
+        """The loss to report; None before the first step."""
         return self._reports.loss if self._reports else None
 
     def _warn_of_unfitting(self):
