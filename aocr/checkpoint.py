@@ -14,9 +14,11 @@ from aocr import legacy
 from aocr.charset import FULL_ASCII, Charset
 from aocr.config import ATTENTION, DECODINGS, IMAGE_HEIGHT, JOINT, Decoding, ModelConfig, flags_of
 from aocr.errors import UserError, usage_error
+from aocr.evaluation import validations
+from aocr.evaluation.validations import Validations
 from aocr.files import cause, load_json, make_directory, read_bytes, write_text
 from aocr.graph import preprocess
-from aocr.model import STATE_VARIABLE, Model, open_model
+from aocr.model import Model, open_model
 from aocr.network import AnyNetwork, Network
 from aocr.networks import ORIGINAL
 
@@ -117,6 +119,13 @@ def read_description(model_dir: str) -> Description | None:
 def write_description(model_dir: str, description: Description) -> None:
     """Writes the description, complete at once."""
     write_text(posixpath.join(model_dir, DESCRIPTION_NAME), description.to_json())
+
+
+def set_decoding(model_dir: str, decoding: Decoding) -> None:
+    """Makes this the decoding of a model directory's description, if it is another one."""
+    description = read_description(model_dir)
+    if description and description.decoding != decoding:
+        write_description(model_dir, dataclasses.replace(description, decoding=decoding))
 
 
 def is_there(path: str) -> bool:
@@ -273,7 +282,7 @@ def find_model(model_dir: str, given: dict[str, Any], charset: Charset | None = 
     Args:
       given: ModelConfig fields, and charset: what the user set. They must not contradict the description; for a
         directory that the original wrote, which has none, they are all that is known.
-      decoding: method to read by, None: the one that is stored with the checkpoint, or in the description.
+      decoding: method; None: the one that read best when the checkpoint was validated, or that of the description.
       which: `last`, `best`, the path of a checkpoint (without suffix), or None: the best where there is one.
 
     Raises: UserError if there is none.
@@ -282,7 +291,7 @@ def find_model(model_dir: str, given: dict[str, Any], charset: Charset | None = 
     description = read_description(model_dir)
     if description:
         check_flags(description, given, charset, model_dir)
-        description = dataclasses.replace(description, decoding=_noted_decoding(checkpoint, description))
+        description = dataclasses.replace(description, decoding=_validated_decoding(checkpoint, description, model_dir))
         return Trained(Network(description.config, description.charset),
                        _chosen(decoding, description, model_dir), checkpoint)
     if legacy.is_original(checkpoint):
@@ -292,14 +301,18 @@ def find_model(model_dir: str, given: dict[str, Any], charset: Charset | None = 
     raise UserError(f"{model_dir}: no {DESCRIPTION_NAME} beside the checkpoint; restore it from a copy")
 
 
-def _noted_decoding(checkpoint, description):
-    """The Decoding that read best with the weights of a checkpoint, where its run noted one; else the Description's."""
-    try:
-        reader = tf.train.load_checkpoint(checkpoint)
-        decoding = Decoding(*json.loads(reader.get_tensor(STATE_VARIABLE))["decoding"])
-        check_decoding(decoding, description.config)
-    except (tf.errors.OpError, LookupError, ValueError, TypeError):  # none noted; damage shows when it is restored
+def _validated_decoding(checkpoint, description, model_dir):
+    """The Decoding that read best in a checkpoint's own validation; without one, that of the Description."""
+    own = posixpath.dirname(checkpoint) in (model_dir, posixpath.join(model_dir, BEST_NAME))
+    found = own and Validations.read(posixpath.join(model_dir, validations.NAME)).at(step_of(checkpoint))
+    if not found:
         return description.decoding
+    decoding = Decoding(found["decoding"], found["ctc_share"])
+    try:
+        check_decoding(decoding, description.config)
+    except ValueError as error:
+        raise UserError(f"{posixpath.join(model_dir, validations.NAME)}: {error}; restore it from a copy, or remove "
+                        "it") from None
     return decoding
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from aocr.evaluation.metrics import METRICS
 from aocr.networks import NETWORKS, Network
 
 if TYPE_CHECKING:
@@ -186,8 +187,8 @@ class TrainConfig(Options):
     validation: str = option(None, "dataset to validate on, or a pattern of several")
     validation_split: float = option(None, "share of the dataset to hold out for validation", above=0.0, most=0.5)
     validate_every: int = option(None, "steps between two validations (default: --steps-per-checkpoint)", least=1)
-    monitor: str = option("cer", "validation metric that selects the best checkpoint",
-                          choices=("cer", "exact", "loss"))
+    monitor: str = option("cer", "validation metric that selects the best checkpoint; exact is short for exact_match",
+                          choices=(*METRICS, "exact"))
     patience: int = option(None, "end the run after so many validations in a row without improvement", least=1)
     log_step: int = option(10, "steps between two log lines and TensorBoard points, each the mean over those steps",
                            least=1)
@@ -241,6 +242,8 @@ class TrainConfig(Options):
         for name, value in RECIPES[self.optimizer].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)  # the class is frozen for others
+        if self.monitor == "exact":
+            object.__setattr__(self, "monitor", "exact_match")
         if self.validation and self.validation_split:
             raise ValueError("--validation and --validation-split both say what to validate on; give one of them")
         if not self.validates:

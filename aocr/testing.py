@@ -1,4 +1,4 @@
-"""The test run: a model reads a dataset and is measured."""
+"""The test run: a model reads a dataset and its metrics are computed."""
 
 import functools
 import heapq
@@ -19,7 +19,8 @@ from aocr.charset import splitter
 from aocr.checkpoint import Trained
 from aocr.config import TestConfig
 from aocr.data import pipeline, scanning
-from aocr.evaluation.metrics import Totals, accuracy
+from aocr.evaluation.measure import Measurement
+from aocr.evaluation.metrics import accuracy
 from aocr.evaluation.visualize import write_sample
 from aocr.model import Prediction
 
@@ -27,76 +28,74 @@ log = logging.getLogger(__name__)
 
 
 class TestResult(NamedTuple):
-    """What a test found; shares are in [0, 1], metrics as in evaluation.metrics.Totals."""
+    """The outcome of a test."""
 
     decoding: str
     samples: int
     skipped: int  # records that cannot be read
-    exact_match: float
-    accuracy: float
-    cer: float
-    wer: float
-    mean_probability: float
+    metrics: dict[str, float]  # by the names of evaluation.metrics.METRICS
     seconds: float
     images_per_second: float
 
 
 def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.ConfigProto) -> TestResult:
-    """Tests a model: a line for each sample to the log, pictures to config.output_dir.
+    """Tests a model: logs a line for each sample, writes pictures to config.output_dir.
 
-    Raises: UserError if there is no such dataset, the model's files are broken, or the package for its characters is
-      not installed.
+    Raises: UserError if there is no such dataset, the model's files are damaged, or the package for its characters is
+      missing.
     """
     split = splitter(trained.config.graphemes)
     found = scanning.scan(dataset)
     batches = functools.partial(pipeline.batches, found, batch_size=config.batch_size,
                                 image_bytes=trained.config.image_bytes)
+    measured = Measurement([trained.decoding], split, config.distance)
+    totals = measured.totals[trained.decoding]
     with trained.open(batches=batches, precision=config.precision, session_config=session_config) as model:
-        totals, started = Totals(use_distance=config.distance), time.monotonic()
+        started = time.monotonic()
         bar = tqdm(desc="test", total=found.usable, unit=" images", disable=None)
         with bar, logging_redirect_tqdm([logging.getLogger("aocr")]):
-            for reading in in_order(model.read(), found.unreadable):
-                _report(reading, split, totals, found.usable, config)
+            for prediction in measured.measure(in_order(model.read(), found.unreadable)):
+                _report(prediction, split, totals, found.usable, config)
                 if config.visualize:
-                    _draw(reading, split(reading.text), model, config.output_dir)
+                    _draw(prediction, split(prediction.text), model, config.output_dir)
                 bar.update()
         seconds = time.monotonic() - started
     squeezed = found.wider_than(trained.config.canvas_width)
     log.info("%d images were wider than the canvas of %d and squeezed to it", squeezed, trained.config.canvas_width)
-    return TestResult(trained.decoding.method, totals.samples, len(found.unreadable), totals.exact_match,
-                      totals.accuracy, totals.cer, totals.wer, totals.mean_probability, seconds,
+    return TestResult(trained.decoding.method, totals.samples, len(found.unreadable), totals.metrics(), seconds,
                       totals.samples / seconds)
 
 
-def in_order(readings: Iterable[Prediction], skipped: Container[int]) -> Iterator[Prediction]:
-    """Readings that come sorted by width in windows -> the same in the order of the records.
+def in_order(predictions: Iterable[Prediction], skipped: Container[int]) -> Iterator[Prediction]:
+    """Yields predictions, which come sorted by width within windows, in the order of the records.
 
-    `skipped`: numbers of the records that there is no reading of.
+    `skipped`: numbers of the records without a prediction.
     """
     waiting, due = [], 0
-    for reading in readings:
-        heapq.heappush(waiting, (reading.number, reading))
+    for prediction in predictions:
+        heapq.heappush(waiting, (prediction.number, prediction))
         while due in skipped or (waiting and waiting[0][0] == due):
             if due not in skipped:
                 yield heapq.heappop(waiting)[1]
             due += 1
 
 
-def _draw(reading, characters, model, output_dir):
-    name = f"{reading.number}-{os.path.basename(reading.comment) or 'record'}"
+def _draw(prediction, characters, model, output_dir):
+    name = f"{prediction.number}-{os.path.basename(prediction.comment) or 'record'}"
     try:
-        with Image.open(io.BytesIO(reading.encoded)) as image:
+        with Image.open(io.BytesIO(prediction.encoded)) as image:
             drawn_steps = model.network.drawn_steps(*image.size)
-        write_sample(output_dir, name, reading.encoded, characters, reading.label, reading.attention, drawn_steps)
+        write_sample(output_dir, name, prediction.encoded, characters, prediction.label, prediction.attention,
+                     drawn_steps)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         # TensorFlow has decoded it; Pillow is stricter about some files.
-        log.warning("record %d: no picture of it: %s", reading.number, error)
+        log.warning("record %d: no picture of it: %s", prediction.number, error)
 
 
-def _report(reading, split, totals, samples, config):
-    text, label = split(reading.text), split(reading.label)
-    totals.add(text, label, reading.probability)
-    exact = "correct" if reading.text == reading.label else f"{reading.text!r} instead of {reading.label!r}"
+def _report(prediction, split, totals, samples, config):
+    text, label = prediction.text, prediction.label
+    exact = "correct" if text == label else f"{text!r} instead of {label!r}"
     log.info("sample %d of %d (record %d): accuracy %.4f, so far %.4f, loss %.4f, perplexity %.3f, probability %.4f, "
-             "%s", totals.samples, samples, reading.number, accuracy(text, label, config.distance),
-             totals.accuracy, reading.loss, math.exp(min(reading.loss, 300.0)), reading.probability, exact)
+             "%s", totals.samples, samples, prediction.number, accuracy(split(text), split(label), config.distance),
+             totals.mean(totals.accuracy), prediction.loss, math.exp(min(prediction.loss, 300.0)),
+             prediction.probability, exact)

@@ -209,10 +209,11 @@ def run_other(job, place, own, seed, args):
     texts = dict(read_table(own, "out.tsv"))
     if texts.keys().isdisjoint(image for image, _ in job.test):
         raise Failed(f"{values['out']} names none of the images to test")
-    totals = Totals(use_distance=True)
+    totals = Totals()
     for image, label in job.test:  # nothing was read where an image is missing
-        totals.add(texts.get(image, ""), label, probability=0.0)
-    return {**figures, "exact %": 100 * totals.exact_match, "CER %": 100 * totals.cer}
+        totals.add(texts.get(image, ""), label)
+    metrics = totals.metrics()
+    return {**figures, "exact %": 100 * metrics["exact_match"], "CER %": 100 * metrics["cer"]}
 
 
 def call(command, files, limit):

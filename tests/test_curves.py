@@ -23,7 +23,8 @@ def train(step, loss=1.0, **more):
 
 
 def validation(step, loss=2.0, **more):
-    return json.dumps(dict(kind="validation", step=step, loss=loss, cer=0.25, exact_match=0.75, **more))
+    metrics = dict(exact_match=0.75, accuracy=0.875, cer=0.25, wer=0.5, mean_probability=0.625, loss=loss)
+    return json.dumps(dict(metrics, kind="validation", step=step, **more))
 
 
 @pytest.fixture
@@ -40,7 +41,15 @@ def test_what_a_history_holds(history):
     read = read_history(history(train(10, 3.5), train(20, 3), validation(20), train(30, 2)))
     assert read == {
         "train": {"step": [10, 20, 30], "loss": [3.5, 3.0, 2.0], "learning_rate": [0.5] * 3},
-        "validation": {"step": [20], "loss": [2.0], "cer": [0.25], "exact_match": [0.75]}}
+        "validation": {"step": [20], "exact_match": [0.75], "accuracy": [0.875], "cer": [0.25], "wer": [0.5],
+                       "mean_probability": [0.625], "loss": [2.0]}}
+
+
+def test_a_history_of_fewer_metrics_is_read(history):
+    line = json.dumps(dict(kind="validation", step=20, loss=2.0, cer=0.25, exact_match=0.75))  # as 0.10.0 wrote it
+    found = read_history(history(line))["validation"]
+    assert (found["cer"], found["exact_match"]) == ([0.25], [0.75])
+    assert math.isnan(found["wer"][0])
 
 
 def test_a_resumed_run_replaces_what_it_does_again(history):

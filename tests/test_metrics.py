@@ -2,7 +2,7 @@
 
 import pytest
 
-from aocr.evaluation.metrics import Totals, accuracy
+from aocr.evaluation.metrics import METRICS, Totals, accuracy
 
 
 @pytest.mark.parametrize("text, label, by_distance, exact", [
@@ -35,10 +35,10 @@ def test_accuracy(text, label, by_distance, exact):
 ])
 def test_accuracy_of_characters_that_are_clusters(text, label, by_distance):
     assert accuracy(text, label, use_distance=True) == pytest.approx(by_distance, abs=1e-12)
-    totals = Totals(use_distance=True)
+    totals = Totals()
     totals.add(text, label, 0.5)
-    assert totals.exact_match == float(text == label)
-    assert totals.cer == pytest.approx(1 - by_distance)
+    assert totals.metrics()["exact_match"] == float(text == label)
+    assert totals.metrics()["cer"] == pytest.approx(1 - by_distance)
 
 
 SAMPLES = [("ABC", "ABC", 0.75), ("ABD", "ABC", 0.5), ("XXXXX", "AB", 0.25), ("", "", 1.0), ("ABCD", "ABCDE", 0.125)]
@@ -47,50 +47,50 @@ SAMPLES = [("ABC", "ABC", 0.75), ("ABD", "ABC", 0.5), ("XXXXX", "AB", 0.25), (""
 @pytest.mark.parametrize("use_distance, mean", [(True, (1 + 2 / 3 + 0 + 1 + 4 / 5) / 5), (False, 2 / 5)])
 def test_totals(use_distance, mean):
     totals = Totals(use_distance=use_distance)
-    for sample in SAMPLES:
-        totals.add(*sample)
+    for k, sample in enumerate(SAMPLES):
+        totals.add(*sample, loss=0.5 * k)
     assert totals.samples == 5
-    assert totals.exact_match == pytest.approx(2 / 5)
-    assert totals.accuracy == pytest.approx(mean)
-    assert totals.cer == pytest.approx(7 / 13)  # edits 0 + 1 + 5 + 0 + 1, characters 3 + 3 + 2 + 0 + 5
-    assert totals.mean_probability == pytest.approx(2.625 / 5)
+    assert totals.metrics() == pytest.approx(dict(
+        exact_match=2 / 5, accuracy=mean,
+        cer=7 / 13,  # edits 0 + 1 + 5 + 0 + 1, characters 3 + 3 + 2 + 0 + 5
+        wer=3 / 4, mean_probability=2.625 / 5, loss=1.0))
 
 
 def test_figures_can_be_read_between_additions():
-    totals = Totals(use_distance=True)
+    totals = Totals()
     totals.add("A", "AB", 0.5)
-    assert (totals.samples, totals.exact_match, totals.accuracy, totals.cer) == (1, 0.0, 0.5, 0.5)
+    assert (totals.samples, *list(totals.metrics().values())[:3]) == (1, 0.0, 0.5, 0.5)
     totals.add("AB", "AB", 0.75)
-    assert (totals.samples, totals.exact_match, totals.accuracy, totals.cer) == (2, 0.5, 0.75, 0.25)
+    assert (totals.samples, *list(totals.metrics().values())[:3]) == (2, 0.5, 0.75, 0.25)
 
 
 def test_error_rate_may_exceed_one():
-    totals = Totals(use_distance=True)
+    totals = Totals()
     totals.add("XYZ", "A", 0.5)
-    assert totals.cer == 3.0
-    assert totals.accuracy == 0.0
+    assert totals.metrics()["cer"] == 3.0
+    assert totals.metrics()["accuracy"] == 0.0
 
 
 @pytest.mark.parametrize("texts, cer", [([], 0.0), ([""], 0.0), (["", "AB"], 1.0)])
 def test_error_rate_without_label_characters(texts, cer):
-    totals = Totals(use_distance=True)
+    totals = Totals()
     for text in texts:
         totals.add(text, "", 0.5)
-    assert totals.cer == cer
+    assert totals.metrics()["cer"] == cer
 
 
 @pytest.mark.parametrize("use_distance", [True, False])
 def test_no_samples(use_distance):
     totals = Totals(use_distance=use_distance)
     assert totals.samples == 0
-    for value in (totals.exact_match, totals.accuracy, totals.cer, totals.mean_probability):
+    assert list(totals.metrics()) == list(METRICS)
+    for value in totals.metrics().values():
         assert value == 0.0 and isinstance(value, float)
 
 
 def test_words_are_counted_too():
-    totals = Totals(use_distance=True)
+    totals = Totals()
     totals.add("the cat  sat", "the cat sat", 1.0)  # blanks part words, however many there are
     totals.add(list("a dog"), list("one dog ran"), 1.0)  # another word, and one that is missing
     totals.add("", "", 1.0)
-    assert totals.wer == pytest.approx(2 / 6) and totals.edits == 1 + 7
-    assert Totals(use_distance=True).wer == 0.0
+    assert totals.metrics()["wer"] == pytest.approx(2 / 6) and totals.edits == 1 + 7

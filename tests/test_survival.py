@@ -19,6 +19,7 @@ from aocr.cli import main
 from aocr.data import scanning
 from aocr.data.records import to_example
 from aocr.errors import UserError
+from aocr.evaluation.validations import Validations
 from aocr.training import run
 from aocr.training.keeping import Keeper
 from aocr.training.reports import Reports
@@ -99,7 +100,8 @@ def test_a_validation_that_a_signal_cut_short_is_made_up(dataset, left_alone, tm
 
     monkeypatch.setattr(place, name, interrupted)
     assert train(dataset, tmp_path, *VALIDATED, dataset) == 143
-    assert state_of(str(tmp_path / f"model.ckpt-{2 * cut}")).owes_validation
+    assert state_of(str(tmp_path / f"model.ckpt-{2 * cut}")).validation_due
+    assert Validations.read(str(tmp_path / "validations.json")).at(2 * cut) is None
     assert train(dataset, tmp_path, *VALIDATED, dataset) == 0
     both = left_alone, tmp_path
     whole, ended = ([json.loads(line) for line in (model_dir / "history.jsonl").read_text().splitlines()]
@@ -108,6 +110,8 @@ def test_a_validation_that_a_signal_cut_short_is_made_up(dataset, left_alone, tm
         line for line in whole if line["kind"] == "validation"]
     whole, ended = (state_of(str(model_dir / "model.ckpt-4")) for model_dir in both)
     assert ended == whole and ended.finished
+    whole, ended = (Validations.read(str(model_dir / "validations.json")).entries for model_dir in both)
+    assert ended == whole and [entry["step"] for entry in whole] == [2, 4]
     whole, ended = (variables(str(model_dir / "model.ckpt-4")) for model_dir in both)
     assert all(np.array_equal(ended[name], value) for name, value in whole.items())
     for below in ("", "best"):
@@ -215,11 +219,18 @@ def test_options_that_contradict_each_other(flags, told, capsys):
 
 
 def test_states_are_read_or_refused():
-    state = RunState(first_step=3, epoch=7, batch=2, order="x", best={"step": 1})
+    state = RunState(first_step=3, epoch=7, batch=2, order="x", validation_due=True)
     assert RunState.from_json(state.to_json(), "c") == state
     assert RunState.from_json("", "c").finished
     values = json.loads(state.to_json())
-    assert RunState.from_json(json.dumps(dict(values, first_epoch=5)), "c") == state  # as 0.10.0 wrote it
+    earlier = {name: value for name, value in values.items() if name != "validation_due"}  # as 0.10.0 wrote it
+    earlier |= dict(first_epoch=5, without_gain=2, owes_validation=True, decoding=["ctc", 0.3], best_of="5 records",
+                    best=dict(exact=0.5, cer=0.25, loss=1.5, wer=0.75, decoding="ctc", ctc_share=0.3, step=2))
+    found = RunState.from_json(json.dumps(earlier), "c")
+    assert found.earlier_best == dict(
+        step=2, data="5 records", exact_match=0.5, accuracy=0.0, cer=0.25, wer=0.75, mean_probability=0.0, loss=1.5,
+        decoding="ctc", ctc_share=0.3, best=True, halved=False)
+    assert dataclasses.replace(found, earlier_best=None) == state
     for broken in ("{", "[]", "3", json.dumps(dict(values, version=99)), json.dumps(dict(values, more=1))):
         with pytest.raises(UserError, match="^c: the state of its run cannot be read"):
             RunState.from_json(broken, "c")

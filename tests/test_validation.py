@@ -10,10 +10,13 @@ import tensorflow.compat.v1 as tf
 
 from aocr.checkpoint import find_model, keep_checkpoints, latest_checkpoint, read_description
 from aocr.cli import main
+from aocr.config import Decoding
 from aocr.data.scanning import DatasetStatistics, scan
 from aocr.errors import UserError
+from aocr.evaluation.metrics import METRICS
+from aocr.evaluation.validations import Validation, Validations
 from aocr.training.state import RunState
-from aocr.training.validation import Metrics, Validator, judge
+from aocr.training.validation import Validator
 
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
@@ -82,7 +85,7 @@ def test_without_validation_there_is_no_best(dataset, tmp_path, words, capsys):
 def test_a_run_that_no_longer_validates_says_what_is_read(validated, dataset, tmp_path, capsys):
     shutil.copytree(validated, tmp_path / "model")
     assert train(dataset, tmp_path / "model", "--max-steps", "1") == 0
-    assert "without a validation the best checkpoint stays that of step " in capsys.readouterr().err
+    assert "without validation the best checkpoint stays that of step " in capsys.readouterr().err
 
 
 def test_what_a_run_was_stands_beside_its_model(validated, dataset):
@@ -130,7 +133,9 @@ def test_a_run_without_gain_halves_its_rate_and_ends(dataset, tmp_path, capsys):
     assert "no better figure in 4 validations (--patience): the best was at step 1" in captured.err
     assert printed(captured.out)["step"] == "5" and printed(captured.out)["best_step"] == "1"
     state = RunState.from_json(tf.train.load_variable(str(tmp_path), "training/state").decode(), "")
-    assert (state.finished, state.rate_factor, state.without_gain) == (True, 0.5, 4)
+    assert state.finished
+    outcomes = Validations.read(str(tmp_path / "validations.json"))
+    assert (outcomes.rate_factor(0), outcomes.without_gain(0)) == (0.5, 4)
 
 
 def test_a_lowered_rate_is_told_where_a_run_goes_on(dataset, tmp_path, capsys):
@@ -143,27 +148,62 @@ def test_a_lowered_rate_is_told_where_a_run_goes_on(dataset, tmp_path, capsys):
     assert "the learning rate is 0.5 of the one that is asked for" in capsys.readouterr().err
 
 
+def outcome(exact_match, cer, loss):
+    """A Validation with these metrics."""
+    return Validation({**dict.fromkeys(METRICS, 0.0), "exact_match": exact_match, "cer": cer, "loss": loss},
+                      Decoding("joint", 0.25))
+
+
 @pytest.mark.parametrize("monitor, mine, its, better", [
     ("cer", (0.5, 0.1, 9.0), (0.9, 0.2, 1.0), True),
-    ("exact", (0.5, 0.1, 9.0), (0.9, 0.2, 1.0), False),
+    ("exact_match", (0.5, 0.1, 9.0), (0.9, 0.2, 1.0), False),
     ("loss", (0.5, 0.1, 9.0), (0.9, 0.2, 1.0), False),
     ("cer", (0.0, 1.0, 2.0), (0.0, 1.0, 3.0), True),  # equal: the loss tells
     ("cer", (0.0, 1.0, 3.0), (0.0, 1.0, 3.0), False),
     ("loss", (0.0, 1.0, math.nan), (0.0, 1.0, 3.0), False),
 ])
 def test_which_figures_are_better(monitor, mine, its, better):
-    assert Metrics(*mine).better_than(Metrics(*its), monitor) is better
+    assert outcome(*mine).better_than(outcome(*its).metrics, monitor) is better
 
 
 def test_figures_of_other_data_are_not_compared(caplog):
-    state = RunState()
-    assert judge(state, Metrics(0.9, 0.1, 0.2), 10, "cer", "a")
-    assert not judge(state, Metrics(0.8, 0.2, 0.2), 20, "cer", "a")
-    assert (state.without_gain, state.best["step"]) == (1, 10)
+    outcomes = Validations()
+    assert outcomes.add(10, outcome(0.9, 0.1, 0.2), "cer", "a")
+    assert not outcomes.add(20, outcome(0.8, 0.2, 0.2), "cer", "a")
+    assert (outcomes.without_gain(0), outcomes.best["step"]) == (1, 10)
     assert "other data" not in caplog.text
-    assert judge(state, Metrics(0.1, 0.9, 0.2), 30, "cer", "b")
-    assert (state.without_gain, state.best["step"]) == (0, 30)
-    assert "step 10, was measured on other data (a)" in caplog.text
+    assert outcomes.add(30, outcome(0.1, 0.9, 0.2), "cer", "b")
+    assert (outcomes.without_gain(0), outcomes.best["step"]) == (0, 30)
+    assert "step 10, was validated on other data (a)" in caplog.text
+
+
+def test_plateaus_are_counted_within_a_run():
+    outcomes = Validations()
+    outcomes.add(10, outcome(0.9, 0.1, 0.2), "cer", "a", plateau=True)
+    for step in range(11, 18):
+        outcomes.add(step, outcome(0.9, 0.1, 0.2), "cer", "a", plateau=step < 17)
+    assert [entry["step"] for entry in outcomes.entries if entry["halved"]] == [13, 16]
+    assert (outcomes.without_gain(0), outcomes.rate_factor(0)) == (7, 0.25)
+    assert (outcomes.without_gain(14), outcomes.rate_factor(14)) == (3, 0.5)  # a run that began at step 14
+    outcomes.forget_after(15)
+    assert (outcomes.without_gain(0), outcomes.rate_factor(0), outcomes.at(16)) == (5, 0.5, None)
+
+
+def test_validations_are_read_or_refused(tmp_path):
+    path, outcomes = str(tmp_path / "validations.json"), Validations()
+    assert Validations.read(path).entries == []
+    outcomes.add(10, outcome(0.9, 0.1, math.nan), "cer", "a")
+    outcomes.write(path)
+    (entry,) = Validations.read(path).entries
+    assert math.isnan(entry.pop("loss"))
+    assert entry == dict(step=10, data="a", exact_match=0.9, accuracy=0.0, cer=0.1, wer=0.0, mean_probability=0.0,
+                         decoding="joint", ctc_share=0.25, best=True, halved=False)
+    whole = json.dumps(dict(entry, loss=1.0))
+    for broken in ("", "[]", "3", '{"validations": 3}', '{"validations": [3]}', '{"validations": [{"step": 1}]}',
+                   '{"validations": [%s]}' % whole.replace("10", '"10"'), '{"validations": [%s' % whole):
+        (tmp_path / "validations.json").write_text(broken)
+        with pytest.raises(UserError, match="validations.json: cannot be read"):
+            Validations.read(path)
 
 
 def test_data_are_known_again_wherever_they_lie(validated, dataset, tmp_path):
@@ -181,10 +221,10 @@ def test_data_are_known_again_wherever_they_lie(validated, dataset, tmp_path):
 
 
 def test_another_figure_is_compared_with_the_same_best():
-    state = RunState()
-    assert judge(state, Metrics(0.9, 0.1, 0.2), 10, "cer", "a")
-    assert not judge(state, Metrics(0.95, 0.2, 0.3), 20, "loss", "a")
-    assert judge(state, Metrics(0.95, 0.2, 0.3), 20, "exact", "a")
+    outcomes = Validations()
+    assert outcomes.add(10, outcome(0.9, 0.1, 0.2), "cer", "a")
+    assert not outcomes.add(20, outcome(0.95, 0.2, 0.3), "loss", "a")
+    assert outcomes.add(20, outcome(0.95, 0.2, 0.3), "exact_match", "a")
 
 
 def test_characters_that_cannot_be_read_are_told_of(dataset, tmp_path, capsys):

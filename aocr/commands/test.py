@@ -46,5 +46,8 @@ def run(args: argparse.Namespace) -> int:
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
                          config.decoding)
     result = test(args.dataset, trained, config, session_config(place.gpu_id))
-    print_values(result._asdict(), FORMATS)
+    values = result._asdict()
+    metrics = values.pop("metrics")
+    seconds = {name: values.pop(name) for name in FORMATS}
+    print_values({**values, **metrics, **seconds}, FORMATS)
     return 0

@@ -1,15 +1,16 @@
 """The curves of a training run, drawn from its history."""
 
 import io
+import itertools
 import math
 
 from aocr.errors import UserError
+from aocr.evaluation.metrics import METRICS
 from aocr.files import load_json, read_bytes, write_bytes
 
-KINDS = {  # kind of a history's lines -> what is drawn of them
-    "train": ("loss", "learning_rate"),
-    "validation": ("loss", "cer", "exact_match"),
-}
+KINDS = {"train": ("loss", "learning_rate"), "validation": tuple(METRICS)}  # kind of a history's lines -> values drawn
+SHARES = tuple(name for name in METRICS if name != "loss")
+COLORS = ("tab:green", "tab:olive", "tab:red", "tab:pink", "tab:gray", "tab:purple", "tab:brown", "tab:cyan")
 MARKED = 100  # points of a curve that are marked one by one, at the most
 INCHES, DOTS = (10, 9), 100  # width and height; dots an inch
 HIGHEST_SHARE = 1.05  # of the shares' axis: a character error rate beyond 1 says no more than 1
@@ -35,8 +36,7 @@ def draw_curves(history_path: str, output_path: str) -> None:
     for axes, kind, name, label, color in (
             (losses, "train", "loss", "training", "tab:blue"),
             (losses, "validation", "loss", "validation", "tab:orange"),
-            (shares, "validation", "exact_match", "exact match", "tab:green"),
-            (shares, "validation", "cer", "character error rate", "tab:red"),
+            *((shares, "validation", name, METRICS[name].title, color) for name, color in zip(SHARES, itertools.cycle(COLORS))),
             (rates, "train", "learning_rate", "learning rate", "tab:blue")):
         steps, values = history[kind]["step"], history[kind][name]
         known = [value for value in values if math.isfinite(value)]
@@ -46,7 +46,7 @@ def draw_curves(history_path: str, output_path: str) -> None:
     for axes in (losses, shares, rates):
         axes.grid(alpha=0.3)
         # A place of its own: to look for the best one takes long where there are many points.
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, borderaxespad=0)
     file = io.BytesIO()
     figure.savefig(file, format="png")
     try:

@@ -1,102 +1,101 @@
-"""Metrics that say how well texts were read."""
+"""Metrics of predictions: exact match, error rates, accuracy."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from distance import levenshtein
 
 
-def accuracy(text: Sequence[str], label: Sequence[str], use_distance: bool) -> float:
-    """How right one reading is.
+class Totals:
+    """Sums over the samples added so far, from which METRICS are computed."""
 
-    Args: text: what was read, a str or its characters. label: the same, what is there.
-    Returns: in [0, 1]: 1 - edit distance / label length, not below 0; without `use_distance`, and for an empty
-      label, 1.0 if both are the same and 0.0 otherwise.
+    def __init__(self, use_distance: bool = True):
+        """`use_distance`: as in `accuracy`."""
+        self.use_distance = use_distance
+        self.samples = self.exact = self.edits = self.characters = self.word_edits = self.words = 0
+        self.accuracy = self.probability = self.loss = 0.0
+
+    def add(self, text: Sequence[str], label: Sequence[str], probability: float = 0.0, loss: float = 0.0) -> None:
+        """Adds one sample.
+
+        Args:
+          text, label: as in `accuracy`.
+          probability: of `text`, by the model. loss: of the label, teacher forced; nats a decoder step.
+        """
+        edits = edit_distance(text, label)
+        self.samples += 1
+        self.exact += edits == 0
+        self.edits += edits
+        self.characters += len(label)
+        words, reference = words_of(text), words_of(label)
+        self.word_edits += edit_distance(words, reference)
+        self.words += len(reference)
+        self.accuracy += _accuracy(edits, len(label), self.use_distance)
+        self.probability += probability
+        self.loss += loss
+
+    def metrics(self) -> dict[str, float]:
+        """Each of METRICS by its name."""
+        return {name: metric.compute(self) for name, metric in METRICS.items()}
+
+    def mean(self, total: float) -> float:
+        """A sum over the samples as a mean; 0.0 without samples."""
+        return total / self.samples if self.samples else 0.0
+
+
+class Metric(NamedTuple):
+    """One figure over all samples."""
+
+    compute: Callable[[Totals], float]  # 0.0 without samples
+    higher_is_better: bool
+    title: str  # in messages and plots
+
+
+# `aocr test`, validation, the history, TensorBoard, the curves and --monitor all take their metrics from here.
+METRICS = {
+    # Share of the samples that were read without a mistake, in [0, 1].
+    "exact_match": Metric(lambda totals: totals.mean(totals.exact), True, "exact match"),
+    # Mean `accuracy` of the samples, in [0, 1].
+    "accuracy": Metric(lambda totals: totals.mean(totals.accuracy), True, "accuracy"),
+    # Character and word error rate: all edits / all characters (words) of the labels. Can exceed 1.
+    "cer": Metric(lambda totals: _error_rate(totals.edits, totals.characters), False, "CER"),
+    "wer": Metric(lambda totals: _error_rate(totals.word_edits, totals.words), False, "WER"),
+    # Mean probability that the model gives its own readings, in [0, 1].
+    "mean_probability": Metric(lambda totals: totals.mean(totals.probability), True, "mean probability"),
+    # Mean loss of the attention decoder, teacher forced; nats a decoder step.
+    "loss": Metric(lambda totals: totals.mean(totals.loss), False, "loss"),
+}
+
+
+def accuracy(text: Sequence[str], label: Sequence[str], use_distance: bool) -> float:
+    """Returns how much of one label was read, in [0, 1].
+
+    That is 1 - edit distance / label length, at least 0. Without `use_distance`, and for an empty label, it is 1.0 for
+    an exact match and 0.0 otherwise.
+
+    Args: text, label: str, or sequences of characters where one character takes several code points.
     """
     return _accuracy(edit_distance(text, label), len(label), use_distance)
 
 
-class Totals:
-    """Metrics over all samples that were added; each float is 0.0 as long as there is none."""
-
-    def __init__(self, use_distance: bool):
-        """`use_distance`: as in `accuracy`."""
-        self._use_distance = use_distance
-        self._samples = self._exact = self._edits = self._characters = self._word_edits = self._words = 0
-        self._accuracy = self._probability = 0.0
-
-    def add(self, text: Sequence[str], label: Sequence[str], probability: float) -> None:
-        """Adds one sample. text, label: as in `accuracy`. probability: the model's own of `text`."""
-        edits = edit_distance(text, label)
-        self._samples += 1
-        self._exact += edits == 0
-        self._edits += edits
-        self._characters += len(label)
-        read, written = words_of(text), words_of(label)
-        self._word_edits += edit_distance(read, written)
-        self._words += len(written)
-        self._accuracy += _accuracy(edits, len(label), self._use_distance)
-        self._probability += probability
-
-    @property
-    def samples(self) -> int:
-        """How many samples were added."""
-        return self._samples
-
-    @property
-    def exact_match(self) -> float:
-        """Share of the samples that were read without a mistake, in [0, 1]."""
-        return self._mean(self._exact)
-
-    @property
-    def accuracy(self) -> float:
-        """Mean of the samples' `accuracy`, in [0, 1]."""
-        return self._mean(self._accuracy)
-
-    @property
-    def cer(self) -> float:
-        """Character error rate: all edits / all characters of the labels; above 1 if far too much is read.
-
-        If no label has a character it is 0.0 when nothing was read either, else 1.0.
-        """
-        return _error_rate(self._edits, self._characters)
-
-    @property
-    def wer(self) -> float:
-        """Word error rate: the same for words, which white space parts."""
-        return _error_rate(self._word_edits, self._words)
-
-    @property
-    def edits(self) -> int:
-        """All edits of characters."""
-        return self._edits
-
-    @property
-    def mean_probability(self) -> float:
-        """Mean of the probabilities."""
-        return self._mean(self._probability)
-
-    def _mean(self, total):
-        return total / self._samples if self._samples else 0.0
-
-
 def edit_distance(text: Sequence[str], label: Sequence[str]) -> int:
-    """Insertions, deletions and replacements that make one of two sequences of str of the other."""
+    """Returns the Levenshtein distance: insertions, deletions and substitutions between two sequences of str."""
     return _edit_distance(tuple(text), tuple(label))
 
 
-@functools.lru_cache(maxsize=64)  # of one image, several readings are compared, most of which are the same
+@functools.lru_cache(maxsize=64)  # the decodings of one image mostly agree
 def _edit_distance(text, label):
     return levenshtein(text, label)
 
 
 def words_of(text: Sequence[str]) -> list[str]:
-    """The words of a text (a str or its characters), which white space parts."""
+    """Splits a text (a str or its characters) at white space."""
     return "".join(text).split()
 
 
 def _error_rate(edits, count):
-    """Edits for each of `count` things that were to be read."""
+    """Edits per reference item; without any item, 1.0 if something was read and 0.0 if not."""
     return edits / count if count else float(edits > 0)
 
 

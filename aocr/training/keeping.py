@@ -1,4 +1,4 @@
-"""What a run keeps of its model: the last checkpoints and, below them, the best one."""
+"""The checkpoints of a run: writing them, dropping old ones, rolling back."""
 
 import contextlib
 import dataclasses
@@ -10,9 +10,10 @@ import tensorflow.compat.v1 as tf
 from aocr import checkpoint
 from aocr.config import Decoding
 from aocr.errors import UserError
-from aocr.files import cause, make_directory
+from aocr.evaluation import validations
+from aocr.files import cause
 from aocr.training.graph import TrainingGraph
-from aocr.training.reports import forget_history
+from aocr.training.reports import HISTORY_NAME
 from aocr.training.state import RunState
 
 log = logging.getLogger(__name__)
@@ -30,10 +31,8 @@ class Keeper:
         """
         self._training, self._model_dir, self._description = training, model_dir, description
         with training.model.graph.as_default():
-            self._saver, self._best_saver = (
-                tf.train.Saver(training.model.variables, max_to_keep=count, save_relative_paths=True)
-                for count in (training.config.keep, 1))
-        self._best_dir = posixpath.join(model_dir, checkpoint.BEST_NAME)
+            self._saver = tf.train.Saver(training.model.variables, max_to_keep=training.config.keep,
+                                         save_relative_paths=True)
         self._fresh = not newest
         self._fallen = False  # whether the run fell back to the newest
         self.newest = newest  # path of the newest checkpoint; None before the first
@@ -44,7 +43,6 @@ class Keeper:
         Of more than are to be kept, each one that is saved takes the place of one.
         """
         self._saver.recover_last_checkpoints(checkpoint.known_checkpoints(self._model_dir))
-        self._best_saver.recover_last_checkpoints(checkpoint.known_checkpoints(self._best_dir))
 
     def save(self, state: RunState) -> None:
         """Writes a checkpoint with the run's state. UserError if that fails."""
@@ -53,29 +51,16 @@ class Keeper:
             if self.newest and checkpoint.step_of(self.newest) == self._training.step() and len(self.kept()) > 1:
                 checkpoint.hide_checkpoint(self.newest)  # the only one is better replaced, by renaming, than hidden
             prefix = posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX)
-            self.newest = self._write(self._saver, prefix, state)
+            self.newest = self._write(prefix, state)
         self._fallen = False
         log.info("checkpoint %s", self.newest)
 
-    def save_best(self, state: RunState) -> None:
-        """Writes the best checkpoint with the run's state. UserError if that fails."""
-        prefix = posixpath.join(self._best_dir, checkpoint.CHECKPOINT_PREFIX)
-        path = f"{prefix}-{self._training.step()}"
-        with self._writing():
-            make_directory(self._best_dir)
-            self._begin()
-            if path in checkpoint.known_checkpoints(self._best_dir):
-                checkpoint.hide_checkpoint(path)
-            self._write(self._best_saver, prefix, state)
-
     def choose(self, decoding: Decoding) -> None:
-        """Describes the model as one that reads by this decoding. UserError if that cannot be written."""
-        if decoding == self._description.decoding:
-            return
+        """Makes this the model's decoding. UserError if that cannot be written."""
         self._description = dataclasses.replace(self._description, decoding=decoding)
-        with self._writing():
-            if not self._fresh:
-                checkpoint.write_description(self._model_dir, self._description)
+        if not self._fresh:
+            with self._writing():
+                checkpoint.set_decoding(self._model_dir, decoding)
 
     def kept(self) -> list[str]:
         """Paths of the run's checkpoints that there are, the oldest first. UserError if unreadable."""
@@ -96,11 +81,11 @@ class Keeper:
             checkpoint.keep_checkpoints(self._model_dir, kept)
         self.know_earlier()
 
-    def _write(self, saver, prefix, state):
+    def _write(self, prefix, state):
         """Writes the checkpoint `prefix`-STEP, complete at once, and drops the oldest ones. Returns its path."""
         self._training.state = state.to_json()
         with self._training.model.graph.as_default():
-            return saver.save(self._training.session, prefix, global_step=self._training.train_ops.global_step)
+            return self._saver.save(self._training.session, prefix, global_step=self._training.train_ops.global_step)
 
     def _begin(self):
         """Begins a new model in the directory, unless that was done: no checkpoint of an earlier one is known any more,
@@ -110,9 +95,12 @@ class Keeper:
             return
         # In this order, whenever a run is killed, no checkpoint is described by another model's description.
         checkpoint.forget_checkpoints(self._model_dir)
-        checkpoint.forget_checkpoints(self._best_dir)
+        checkpoint.forget_checkpoints(posixpath.join(self._model_dir, checkpoint.BEST_NAME))
         checkpoint.write_description(self._model_dir, self._description)
-        forget_history(self._model_dir)
+        for name in (HISTORY_NAME, validations.NAME):
+            path = posixpath.join(self._model_dir, name)
+            if tf.io.gfile.exists(path):
+                tf.io.gfile.remove(path)
         self._fresh = False
 
     @contextlib.contextmanager

@@ -24,6 +24,7 @@ import aocr
 from aocr.config import ParallelConfig
 from aocr.errors import UserError
 from aocr.evaluation.curves import draw_curves
+from aocr.evaluation.validations import Validation
 from aocr.evaluation.visualize import attention_picture
 from aocr.files import append_text, cause, write_text
 from aocr.model import Prediction
@@ -31,10 +32,11 @@ from aocr.training.events import EventFile
 from aocr.training.graph import TrainStep
 from aocr.training.prepare import Plan
 from aocr.training.schedule import crossed
-from aocr.training.validation import Metrics, Validator
+from aocr.training.validation import Validator
 
 log = logging.getLogger(__name__)
 
+BAR_METRICS = ("exact_match", "cer")  # of a validation, on the progress bar
 HISTORY_NAME, CURVES_NAME, SUMMARY_NAME = "history.jsonl", "curves.png", "run.json"
 
 
@@ -100,15 +102,15 @@ class Reports:
         """The mean loss of the last `log_step` steps of this process, or of all there were; None before the first."""
         return float(np.mean(self._losses)) if self._losses else None
 
-    def validation(self, step: int, metrics: Metrics, best: bool, readings: Iterable[Prediction],
+    def validation(self, step: int, validation: Validation, best: bool, predictions: Iterable[Prediction],
                    validator: Validator) -> None:
-        """A validation. `best`: whether it is the best so far. `readings`: to show, of the validator."""
-        log.info("step %d: validation: %s%s", step, metrics, " (the best so far)" if best else "")
-        self._note("validation", step, dict(exact_match=metrics.exact, cer=metrics.cer, loss=metrics.loss))
-        self._add(step, {"validation/exact_match": metrics.exact, "validation/cer": metrics.cer,
-                         "validation/loss": metrics.loss})
-        self._shown.update(exact=f"{metrics.exact:.3f}", cer=f"{metrics.cer:.3f}")
-        self._show(step, readings, validator)
+        """Reports a validation. `best`: whether it is the best so far. `predictions`: to show, by the validator."""
+        log.info("step %d: validation: %s%s", step, validation, " (the best so far)" if best else "")
+        self._note("validation", step, validation.metrics)
+        self._add(step, {f"validation/{name}": value for name, value in validation.metrics.items()})
+        self._shown.update({name: f"{validation.metrics[name]:.3f}" for name in BAR_METRICS})
+        self._show(step, predictions, validator)
+        self.write_history()
 
     def _show(self, step, readings, validator):
         """Pictures of what was read and where the model looked, for TensorBoard."""
@@ -160,13 +162,6 @@ class Reports:
 
     def _add(self, step, metrics):
         self._events.add(step, [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in metrics.items()])
-
-
-def forget_history(model_dir: str) -> None:
-    """Begins the history in a model directory anew."""
-    path = posixpath.join(model_dir, HISTORY_NAME)
-    if tf.io.gfile.exists(path):
-        tf.io.gfile.remove(path)
 
 
 def write_summary(model_dir: str, plan: Plan, parallel: ParallelConfig, outcome: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import datetime
 import json
 import logging
 import math
+import posixpath
 from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -15,6 +16,8 @@ from aocr.charset import Charset
 from aocr.config import ParallelConfig, TrainConfig
 from aocr.data.pipeline import shard_size
 from aocr.errors import UserError
+from aocr.evaluation import validations
+from aocr.evaluation.validations import Validations
 from aocr.files import cause, make_directory
 from aocr.graph.placement import in_process
 from aocr.model import STATE_VARIABLE
@@ -25,11 +28,11 @@ from aocr.training.keeping import Keeper
 from aocr.training.prepare import Plan, graph_maker, mean_width, prepare_run
 from aocr.training.processes import SingleProcess
 from aocr.training.reports import Reports, write_summary
-from aocr.training.schedule import PLATEAU, Clock, crossed, scheduled_rate
+from aocr.training.schedule import Clock, crossed, scheduled_rate
 from aocr.training.signals import Signals
 from aocr.training.state import RunState
 from aocr.training.statistics import sample_size
-from aocr.training.validation import SAMPLE, SAMPLE_COLUMNS, Validator, judge
+from aocr.training.validation import SAMPLE, SAMPLE_COLUMNS, CheckpointValidator, Validator, read_outcomes
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +81,7 @@ class RunResult(NamedTuple):
     exit_code: int  # 0, or 128 + the number of the signal that ended it
     step: int  # global
     loss: float | None = None  # None if no step was made
-    best: dict | None = None  # fields of the best validation's Metrics, and its step
+    best: dict | None = None  # step and metrics of the best validation
 
 
 class Run:
@@ -92,18 +95,19 @@ class Run:
         config = plan.config
         self._graph, self._model_dir, self._plan = graph, model_dir, plan
         self._config, self._parallel = config, parallel
-        self._validator, self._processes, self._clock = validator, processes, clock
-        self._session_config = session_config
-        self._closing = 0.0  # minutes that statistics, validation and checkpoint took the last time
+        self._processes, self._clock, self._session_config = processes, clock, session_config
+        self._closing = 0.0  # minutes that statistics, checkpoint and validation took the last time
         self._keeper = Keeper(graph, model_dir, plan.description, plan.newest)
         self._shard_size = shard_size(plan.scan.usable, processes.replica)  # records that this process trains on
         self._sample_size = sample_size(self._shard_size, mean_width(plan.scan, plan.description.config))
-        self._estimated_step = self._validated_step = None  # that the batch norm statistics, the metrics are of
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._unfitting = 0  # labels that CTC could not be trained on, so far
         self._reports: Reports = None  # type: ignore[assignment]  # from the start of the training on
         self._error: str | None = None  # what ended the run
+        self._outcomes = Validations() if plan.newest is None else read_outcomes(model_dir)
+        self._validation = None if not validator else CheckpointValidator(
+            validator, model_dir, self._outcomes, posixpath.join(model_dir, validations.NAME), config)
         self._state = self._start()
         self._before = self._reached = graph.step()  # the global step before the last step, and after it
         # Where processes update by themselves, the batches of all of them make a pass.
@@ -122,9 +126,14 @@ class Run:
                             "afresh (%s)", plan.newest, len(lacking), lacking[0])
             self._keeper.know_earlier()
             state = RunState.from_json(graph.state, plan.newest)
-            if state.best and not plan.validation:
-                log.warning("without a validation the best checkpoint stays that of step %d, which test, predict and "
-                            "export take; give them --checkpoint last for the newest", state.best["step"])
+            outcomes = self._outcomes
+            if state.earlier_best and not outcomes.entries:
+                outcomes.entries.append(state.earlier_best)
+            outcomes.forget_after(graph.step())
+            state.validation_due &= bool(self._validation) and not outcomes.at(graph.step())
+            if outcomes.best and not plan.validation:
+                log.warning("without validation the best checkpoint stays that of step %d, which test, predict and "
+                            "export use; give them --checkpoint last for the newest", outcomes.best["step"])
         else:
             graph.initialize()
             state = RunState(finished=True)
@@ -134,14 +143,15 @@ class Run:
         count = self._processes.replica[1]
         shards = [count] if count > 1 else []
         order = json.dumps([scan.records, scan.usable, config.batch_size, config.cache, config.seed, *shards])
-        goes_on = state.begin(step, config.seed, order)
+        resumed = state.begin(step, config.seed, order)
         if plan.newest:
             log.info("going on from %s%s", plan.newest, f": {step - state.first_step} steps of its run are done, at "
-                     f"batch {state.batch} of pass {state.epoch}" if goes_on else "")
+                     f"batch {state.batch} of pass {state.epoch}" if resumed else "")
         self._clock.before = state.minutes
-        if state.rate_factor != 1:
+        factor = state.rate_factor * self._outcomes.rate_factor(state.first_step)
+        if factor != 1:
             log.info("the learning rate is %g of the one that is asked for, after the plateaus and roll-backs of this "
-                     "run", state.rate_factor)
+                     "run", factor)
         return state
 
     def go(self) -> RunResult:
@@ -150,7 +160,7 @@ class Run:
         done = step - self._state.first_step
         self._processes.prepare(self._plan.description.to_json(), self._state.first_step, self._steps_in_all,
                                 self._signals)
-        if step >= self._end and not self._owes_validation:
+        if step >= self._end and not self._state.validation_due:
             log.warning("the run of %d steps was ended after %d of them: nothing is left to do; give --max-steps or "
                         "--num-epoch for more", self._steps_in_all, done)
             self._processes.end(finished=True)
@@ -164,9 +174,10 @@ class Run:
             with self._signals, Reports(
                     self._model_dir, job.told(job.LOG_DIR) or self._model_dir, self._graph.model.graph, first_step=step,
                     steps=self._steps_in_all, done=done, log_step=self._config.log_step) as self._reports:
-                if not self._make_up():
+                if not (self._state.validation_due and self._checkpoint(self._state.finished, validates=True)
+                        or self._out_of_patience()):
                     self._train()
-                self._processes.end(self._state.finished)
+                self._processes.end(self._finished)
                 self._reports.draw_curves()
         except Exception as error:
             self._error = str(error) or repr(error)
@@ -175,8 +186,8 @@ class Run:
         self._end_summary()
         self._warn_of_unfitting()
         # A signal that came when all was done changes nothing: who starts ended runs again should not start this one.
-        return RunResult(0 if self._state.finished else self._signals.exit_code, self._reached, self._loss,
-                         self._state.best if self._validator else None)
+        return RunResult(0 if self._finished else self._signals.exit_code, self._reached, self._loss,
+                         self._best if self._validation else None)
 
     def _train(self):
         """Makes the steps, up to the one that the run ends with."""
@@ -190,20 +201,15 @@ class Run:
                 break
 
     @property
-    def _owes_validation(self):
-        """Whether a signal kept the process before from a validation."""
-        return bool(self._validator) and self._state.owes_validation
+    def _finished(self):
+        """Whether nothing of the run is left to do."""
+        return self._state.finished and not self._state.validation_due
 
-    def _make_up(self):
-        """Does the validation that is owed; returns whether the run ends with it."""
-        if not self._owes_validation:
-            return False
-        ended = self._validate(self._reached) or self._reached >= self._end
-        hurried = bool(self._signals.received)
-        if not self._state.owes_validation and (ended or hurried):
-            self._state.finished = ended
-            self._save()
-        return ended or hurried
+    @property
+    def _best(self):
+        """Step, metrics and decoding of the best validation; None before the first."""
+        best = self._outcomes.best
+        return best and {name: value for name, value in best.items() if name not in ("data", "best", "halved")}
 
     def _steps(self):
         """The run's training steps: TrainStep."""
@@ -229,74 +235,70 @@ class Run:
     def _rate(self):
         """The learning rate of the next step."""
         done = self._reached - self._state.first_step
-        return scheduled_rate(self._config, done, self._steps_in_all, self._by_clock) * self._state.rate_factor
+        factor = self._state.rate_factor * self._outcomes.rate_factor(self._state.first_step)
+        return scheduled_rate(self._config, done, self._steps_in_all, self._by_clock) * factor
 
     @property
     def _by_clock(self):
         """The share of the run's time that is over, what ends a run included; 0 where none is set."""
         limit = self._config.max_minutes
-        choice = 0.0 if self._validator else CHOICE_MINUTES
+        choice = 0.0 if self._validation else CHOICE_MINUTES
         return (self._clock.minutes + self._closing + choice) / limit if limit else 0.0
 
     def _after(self, step):
-        """What follows a step: validation, checkpoint. Returns whether the run ends with it."""
-        config, state = self._config, self._state
-        last, hurried = step >= self._end or self._by_clock >= 1.0, bool(self._signals.received)
-        validates = bool(self._validator) and (last or self._due(config.validate_every or config.steps_per_checkpoint))
-        saves = last or hurried or self._due(config.steps_per_checkpoint)
-        if validates or saves:
-            step = self._reached = self._processes.take()
-            self._estimated_step = None
-        ended, began = last or step >= self._end, self._clock.minutes
-        # A chief that a signal keeps from its step comes here with the one before once more.
-        due = state.owes_validation = validates and step != self._validated_step
-        if due and not hurried:
-            self._estimate(self._sample_size)
-            ended |= self._validate(step)
-            hurried = bool(self._signals.received)
-        if saves or ended or hurried:
-            state.finished = ended and not state.owes_validation
-            self._estimate(self._sample_size if ended or due or not hurried else HURRIED_IMAGES)
-            if ended and not hurried and not self._validator:
-                self._choose_decoding()
-            self._save()
-            self._reports.restart_clock()
-            self._closing = self._clock.minutes - began
-        return ended or hurried
+        """Does what is due after a step: checkpoint, validation. Returns whether the run ends with it."""
+        config, last = self._config, step >= self._end or self._by_clock >= 1.0
+        validates = bool(self._validation) and (last or self._due(config.validate_every or config.steps_per_checkpoint))
+        if not (last or validates or self._signals.received or self._due(config.steps_per_checkpoint)):
+            return False
+        step = self._reached = self._processes.take()
+        # A chief that a signal interrupts in its step comes here with the step before once more.
+        return self._checkpoint(last or step >= self._end, validates and not self._outcomes.at(step))
+
+    def _checkpoint(self, ended, validates):
+        """Writes a checkpoint and validates it; returns whether the run ends with it.
+
+        `ended`: all steps are made. After a kill, the checkpoint itself says that its validation is due.
+        """
+        state, began = self._state, self._clock.minutes
+        hurried = bool(self._signals.received)
+        self._graph.estimate_statistics(HURRIED_IMAGES if hurried and (validates or not ended) else self._sample_size)
+        if ended and not hurried and not self._validation:
+            self._choose_decoding()
+        state.finished, state.validation_due = ended, validates
+        self._save()
+        if validates and not hurried:
+            self._validate()
+        ends = self._out_of_patience() or ended or bool(self._signals.received)
+        self._reports.restart_clock()
+        self._closing = self._clock.minutes - began
+        return ends
 
     def _due(self, every):
-        """Whether what comes every so many steps comes after the last one."""
+        """Whether work that is due every so many steps is due after the last one."""
         return crossed(every, self._before, self._reached)
 
-    def _estimate(self, images):
-        """Sets the batch norm statistics, from so many images, unless just done."""
-        if self._estimated_step != self._reached:
-            self._graph.estimate_statistics(images)
-            self._estimated_step = self._reached
+    def _validate(self):
+        """Validates the newest checkpoint, unless a signal interrupts it."""
+        outcomes, first_step = self._outcomes, self._state.first_step
+        if self._validation.validate(self._keeper.newest, first_step, lambda: self._signals.received,
+                                     self._reports.validation):
+            self._state.validation_due = False
+            if outcomes.entries[-1]["halved"]:
+                log.info("no better figure in %d validations: the learning rate is halved",
+                         outcomes.without_gain(first_step))
 
-    def _validate(self, step):
-        """Validates, keeps the best checkpoint; returns whether the run should end here."""
-        config, state = self._config, self._state
-        found = self._validator.validate(self._graph.weights(), lambda: self._signals.received)
-        self._reports.restart_clock()
-        if not found:
+    def _out_of_patience(self):
+        """Ends a run that no longer improves, whatever steps are left; returns whether it ended it."""
+        patience, without_gain = self._config.patience, self._outcomes.without_gain(self._state.first_step)
+        if not patience or without_gain < patience:
             return False
-        state.owes_validation, self._validated_step = False, step
-        metrics, readings = found
-        state.decoding = list(metrics.chosen)
-        best = judge(state, metrics, step, config.monitor, self._validator.data)
-        self._reports.validation(step, metrics, best, readings, self._validator)
-        if best:
-            self._keeper.save_best(state)
-            self._keeper.choose(metrics.chosen)
-        elif config.schedule == "plateau" and state.without_gain % PLATEAU == 0:
-            state.rate_factor *= 0.5
-            log.info("no better figure in %d validations: the learning rate is halved", state.without_gain)
-        if config.patience and state.without_gain >= config.patience:
-            log.info("no better figure in %d validations (--patience): the best was at step %d", state.without_gain,
-                     state.best["step"])
-            return True
-        return False
+        log.info("no better figure in %d validations (--patience): the best was at step %d", without_gain,
+                 self._outcomes.best["step"])
+        if not self._state.finished:
+            self._state.finished = True
+            self._save()
+        return True
 
     def _choose_decoding(self):
         """Chooses by images that were trained on, for want of others: while a branch cannot read them, it shows."""
@@ -310,8 +312,7 @@ class Run:
             found = validator.validate(self._graph.weights(), lambda: self._signals.received)
         if found:
             log.info("%d images that were trained on: %s", sample.usable, found[0])
-            self._state.decoding = list(found[0].chosen)
-            self._keeper.choose(found[0].chosen)
+            self._keeper.choose(found[0].decoding)
 
     def _sound(self, step):
         """Whether a step's loss is one to go on from; else stops, or goes back to the last checkpoint."""
@@ -332,7 +333,8 @@ class Run:
         state.rollbacks += 1
         state.rate_factor *= 0.5
         keeper.fall_back(kept, state.first_step)
-        self._reached, self._estimated_step = self._graph.step(), None
+        self._reached = self._graph.step()
+        self._outcomes.forget_after(self._reached)
         log.warning("%s; roll-back %d of %d: going on from %s with half the learning rate", told, state.rollbacks,
                     MOST_ROLLBACKS, keeper.newest)
         return False
@@ -347,7 +349,7 @@ class Run:
         """Writes what the run is and what came of it so far."""
         write_summary(self._model_dir, self._plan, self._parallel, dict(
             started=self._started, first_step=self._state.first_step, step=self._reached, loss=self._loss,
-            best=self._state.best, finished=self._state.finished and not self._error, signal=self._signals.received,
+            best=self._best, finished=self._finished and not self._error, signal=self._signals.received,
             error=self._error, replicas=self._processes.replica[1], images=self._state.images,
             minutes=round(self._clock.minutes, 3)))
 

@@ -1,4 +1,4 @@
-"""What comes when in a run: the learning rate of each step, and what is done every so many steps."""
+"""The timing of a run: its clock, the learning rate of each step, and which periodic work is due."""
 
 import math
 import time
@@ -6,11 +6,10 @@ import time
 from aocr.config import TrainConfig
 
 HELD = 1 / 3  # of a run, before the cosine schedule lowers the learning rate
-PLATEAU = 3  # validations in a row without a better figure, after which the plateau schedule halves it
 
 
 class Clock:
-    """The time that a run has taken, over all of its processes. A process's clock begins when it is made."""
+    """The time that a run has taken, summed over its resumed processes. It starts when it is constructed."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -23,13 +22,13 @@ class Clock:
 
 
 def scheduled_rate(config: TrainConfig, done: int, steps: int, by_clock: float = 0.0) -> float:
-    """The learning rate of a step.
+    """Returns the learning rate of a step, before plateaus and roll-backs lower it.
 
-    Args: done: the steps of this run before it; below 0 the first one's rate, beyond the last its. steps: in all.
-      by_clock: share of the run's time that is over.
-    Returns: after a linear warm-up, constant, or a third of the run constant and then half a cosine down to 0
-      (Loshchilov and Hutter, arXiv 1608.03983, without restarts), over the steps or the time, whichever ends first.
-      What plateaus take off comes on top.
+    A linear warm-up, then constant; or, if it falls, constant for a third of the run and then half a cosine down to 0
+    (Loshchilov and Hutter, arXiv 1608.03983, without restarts), over the steps or the time, whichever ends first.
+
+    Args: done: steps of this run before it, clipped to [0, steps]. steps: of the run.
+      by_clock: elapsed share of the run's time.
     """
     done = min(max(done, 0), steps)
     rate = config.initial_learning_rate * min(1.0, (done + 1) / (config.warm_up + 1))
@@ -40,7 +39,7 @@ def scheduled_rate(config: TrainConfig, done: int, steps: int, by_clock: float =
 
 
 def crossed(every: int, before: int, after: int) -> bool:
-    """Whether a multiple of `every` lies in (before, after], all of them >= 0: whether what is done every so many steps
-    is due when one step led from `before` to `after`.
+    """Whether a multiple of `every` lies in (before, after], all >= 0: whether periodic work is due after a step that
+    led from global step `before` to `after`.
     """
     return after // every > before // every

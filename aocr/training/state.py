@@ -1,40 +1,41 @@
-"""What a run notes of itself in its checkpoints, so that another process can go on as if nothing had happened."""
+"""The state of a run, saved in its checkpoints, from which another process resumes it exactly."""
 
 import dataclasses
 import json
 from typing import Any
 
+from aocr.config import ATTENTION
 from aocr.errors import UserError
+from aocr.evaluation.metrics import METRICS
 
 VERSION = 1
 
 
 @dataclasses.dataclass
 class RunState:
-    """Changes from step to step, and is saved at one with the weights."""
+    """Changes from step to step and is saved with the weights. What validation found is in evaluation.validations."""
 
-    first_step: int = 0  # the global step that the run began at
-    finished: bool = False  # all of its steps are done, or it was ended early; the next start is a new run
-    epoch: int = 0  # the pass over the data that goes on,
+    first_step: int = 0  # the global step at which the run began
+    finished: bool = False  # the run made its last step; the next start begins a new run
+    epoch: int = 0  # the current epoch,
     batch: int = 0  # and the number of its next batch
-    order: str = ""  # what the order of the batches follows from
-    rate_factor: float = 1.0  # of the learning rate, after roll-backs and plateaus
+    order: str = ""  # fingerprint of the order of the batches
+    rate_factor: float = 1.0  # of the learning rate, after roll-backs
     rollbacks: int = 0
-    images: int = 0  # that it was trained on
-    minutes: float = 0.0  # that it took
-    without_gain: int = 0  # validations in a row without a better figure
-    owes_validation: bool = False  # one was due at this step, and a signal came before its end
-    decoding: list | None = None  # method and share of CTC that read best when last looked at; None before
-    best: dict[str, Any] | None = None  # the best validation: `step`, metrics; None before the first
-    best_of: str = ""  # what its figure is of; others cannot be compared with it
+    images: int = 0  # trained on so far
+    minutes: float = 0.0  # of training so far
+    validation_due: bool = False  # this checkpoint is to be validated; done once validations.json has its step
+    earlier_best: dict[str, Any] | None = None  # the best validation, from a checkpoint of aocr 0.10.0 or earlier
 
     def to_json(self) -> str:
-        """As one line of text."""
-        return json.dumps(dict(dataclasses.asdict(self), version=VERSION))
+        """Returns the state as one line of text."""
+        values = dataclasses.asdict(self)
+        del values["earlier_best"]
+        return json.dumps(dict(values, version=VERSION))
 
     @classmethod
     def from_json(cls, text: str, path: str) -> "RunState":
-        """From a checkpoint's text; '' (of a checkpoint that has none) is a run that is done.
+        """Parses a checkpoint's text; '' (a checkpoint without a state) counts as a finished run.
 
         UserError, naming `path` (the checkpoint), if it is not of this version.
         """
@@ -44,25 +45,37 @@ class RunState:
             values = json.loads(text)
             if values.pop("version") != VERSION:
                 raise ValueError("written by another version of aocr")
-            values.pop("first_epoch", None)  # of checkpoints up to 0.10.0
-            return cls(**values)
+            return cls(**_current(values))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: the state of its run cannot be read ({error}); start afresh with --no-resume, "
-                            "or take the weights to another --model-dir with --init-from") from None
+            raise UserError(f"{path}: the state of its run cannot be read ({error}); start from scratch with "
+                            "--no-resume, or take the weights to another --model-dir with --init-from") from None
 
     def begin(self, step: int, seed: int, order: str) -> bool:
-        """Goes on with an unfinished run, or begins a new one at a global step. Data go on where they were.
+        """Resumes an unfinished run, or begins a new one at a global step. Data continue where they were.
 
-        `seed`: the first pass of a new model has this number. `order`: what the batches' order follows from.
-
-        Returns: whether the run goes on.
+        Args: seed: number of the first epoch of a new model. order: fingerprint of the order of the batches.
+        Returns: whether the run is resumed.
         """
-        goes_on = not self.finished
-        if self.finished:
+        resumed = not self.finished or self.validation_due
+        if not resumed:
             self.first_step, self.finished = step, False
-            self.rate_factor, self.rollbacks, self.without_gain = 1.0, 0, 0
+            self.rate_factor, self.rollbacks = 1.0, 0
             self.images, self.minutes = 0, 0.0
         if self.order != order:
             self.epoch, self.batch = self.epoch + 1 if self.order else seed, 0
             self.order = order
-        return goes_on
+        return resumed
+
+
+def _current(values):
+    """The fields of a state, from those that aocr up to 0.10.0 wrote."""
+    for name in ("first_epoch", "without_gain", "decoding"):
+        values.pop(name, None)
+    values["validation_due"] = values.pop("owes_validation", values.get("validation_due", False))
+    best, data = values.pop("best", None), values.pop("best_of", "")
+    if best:
+        metrics = {name: float(best.get(name, 0.0)) for name in METRICS} | {"exact_match": float(best["exact"])}
+        values["earlier_best"] = dict(
+            step=int(best["step"]), data=data, **metrics, decoding=best.get("decoding", ATTENTION),
+            ctc_share=float(best.get("ctc_share", 0.0)), best=True, halved=False)
+    return values

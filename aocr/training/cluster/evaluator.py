@@ -1,7 +1,6 @@
-"""What an evaluator does: it validates the checkpoints that a run writes, beside it, until the run is over."""
+"""The evaluator: a process that validates the checkpoints of a run until the run ends."""
 
 import contextlib
-import dataclasses
 import logging
 import posixpath
 import time
@@ -11,25 +10,26 @@ import tensorflow.compat.v1 as tf
 from aocr import checkpoint, job
 from aocr.config import TrainConfig
 from aocr.errors import UserError
-from aocr.files import cause, make_directory, read_bytes, write_text
+from aocr.evaluation import validations
+from aocr.evaluation.validations import Validations
+from aocr.files import make_directory
 from aocr.model import STATE_VARIABLE
 from aocr.training.prepare import look_at_data
 from aocr.training.reports import Reports
 from aocr.training.state import RunState
-from aocr.training.transfer import read_weights
-from aocr.training.validation import Validator, judge
+from aocr.training.validation import CheckpointValidator, Validator
 
 log = logging.getLogger(__name__)
 
 DIRECTORY = "evaluator"  # of its history and events, in those of the run
-STATE_NAME = "state.json"  # what it notes of itself there
 LOOK_AGAIN = 2.0  # seconds between two looks for a new checkpoint
 
 
 def evaluate(dataset: str, model_dir: str, config: TrainConfig, session_config: tf.ConfigProto) -> int:
-    """Validates each new checkpoint in a model directory, and keeps the best one, until the last one of a run.
+    """Validates each new checkpoint in a model directory and keeps the best one, until the last one of a run.
 
-    A checkpoint of a finished run that is there at the start is an earlier run's: a newer one is waited for.
+    A finished run's checkpoint that is there at the start belongs to an earlier run: the evaluator waits for newer
+    ones.
 
     Returns: the exit code. UserError if the data or the model cannot be read.
     """
@@ -45,9 +45,14 @@ def evaluate(dataset: str, model_dir: str, config: TrainConfig, session_config: 
             known.add((path, written))
             try:
                 description = checkpoint.read_description(model_dir)
-                if not (evaluator and evaluator.knows(description)):
-                    evaluator = _Evaluator(dataset, model_dir, description, config, session_config)
-                finished = evaluator.look_at(path)
+                if not description:
+                    raise UserError(f"{model_dir}: no {checkpoint.DESCRIPTION_NAME} beside the checkpoints; restore it "
+                                    "from a copy")
+                if evaluator and not evaluator.knows(description):
+                    evaluator.close()
+                    evaluator = None
+                evaluator = evaluator or _Evaluator(dataset, model_dir, description, config, session_config)
+                finished = evaluator.validate(path)
             except tf.errors.NotFoundError:
                 log.warning("%s: gone before it was validated; fewer checkpoints (--steps-per-checkpoint) or more that "
                             "are kept (--keep) help", path)
@@ -60,8 +65,8 @@ def evaluate(dataset: str, model_dir: str, config: TrainConfig, session_config: 
 
 
 def existing_checkpoints(model_dir: str) -> list[tuple[str, int]]:
-    """The checkpoints in a model directory, the oldest first: (path, when it was written, in nanoseconds) of each. A
-    run that starts anew uses the paths of the one before again.
+    """Returns the checkpoints in a model directory, oldest first: (path, modification time in ns) of each, since a run
+    from scratch reuses the paths of the one before.
     """
     found = []
     for path in checkpoint.known_checkpoints(model_dir):
@@ -82,41 +87,29 @@ class _Evaluator:
 
     def __init__(self, dataset, model_dir, description, config, session_config):
         """`description`: checkpoint.Description. The rest as in `evaluate`."""
-        self.description, self._config, self._model_dir = description, config, model_dir
+        self._description = description
         _, scan = look_at_data(dataset, config, description.config.graphemes)
-        self._validator = Validator(scan, description, config.precision, session_config)
-        self._best_dir = posixpath.join(model_dir, checkpoint.BEST_NAME)
         self._directory = posixpath.join(job.told(job.LOG_DIR) or model_dir, DIRECTORY)
         make_directory(self._directory)
+        path = posixpath.join(self._directory, validations.NAME)
+        best = checkpoint.known_checkpoints(posixpath.join(model_dir, checkpoint.BEST_NAME))
+        outcomes = Validations.read(path) if best else Validations()  # without it the run started from scratch
+        self._validation = CheckpointValidator(
+            Validator(scan, description, config.precision, session_config), model_dir, outcomes, path, config)
+
+    def close(self):
+        """Frees the validation graph."""
+        self._validation.validator.close()
 
     def knows(self, description):
-        """Whether it is of a model of this Description, however that decodes."""
-        return (description.config, description.charset) == (self.description.config, self.description.charset)
+        """Whether this is the model of a Description, however that decodes."""
+        return (description.config, description.charset) == (self._description.config, self._description.charset)
 
-    def look_at(self, path):
+    def validate(self, path):
         """Validates a checkpoint; returns whether it is the last one of its run. Raises tf.errors.OpError."""
-        step, finished = checkpoint.step_of(path), _run_state(path).finished
-        metrics, readings = self._validator.validate(read_weights(path), lambda: False)
-        state = self._state()
-        best = judge(state, metrics, step, self._config.monitor, self._validator.data)
-        # An event file for each validation: they are seldom, and so what is there is always whole.
+        state, step = _run_state(path), checkpoint.step_of(path)
+        # One event file for each validation: they are rare, and so each file is complete.
         with tf.Graph().as_default() as nothing, Reports(
                 self._directory, self._directory, nothing, first_step=step, steps=None, done=0, log_step=1) as reports:
-            if best:
-                try:
-                    checkpoint.copy_checkpoint(path, self._best_dir)
-                    checkpoint.write_description(self._model_dir, dataclasses.replace(
-                        self.description, decoding=metrics.chosen))
-                except (OSError, tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError) as error:
-                    raise UserError(f"{self._best_dir}: cannot be written: {cause(error)}") from None
-            reports.validation(step, metrics, best, readings, self._validator)
-        write_text(posixpath.join(self._directory, STATE_NAME), state.to_json())
-        return finished
-
-    def _state(self):
-        """A RunState with the best validation so far; none if the best checkpoint is gone, as when a run starts anew.
-        """
-        path = posixpath.join(self._directory, STATE_NAME)
-        if not checkpoint.known_checkpoints(self._best_dir) or not tf.io.gfile.exists(path):
-            return RunState()
-        return RunState.from_json(read_bytes(path).decode(), path)
+            self._validation.validate(path, state.first_step, lambda: False, reports.validation)
+        return state.finished

@@ -1,0 +1,112 @@
+"""The validations of a model directory: a file beside the checkpoints from which a killed run knows what it owes."""
+
+import json
+import logging
+from typing import Any, NamedTuple
+
+from aocr.config import Decoding
+from aocr.errors import UserError
+from aocr.evaluation.metrics import METRICS
+from aocr.files import exists, load_json, read_bytes, write_text
+
+log = logging.getLogger(__name__)
+
+NAME = "validations.json"
+PLATEAU = 3  # validations without improvement after which `--schedule plateau` halves the rate
+
+
+class Validation(NamedTuple):
+    """The outcome of one validation."""
+
+    metrics: dict[str, float]  # by the names of METRICS
+    decoding: Decoding  # that read best, which the metrics are of
+
+    def better_than(self, other: dict[str, Any], monitor: str) -> bool:
+        """Whether this beats an earlier validation's metrics in one of METRICS; if those are equal, in the loss."""
+        mine, its = self.metrics[monitor], other[monitor]
+        if mine == its:
+            return self.metrics["loss"] < other["loss"]
+        return mine > its if METRICS[monitor].higher_is_better else mine < its
+
+    def __str__(self) -> str:
+        figures = ", ".join(f"{METRICS[name].title} {value:.4f}" for name, value in self.metrics.items())
+        return f"{figures}, {self.decoding.method} decoding"
+
+
+class Validations:
+    """The validations so far, the oldest first: a dict of each, with
+
+    step: of the checkpoint; data: what it was validated on; the metrics; decoding, ctc_share: what read best;
+    best: whether it was the best up to then; halved: whether the learning rate was halved after it.
+    """
+
+    def __init__(self, entries: list[dict[str, Any]] | None = None):
+        self.entries = entries or []
+
+    @classmethod
+    def read(cls, path: str) -> "Validations":
+        """From a file; without one, none. UserError if it is damaged."""
+        if not exists(path):
+            return cls()
+        try:
+            entries = load_json(read_bytes(path))["validations"]
+            for entry in entries:
+                Decoding(entry["decoding"], float(entry["ctc_share"]))
+                if type(entry["step"]) is not int or not all(type(entry[name]) in (float, int) for name in METRICS):
+                    raise ValueError(f"not a validation: {entry}")
+                for name in ("data", "best", "halved"):
+                    entry[name]
+            return cls(entries)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise UserError(f"{path}: cannot be read ({error!r}); restore it from a copy, or remove it and the best "
+                            "checkpoint") from None
+
+    def write(self, path: str) -> None:
+        """Writes the file, complete at once. OSError or tf.errors.OpError if that fails."""
+        write_text(path, json.dumps({"validations": self.entries}, indent=1) + "\n")
+
+    def at(self, step: int) -> dict[str, Any] | None:
+        """The validation of a step's checkpoint; None if there was none."""
+        return next((entry for entry in reversed(self.entries) if entry["step"] == step), None)
+
+    def forget_after(self, step: int) -> None:
+        """Forgets the validations of later steps, which will be made again."""
+        self.entries = [entry for entry in self.entries if entry["step"] <= step]
+
+    def add(self, step: int, validation: Validation, monitor: str, data: str, *, first_step: int = 0,
+            plateau: bool = False) -> bool:
+        """Adds a validation; returns whether it is the best so far.
+
+        Args:
+          monitor: the metric of METRICS that counts. data: names what it was validated on.
+          first_step: of the run. plateau: halve the learning rate after every PLATEAU validations of the run without
+            improvement.
+        """
+        before = self.best
+        if before and before["data"] != data:
+            log.warning("the best checkpoint, of step %d, was validated on other data (%s): its metrics do not compare "
+                        "with those on %s, so the checkpoint of step %d replaces it", before["step"], before["data"],
+                        data, step)
+        best = not before or before["data"] != data or validation.better_than(before, monitor)
+        self.entries.append(dict(step=step, data=data, **validation.metrics, decoding=validation.decoding.method,
+                                 ctc_share=validation.decoding.ctc_share, best=best, halved=False))
+        self.entries[-1]["halved"] = plateau and not best and self.without_gain(first_step) % PLATEAU == 0
+        return best
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best validation; None before the first."""
+        return next((entry for entry in reversed(self.entries) if entry["best"]), None)
+
+    def without_gain(self, first_step: int) -> int:
+        """The number of validations since the last best one, or since the run's first step."""
+        count = 0
+        for entry in reversed(self.entries):
+            if entry["best"] or entry["step"] <= first_step:
+                break
+            count += 1
+        return count
+
+    def rate_factor(self, first_step: int) -> float:
+        """The factor of the learning rate after the plateaus since the run's first step."""
+        return 0.5 ** sum(entry["halved"] for entry in self.entries if entry["step"] > first_step)
