@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from aocr.errors import UserError
 
 PAD_ID, GO_ID, EOS_ID = 0, 1, 2
-FIRST_ID = 3  # of the first character
+FIRST_ID = 3  # id of the first character
 
-NO_CHARACTER = "\U0010ffff"  # never a character, so no font has it: it is drawn as what is missing
+NO_CHARACTER = "\U0010ffff"  # a noncharacter, which fonts draw as their missing glyph
 
 ALPHANUMERIC = string.digits + string.ascii_uppercase
 FULL_ASCII = "".join(map(chr, range(32, 127)))
@@ -17,32 +17,32 @@ FULL_ASCII = "".join(map(chr, range(32, 127)))
 
 @functools.cache
 def splitter(graphemes: bool) -> Callable[[str], list[str]]:
-    """What takes texts apart: a function of a text -> its characters.
+    """Returns a function that splits a text into its characters.
 
-    UserError if they are to be grapheme clusters, and what knows those is not installed.
+    Raises UserError if `graphemes` is set and the package regex is not installed.
     """
     if not graphemes:
         return list
     try:
         import regex
     except ImportError as error:
-        raise UserError(f"--graphemes needs the package regex ({error}): in aocr's sources, pip install "
-                        "'.[graphemes]'") from None
+        raise UserError(f"--graphemes needs the package regex ({error}); in the aocr source tree, run "
+                        "pip install '.[graphemes]'") from None
     return regex.compile(r"\X").findall
 
 
 def code_points(character: str) -> str:
-    """The code points of a character, as Unicode writes them: "U+0065 U+0301"."""
+    """Returns the code points of a character in Unicode notation: "U+0065 U+0301"."""
     return " ".join(f"U+{ord(point):04X}" for point in character)
 
 
 def named(character: str) -> str:
-    """A character as messages name it."""
+    """Formats a character for messages."""
     return f"{character!r} ({code_points(character)})"
 
 
 class UnknownCharacter(ValueError):
-    """A label holds a character that the charset lacks; `character` is that character."""
+    """Raised for a character of a label that is not in the charset: `character`."""
 
     def __init__(self, character: str):
         super().__init__(f"character {named(character)} is not in the charset")
@@ -50,12 +50,12 @@ class UnknownCharacter(ValueError):
 
 
 class Charset:
-    """An ordered set of characters; ids 0, 1, 2 are padding, GO and EOS, the characters follow from 3 on."""
+    """An ordered set of characters; ids 0, 1, 2 are padding, GO and EOS, those of characters start at 3."""
 
     def __init__(self, characters: Iterable[str], graphemes: bool = False):
-        """`characters`: single Unicode code points or, with `graphemes`, whole grapheme clusters.
+        """`characters`: single Unicode code points or, with `graphemes`, grapheme clusters.
 
-        ValueError if one is repeated, or there are none.
+        Raises ValueError if there are none, one is repeated or one is invalid.
         """
         self.characters, self.graphemes = tuple(characters), graphemes
         self._ids = {character: FIRST_ID + k for k, character in enumerate(self.characters)}
@@ -69,7 +69,7 @@ class Charset:
             raise ValueError(f"the charset repeats {', '.join(map(repr, repeated))}")
 
     def __len__(self) -> int:
-        """Number of ids, the three special ones included (V)."""
+        """Number of ids V, including the three special ones."""
         return FIRST_ID + len(self.characters)
 
     def __contains__(self, character: str) -> bool:
@@ -85,14 +85,14 @@ class Charset:
         return f"Charset({''.join(self.characters)!r})"
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text's characters (no GO, no EOS). Raises UnknownCharacter, and UserError as `splitter`."""
+        """Returns the ids of a text, without GO and EOS. Raises UnknownCharacter, and UserError as `splitter`."""
         try:
             return [self._ids[character] for character in splitter(self.graphemes)(text)]
         except KeyError as error:
             raise UnknownCharacter(error.args[0]) from None
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text before the first EOS; padding and GO give nothing. IndexError beyond the last id."""
+        """Returns the text before the first EOS, ignoring padding and GO. Raises IndexError beyond the last id."""
         text = []
         for k in ids:
             if k == EOS_ID:
@@ -102,15 +102,15 @@ class Charset:
         return "".join(text)
 
     def summary(self) -> str:
-        """For people: how many characters, and which."""
+        """Returns the number and list of characters, for messages."""
         return f"{len(self.characters)} characters: {self.listed(self.characters)}"
 
     def listed(self, characters: Iterable[str]) -> str:
-        """Some of its characters for people; clusters stand apart, since side by side they may look like another."""
+        """Formats characters for messages; separates clusters, since adjacent ones could read as another cluster."""
         return (" " if self.graphemes else "").join(characters)
 
 
 def charset_for(characters: Iterable[str], graphemes: bool = False) -> Charset:
-    """The original's default alphabet, widened by whatever of `characters` it lacks, in code point order."""
+    """Returns the original's default charset, extended by the other `characters`, in code point order."""
     missing = set(characters) - set(ALPHANUMERIC)
     return Charset(sorted(set(ALPHANUMERIC) | missing) if missing else ALPHANUMERIC, graphemes)

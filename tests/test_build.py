@@ -1,4 +1,4 @@
-"""From rows to datasets: what is used, what is reported, and when the output appears."""
+"""Dataset builds: used rows, reported rows, and when the output appears."""
 
 import glob
 import os
@@ -20,7 +20,7 @@ from aocr.data.workers import checked_rows
 
 
 def read_dataset(path):
-    """[(image bytes, label, comment or None)] of a dataset."""
+    """Returns [(image bytes, label, comment or None)] of a dataset."""
     rows = []
     for serialized in tf.data.TFRecordDataset(path):
         features = tf.train.Example.FromString(serialized.numpy()).features.feature
@@ -31,7 +31,7 @@ def read_dataset(path):
 
 @pytest.fixture
 def image(tmp_path, monkeypatch):
-    """The working directory is tmp_path, with an image a.png in it: its bytes."""
+    """Changes to tmp_path, with an image a.png, and returns its bytes."""
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.arange(77, dtype=np.uint8).reshape(7, 11)).save("a.png")
     return (tmp_path / "a.png").read_bytes()
@@ -63,7 +63,7 @@ def test_every_bad_line_is_reported_with_its_number_and_counted(image, capsys):
     assert [label for _, label, _ in read_dataset("out")] == ["FIRST", "LAST"]
     assert captured.out == "records: 2\nskipped: 8\ndataset: out\n"
     warnings = [line for line in captured.err.splitlines() if "skipped, " in line and "warning" in line]
-    assert "list:11: an image twice, with other labels: as list:1; one of them is wrong" in captured.err
+    assert "list:11: duplicate image with a different label: same image as list:1; fix the wrong label" in captured.err
     reasons = {2: "no label field", 4: "missing image", 5: "unreadable image", 6: "unreadable image",
                7: "empty file", 8: "unreadable image", 9: "unreadable image", 10: "not UTF-8"}
     assert len(warnings) == len(reasons)
@@ -76,7 +76,7 @@ def test_nothing_left_is_an_error_without_output(image, capsys):
     with open("list", "w") as file:
         file.write("none.png X\n")
     assert main(["dataset", "list", "out", "--log-path", ""]) == 1
-    assert "no row can be used (1 skipped, 1 missing image)" in capsys.readouterr().err
+    assert "no usable rows (1 skipped, 1 missing image)" in capsys.readouterr().err
     assert sorted(os.listdir()) == ["a.png", "list"]
 
 
@@ -100,7 +100,7 @@ def test_an_earlier_dataset_stays_until_the_new_one_is_complete(image, monkeypat
 @pytest.mark.parametrize("arguments, told", [
     (["none.txt", "out"], "none.txt: cannot be read"),
     (["none*.txt", "out"], "none*.txt: cannot be read"),
-    (["list", "a.png"], "a.png: there is a file that is no dataset"),
+    (["list", "a.png"], "a.png: exists and is not a dataset"),
     (["list", "out", "--rejects", "no/such/folder"], "no/such/folder"),
     (["list", "out", "--split", "0.5/0.6"], "--split is 0.5/0.6"),
     (["list", "out", "--label-pattern", "x("], "--label-pattern x("),
@@ -117,18 +117,18 @@ def test_paths_that_do_not_work(image, arguments, told, capsys):
 
 
 def labels_of(pattern):
-    """Labels of a dataset, file by file."""
+    """Returns the labels of a dataset, file by file."""
     return [label for file in sorted(glob.glob(pattern)) for _, label, _ in read_dataset(file)]
 
 
 def make(*arguments):
-    """Runs `aocr dataset`; the exit code."""
+    """Runs `aocr dataset` and returns its exit code."""
     return main(["dataset", *arguments, "--log-path", "", "--no-force-uppercase"])
 
 
 @pytest.fixture
 def images(tmp_path, monkeypatch):
-    """The working directory is tmp_path, with the images 0.png to 199.png, all different: list of (path, label)."""
+    """Changes to tmp_path, with distinct images 0.png to 199.png, and returns a list of (path, label)."""
     monkeypatch.chdir(tmp_path)
     rows = []
     for number in range(200):
@@ -243,8 +243,8 @@ def test_rejected_rows_of_a_table_keep_its_header(images):
 
 
 @pytest.mark.parametrize("row, told", [
-    ("none.png\tX", "missing image"), ("1.png\t blank", "blank around the label"),
-    ("0.png\tOTHER", "an image twice, with other labels: as list:1"),
+    ("none.png\tX", "missing image"), ("1.png\t blank", "whitespace around the label"),
+    ("0.png\tOTHER", "duplicate image with a different label: same image as list:1"),
 ])
 def test_strict(images, row, told, capsys):
     with open("list", "w") as file:
@@ -319,7 +319,7 @@ def test_a_build_that_is_ended_leaves_no_output_and_no_process(images, number, c
         while not (os.path.exists("out.part") and os.path.getsize("out.part") > 20_000) and time.monotonic() < end:
             time.sleep(0.05)
         os.killpg(process.pid, number) if to_all else process.send_signal(number)
-        out, error = process.communicate(timeout=60)  # until all processes have closed their ends
+        out, error = process.communicate(timeout=60)  # returns after all processes have closed the pipes
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         raise
@@ -347,8 +347,8 @@ def test_a_worker_that_is_killed_is_an_error_and_leaves_nothing(images):
         file.write(code)
     done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and "Traceback" not in done.stderr and not glob.glob("out*")
-    assert done.stderr.endswith("aocr: error: a worker process was ended from outside; was memory short? Try fewer "
-                                "with --workers\n")
+    assert done.stderr.endswith("aocr: error: a worker process was killed, possibly for lack of memory; lower "
+                                "--workers\n")
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(images):

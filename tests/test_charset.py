@@ -1,4 +1,4 @@
-"""Characters and their ids."""
+"""Charsets: characters and their ids."""
 
 import sys
 
@@ -42,7 +42,7 @@ def test_a_combining_mark_is_a_character_of_its_own():
     ("", []),
     ("ab", ["a", "b"]),
     ("e\u0301\u0323e\u0301x", ["e\u0301\u0323", "e\u0301", "x"]),  # accents
-    ("\u0301a", ["\u0301", "a"]),  # a mark with nothing before it
+    ("\u0301a", ["\u0301", "a"]),  # a mark without base
     ("ש\u05c1\u05b8לו\u05b9ם", ["ש\u05c1\u05b8", "ל", "ו\u05b9", "ם"]),  # points
     ("กำนั้น", ["กำ", "นั้", "น"]),  # vowels and tones
     ("हिन्दी", ["हि", "न्दी"]),  # a conjunct
@@ -71,7 +71,7 @@ def test_without_what_knows_clusters_the_error_says_how_to_get_it(monkeypatch):
     with pytest.raises(UserError, match=r"^--graphemes needs the package regex .*\[graphemes\]'$"):
         splitter(True)
     assert splitter(False)("ab") == ["a", "b"]
-    assert Charset(["e\u0301"], graphemes=True).decode([3, 3]) == "e\u0301e\u0301"  # reading needs no clusters
+    assert Charset(["e\u0301"], graphemes=True).decode([3, 3]) == "e\u0301e\u0301"  # decoding needs no cluster rules
 
 
 def test_code_points():
@@ -110,9 +110,9 @@ def test_what_is_no_charset_is_refused(characters, told):
 @pytest.mark.parametrize("ids, text", [
     ([], ""),
     ([3, 5, 4], "ACB"),
-    ([3, 2, 4], "A"),  # nothing counts after EOS
+    ([3, 2, 4], "A"),  # text ends at EOS
     ([2, 3, 4], ""),
-    ([1, 3, 0, 4, 0], "AB"),  # GO and padding give nothing
+    ([1, 3, 0, 4, 0], "AB"),  # GO and padding are ignored
     ([0, 1, 5, 2, 2, 3], "C"),
 ])
 def test_decode_stops_at_eos_and_drops_go_and_padding(ids, text):
@@ -139,7 +139,7 @@ def test_summary_counts_and_lists():
     ("", ALPHANUMERIC),
     ("Z0A", ALPHANUMERIC),
     ("b- B-b", " -" + ALPHANUMERIC + "b"),
-    ("湖Ё@", "0123456789@" + ALPHANUMERIC[10:] + "Ё湖"),  # "@" stands between "9" and "A"
+    ("湖Ё@", "0123456789@" + ALPHANUMERIC[10:] + "Ё湖"),  # "@" sorts between "9" and "A"
 ])
 def test_charset_for_widens_the_default_alphabet_in_code_point_order(characters, expected):
     assert "".join(charset_for(characters).characters) == expected

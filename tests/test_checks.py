@@ -1,4 +1,4 @@
-"""Images of every kind and in every state: read as they are shown, or rejected with a reason, never fatal."""
+"""Images of all formats, intact and corrupt: decoded as displayed, or rejected with a reason, never fatal."""
 
 import io
 import os
@@ -24,7 +24,7 @@ WIDTH, HEIGHT = 13, 7
 
 
 def picture(mode="RGB"):
-    """An image whose pixels all differ, dark and light, transparent in places."""
+    """Returns a colourful image, partly transparent in modes with alpha."""
     random = np.random.RandomState(7)
     image = Image.fromarray(random.randint(0, 256, (HEIGHT, WIDTH, 3), np.uint8), "RGB").resize((39, 21), Image.BICUBIC)
     if mode in ("RGBA", "LA"):
@@ -54,7 +54,7 @@ def cmyk():
     return picture().convert("CMYK")
 
 
-# name -> (file, what it shows: RGB or grey image)
+# name -> (file, displayed RGB or grey image; None: as Pillow decodes it)
 READABLE = {
     "png grey": (saved(picture("L"), "PNG"), picture("L")),
     "png rgb": (saved(picture(), "PNG"), picture()),
@@ -95,7 +95,7 @@ ANIMATED_WEBP = saved(picture(), "WEBP", save_all=True, append_images=[picture()
 
 
 def shown(file):
-    """What Pillow shows of an image file: uint8 [h, w, 3], upright, on white."""
+    """Returns an image file as Pillow decodes it: uint8 [h, w, 3], upright, on white."""
     from PIL import ImageOps
 
     with Image.open(io.BytesIO(file)) as image:
@@ -122,9 +122,9 @@ def test_what_is_stored_shows_what_the_file_shows(name):
     assert size == (got.shape[1], got.shape[0])
     assert got.shape == expected.shape
     error = np.abs(got - expected)
-    most = 16 if stored is file and name.startswith("jpeg") else 1  # TensorFlow decodes JPEG by a coarser transform
+    most = 16 if stored is file and name.startswith("jpeg") else 1  # TensorFlow's JPEG decoder uses a coarser transform
     assert error.max() <= most and error.mean() < 3
-    assert standard_image(stored, CONFIG)[0] == stored, "what is stored is stored again as it is"
+    assert standard_image(stored, CONFIG)[0] == stored, "a stored image is stored again unchanged"
 
 
 def test_what_needs_no_change_is_kept_byte_for_byte():
@@ -137,7 +137,7 @@ def test_a_background_of_choice():
     red = DatasetConfig(background="#ff0000")
     for name in ("png rgba", "webp rgba"):
         stored, _, _ = standard_image(READABLE[name][0], red)
-        assert as_the_network_sees_it(stored)[3, 0].tolist() == [255, 0, 0], name  # alpha is 0 at the left
+        assert as_the_network_sees_it(stored)[3, 0].tolist() == [255, 0, 0], name  # alpha is 0 at the left edge
 
 
 def chunk(kind, content):
@@ -145,7 +145,7 @@ def chunk(kind, content):
 
 
 def png_of(width, height):
-    """A small file that announces an image of any size."""
+    """Returns a small file whose header states an image of any size."""
     return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
             + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
 
@@ -182,7 +182,7 @@ def test_a_path_that_leads_nowhere_is_one_row_less(path):
 
 
 def broken_files():
-    """Some 300 files: every readable one cut, with damaged bytes, with bytes of zero; and noise."""
+    """Yields some 300 files: every readable one truncated, with flipped bits or zeroed; and noise."""
     random = np.random.RandomState(3)
     for name, (file, _) in READABLE.items():
         for share in (0.1, 0.5, 0.98):
@@ -214,7 +214,7 @@ def test_300_broken_files_are_read_or_rejected_and_none_is_fatal():
 
 
 GOOD_LINE = b"good.png\tcafe"
-BAD_LINES = {  # broken forms of it, and what is told of each
+BAD_LINES = {  # malformed variants -> reported kind
     b"good.png\tcaf\xe9": "not UTF-8", b"good.png\tcaf\xc3": "not UTF-8", b"good\xff.png\tcafe": "not UTF-8",
     b"good.png\tca\x00fe": "control character", b"good.png\tca\xe2\x80\xa8fe": "control character",
     b"good.png": "no label field", b"\tcafe": "no label field"}
@@ -222,9 +222,9 @@ BAD_LINES = {  # broken forms of it, and what is told of each
 
 @pytest.fixture
 def odd_lines(tmp_path, monkeypatch):
-    """The working directory, with `list` that names images in every state: its lines, {line number: why it is bad}.
+    """Changes to a directory with `list` of images in every state; returns (lines, {line number: expected kind}).
 
-    The names have the extension of another format throughout.
+    All file names have the extension of another format.
     """
     monkeypatch.chdir(tmp_path)
     Image.new("L", (9, 9), 200).save("good.png")
@@ -292,7 +292,7 @@ def test_hundreds_of_odd_inputs_are_used_or_told_of_and_can_be_fed_again_when_th
 
 
 @pytest.mark.parametrize("label, clean, notes", [
-    ("abc", "ABC", ()), ("stra\xdfe", "STRASSE", ()), (" a\xa0", "A", ("blank around the label",)),
+    ("abc", "ABC", ()), ("stra\xdfe", "STRASSE", ()), (" a\xa0", "A", ("whitespace around the label",)),
     ("e\u0301", "\xc9", ()),
     ("\u0390", "\u03aa\u0301", ()), ("a\u200db", "A\u200dB", ()), ("\u05e9\u05dc", "\u05e9\u05dc", ()), ("", "", ()),
 ])

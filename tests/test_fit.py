@@ -1,4 +1,4 @@
-"""Model options fitted to the data, and limits that the data breaks."""
+"""Model options fitted to the data, and violations of limits."""
 
 import math
 
@@ -13,7 +13,7 @@ from aocr.training.prepare import settled
 
 
 def a_scan(widest=50, longest=5, characters="A"):
-    """A DatasetStatistics with these extremes."""
+    """Returns a DatasetStatistics with these extremes."""
     return DatasetStatistics("data", ["data"], records=3, widths={widest: 1},
                              lengths={longest: Seen(1, 2, "L" * longest)},
                              characters={c: Seen(4, 1, f"x{c}") for c in characters})
@@ -30,7 +30,7 @@ def test_the_canvas_loses_nothing(widest, max_height):
     config, told = fit_config(a_scan(widest), given)
     if widest > ModelConfig(**given).canvas_width:
         assert config.canvas_width >= widest
-        # A narrower one would lose something.
+        # The canvas is no wider than needed.
         assert math.ceil((config.max_width - 1) / max_height * 32) < widest
         assert f"--max-width {config.max_width} instead of 160" in told[0]
     else:
@@ -71,7 +71,7 @@ def test_an_alphabet_of_graphemes():
     assert told == ["3 characters beyond 0-9 and A-Z (e e\u0301 न्दी)"]
     check_labels(scan, ModelConfig(max_prediction=3), charset, "R")
     with pytest.raises(UserError, match=r"character 'e\u0301' \(U\+0065 U\+0301\) is not .*: 2 labels, the first is "
-                                        r"'e\u0301e' .*3 characters are more than --max-prediction 2: 1 labels"):
+                                        r"'e\u0301e' .*3 characters exceed --max-prediction 2: 1 labels"):
         check_labels(scan, ModelConfig(max_prediction=2), charset_for({"e", "न्दी"}, graphemes=True), "R")
 
 
@@ -82,7 +82,7 @@ def test_breaches_are_listed_with_label_record_and_remedy():
     message = str(caught.value)
     assert "character 'b' (U+0062)" in message and "character 'Ж' (U+0416)" in message
     assert "4 labels, the first is 'xЖ' (record 1)" in message
-    assert "11 characters are more than --max-prediction 9: 1 labels, the first is 'LLLLLLLLLLL' (record 2)" in message
+    assert "11 characters exceed --max-prediction 9: 1 labels, the first is 'LLLLLLLLLLL' (record 2)" in message
     assert message.endswith("Do this") and "'A'" not in message
 
 
@@ -94,7 +94,7 @@ def test_the_list_of_breaches_is_cut():
 @pytest.mark.parametrize("characters, expected", [
     ("ABC12", False), ("אבג12", True), ("عربی", True), ("אבA", True), ("אAB", False), ("12.-", False), ("", False)])
 def test_the_direction_of_the_labels(characters, expected):
-    """By their letters; digits and punctuation have none."""
+    """Depends on letters only; digits and punctuation are neutral."""
     assert is_right_to_left(a_scan(characters=characters)) is expected
 
 
@@ -114,6 +114,6 @@ def test_what_is_set_stays():
 @pytest.mark.parametrize("images, cached", [(1000, True), (100_000, False)])
 def test_little_data_are_kept_in_memory(images, cached):
     scan = a_scan(86)
-    scan.widths = {86: images}  # of 11 KB each
+    scan.widths = {86: images}  # 11 KB each
     assert settled(TrainConfig(), scan, ModelConfig()).cache is cached
     assert settled(TrainConfig(cache=True), scan, ModelConfig()).cache

@@ -1,7 +1,6 @@
-"""What comes from outside, broken at will: each reader gives a result or the error that it declares, soon and small.
+"""Fuzz tests: on corrupt input, readers return a result or raise a documented error, in bounded time and memory.
 
-Examples are few and always the same, so that a run takes half a minute; for a longer one raise AOCR_FUZZ, by which
-their numbers are multiplied.
+Examples are few and deterministic, so that a run takes half a minute; AOCR_FUZZ multiplies their numbers.
 """
 
 import contextlib
@@ -36,8 +35,8 @@ from aocr.errors import UserError
 from aocr.evaluation.curves import KINDS, read_history
 
 TIMES = float(os.environ.get("AOCR_FUZZ", 1))
-SECONDS = 20  # that one example may take, on a machine that does other things
-MEGABYTES = 300 * max(1, TIMES)  # that the process may grow by; the examples that are remembered are among them
+SECONDS = 20  # time limit of an example, for a busy machine
+MEGABYTES = 300 * max(1, TIMES)  # growth limit of the process, including the examples that hypothesis keeps
 NAMES = re.compile(r"(.*?)(?:_[0-9]+)?")
 CONFIG = DatasetConfig(workers=1, max_pixels=100_000)
 
@@ -49,7 +48,7 @@ def examples(count):
 
 @pytest.fixture(scope="module", autouse=True)
 def small():
-    """Memory stays small, in all of these tests together."""
+    """Checks that memory stays bounded over all of these tests."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEGABYTES * 1024
@@ -57,7 +56,7 @@ def small():
 
 @contextlib.contextmanager
 def soon():
-    """A block that must not hang."""
+    """Raises TimeoutError if the block hangs."""
     def late(*_):
         raise TimeoutError(f"longer than {SECONDS} s")
 
@@ -139,13 +138,13 @@ def test_labels(label, form, upper):
         return
     assert clean.encode() is not None and "\n" not in clean
     assert all("\n" not in text for _, text in notes)
-    assert clean_label(clean, config) == (clean, ()), "what is clean stays as it is"
+    assert clean_label(clean, config) == (clean, ()), "clean labels are unchanged"
 
 
 # ---- images
 
 def picture_files():
-    """name -> an image file."""
+    """Returns image files by name."""
     random = np.random.RandomState(1)
     image = Image.fromarray(random.randint(0, 256, (9, 14, 3), np.uint8), "RGB").resize((28, 18))
     exif = Image.Exif()
@@ -175,7 +174,7 @@ PICTURES = picture_files()
 
 
 def mended_png(content):
-    """A PNG with the right check sum at each chunk that is whole, so that what is in the chunks is looked at."""
+    """Fixes the checksum of each complete chunk of a PNG, so that decoders get past it to the content."""
     mended, at = bytearray(content), 8
     while at + 12 <= len(content):
         length, = struct.unpack_from(">I", content, at)
@@ -188,7 +187,7 @@ def mended_png(content):
 
 @st.composite
 def damaged(draw, files):
-    """One of `files`, with a few edits: cut, bytes turned, words of the head set, pieces put in and taken away."""
+    """One of `files` with a few edits: truncated, bits flipped, header words set, bytes inserted and deleted."""
     content = bytearray(draw(st.sampled_from(files)))
     for _ in range(draw(st.integers(1, 4))):
         kind = draw(st.sampled_from(["turn", "turn", "head", "head", "cut", "put in", "take away", "zeros", "double"]))
@@ -228,12 +227,12 @@ def test_images(kind, data):
             assert kind in ("unreadable image", "too many pixels") and reason and "\n" not in reason
             return
         assert told and 0 < size[0] * size[1] <= CONFIG.max_pixels
-        with contextlib.suppress(tf.errors.InvalidArgumentError):  # which the decoder's turn rejects
+        with contextlib.suppress(tf.errors.InvalidArgumentError):  # `checked_rows` rejects these in its decoding stage
             assert decode_image(stored).shape[:2] == size[::-1]
 
 
 def test_images_that_are_whole_are_read():
-    """The files that are damaged above are of use."""
+    """Sanity check of the files that are damaged above."""
     for name, file in PICTURES.items():
         if name != "WEBP animated":
             assert standard_image(file, CONFIG)[1] in ((28, 18), (18, 28)), name
@@ -251,7 +250,7 @@ no_json = st.binary(max_size=30) | st.sampled_from(
 
 @st.composite
 def changed(draw, values):
-    """A JSON text: `values` with some of them, at any depth, exchanged, left out or added."""
+    """JSON text of `values` with items replaced, removed or added at any depth."""
     values = json.loads(json.dumps(values))
     for _ in range(draw(st.integers(1, 3))):
         place = values
@@ -307,7 +306,7 @@ def png(width, height):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """(path of a dataset of three records, its sidecar's values)."""
+    """Returns (path of a dataset of three records, values of its sidecar)."""
     path = str(tmp_path_factory.mktemp("fuzz") / "data.tfrecords")
     with tf.io.TFRecordWriter(path) as writer:
         for width, label in ((5, "AB"), (9, ""), (5, "ÄB")):
@@ -371,7 +370,7 @@ def test_patterns(text):
 
 @st.composite
 def broken_datasets(draw, whole):
-    """Bytes of a TFRecord file: damaged as a whole, or records that are damaged in a file that is sound."""
+    """Bytes of a damaged TFRecord file, or damaged records for an intact file."""
     kind = draw(st.sampled_from(["file", "record", "noise"]))
     if kind == "file":
         return draw(damaged([whole, zlib.compress(whole, wbits=31)]))

@@ -1,6 +1,6 @@
-"""A job whose files are all in Google's storage, as far as an emulator of it on this machine can tell.
+"""A job with all its files in Google Cloud Storage, on a local emulator.
 
-TensorFlow is as it always is: it speaks to Google's addresses, through a proxy that leads to the emulator.
+TensorFlow is unmodified: it connects to Google's addresses, through a proxy that forwards to the emulator.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ print(json.dumps(results))
 
 
 def run(commands, environment, directory):
-    """What the commands (dict of lists of arguments) do, one after the other: dict of .code, .out and .err."""
+    """Runs commands (dict of argument lists) in sequence; returns a dict of their .code, .out and .err."""
     arguments = [command if "--log-path" in command else [*command, "--log-path", ""] for command in commands.values()]
     done = subprocess.run([sys.executable, "-c", RUN], input=json.dumps(arguments), capture_output=True, text=True,
                           cwd=directory, env={**os.environ, **environment}, timeout=900)
@@ -49,7 +49,7 @@ def run(commands, environment, directory):
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory):
-    """The emulator, with some images in its only bucket."""
+    """Starts the emulator, with some images in its only bucket."""
     with StorageEmulator(tmp_path_factory.mktemp("storage")) as emulator:
         emulator.make_bucket("bucket")
         for label in LABELS:
@@ -61,9 +61,9 @@ def storage(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def job(storage, tmp_path_factory):
-    """All commands of a job have been run: dict of what each did."""
+    """Runs all commands of a job; returns their results by name."""
     storage.hiccups += ["/bucket/words%2Flist.txt", "all-00001-of-00002.tfrecords.part", "model.ckpt-1"]
-    # From the annotations' folder and from the root; missing, forbidden, and of a scheme that nobody knows.
+    # Relative to the annotation file and absolute; missing, forbidden, and of an unknown scheme.
     paths = [f"images/{LABELS[0]}.png", *(f"gs://bucket/words/images/{label}.png" for label in LABELS[1:]),
              "gs://bucket/none.png", f"gs://{DENIED}/x.png", "http://bucket/x.png"]
     storage.write("bucket", "words/list.txt", "".join(f"{path} {label}\n" for path, label in zip(
@@ -86,7 +86,7 @@ def job(storage, tmp_path_factory):
 
 
 def figures(text):
-    """`name: value` lines -> dict of str."""
+    """Returns `name: value` lines as a dict of str."""
     return dict(line.split(": ", 1) for line in text.splitlines())
 
 
@@ -170,7 +170,7 @@ def test_a_hiccup_ends_nothing(job, storage):
 
 
 def test_rights_to_objects_are_enough(job, storage):
-    """Many who may read and write everything in a bucket may not look at the bucket itself."""
+    """Accounts may read and write all objects of a bucket without access to the bucket itself."""
     assert "GET /storage/v1/b/bucket" not in [line.partition("?")[0] for line in storage.requests]
 
 
@@ -185,15 +185,15 @@ def test_what_does_not_work_there_is_told_in_a_line(storage, tmp_path):
         denied_output=(["dataset", "list.txt", f"gs://{DENIED}/out"], 1, f"gs://{DENIED}/out: access denied"),
         denied_data=(["train", f"gs://{DENIED}/*.tfrecords"], 1, "access denied"),
         denied_model=(["test", "data", "--model-dir", f"gs://{DENIED}/m"], 1, f"gs://{DENIED}/m/checkpoint: cannot be "
-                      "read: access denied (HTTP 403: nobody has no access); name a key"),
+                      "read: access denied (HTTP 403: nobody has no access); name an authorized key file"),
         denied_job=(["train", "data", "--job-dir", f"gs://{DENIED}/m"], 1, f"gs://{DENIED}/m/checkpoint: cannot be"),
         denied_export=(["export", f"gs://{DENIED}/e"], 1, f"gs://{DENIED}/e: access denied"),
         no_bucket_input=(["dataset", "gs://nowhere/list.txt", "out"], 1, "gs://nowhere/list.txt: cannot be read: no "),
         no_bucket_output=(["dataset", "list.txt", "gs://nowhere/out"], 1, "gs://nowhere/out: cannot be written: no "
                           "such bucket"),
         pictures=(["test", "data", "--visualize", "--output-dir", "gs://bucket/out"], 2, "--output-dir is gs://bucket"),
-        synth=(["synth", "gs://bucket/words"], 1, "gs://bucket/words: words are drawn into local directories only"),
-        fonts=(["synth", "words", "--fonts", "gs://bucket/fonts"], 1, "gs://bucket/fonts: words are drawn with local"),
+        synth=(["synth", "gs://bucket/words"], 1, "gs://bucket/words: synth writes to local directories only"),
+        fonts=(["synth", "words", "--fonts", "gs://bucket/fonts"], 1, "gs://bucket/fonts: synth reads local files"),
         log=(["predict", "x.png", "--log-path", "gs://bucket/log"], 1, "--log-path gs://bucket/log: the log"))
     done = run({name: command for name, (command, _, _) in expected.items()}, storage.environment, tmp_path)
     for name, (_, code, told) in expected.items():
@@ -212,5 +212,5 @@ def test_no_network_is_told_in_a_line(storage, tmp_path):
     done = run({name: command for name, (command, _) in expected.items()}, environment, tmp_path)
     for name, (_, path) in expected.items():
         assert (done[name].code, done[name].out) == (1, "")
-        assert done[name].err == (f"aocr: error: {path}: the storage does not answer (Could not connect to server); "
-                                  "look at the network and try again\n")
+        assert done[name].err == (f"aocr: error: {path}: the storage does not respond (Could not connect to server); "
+                                  "check the network and try again\n")

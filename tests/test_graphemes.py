@@ -1,4 +1,4 @@
-"""The whole job with labels of grapheme clusters and from right to left: the same texts come out, in logical order."""
+"""End-to-end test of grapheme clusters and right-to-left labels: predictions are in logical order."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from aocr.charset import splitter
 from aocr.checkpoint import read_description
 from aocr.cli import main
 
-# By what is drawn, which need not be what the label says.
+# Drawn word -> label; they need not match.
 LABELS = {"A1": "e\u0301\u0323E", "B27": "हिन्दी", "7": "🇩🇪👩\u200d👧", "K90": "ש\u05c1\u05b8לו\u05b9ם", "WWMW": "شَمْس"}
 HEBREW = "K90"
 CHARACTERS = [2, 2, 2, 4, 3]
@@ -21,7 +21,7 @@ QUIET = ["--log-path", ""]
 
 
 def make_dataset(directory, labels):
-    """A dataset of the drawn words with these labels: its path. The images are there after the first one."""
+    """Draws the words into `directory`, builds their dataset and returns its path."""
     lines = []
     for drawn, label in labels.items():
         image = directory / f"{drawn}.png"
@@ -36,7 +36,7 @@ def make_dataset(directory, labels):
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory):
-    """A small model of grapheme clusters that has learnt the labels by heart: .model_dir, .dataset, .images."""
+    """A small model overfitted to labels of grapheme clusters: .model_dir, .dataset, .images."""
     directory = tmp_path_factory.mktemp("graphemes")
     dataset, model_dir = make_dataset(directory, LABELS), str(directory / "model")
     assert main(["train", dataset, "--model-dir", model_dir, "--graphemes", "--attn-num-hidden", "64",
@@ -46,7 +46,7 @@ def learnt(tmp_path_factory):
 
 
 def figures(capsys):
-    """What a command told, `name: value` lines -> dict of str."""
+    """Returns the `name: value` lines printed by a command as a dict of str."""
     return dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
 
 
@@ -63,7 +63,7 @@ def test_labels_are_read_back_in_logical_order(learnt, capsys):
     assert main(["predict", "--model-dir", learnt.model_dir, *learnt.images, *QUIET]) == 0
     texts = [line.split("\t")[2] for line in capsys.readouterr().out.splitlines()]
     assert texts == list(LABELS.values())
-    assert [ord(texts[3][0]), ord(texts[4][0])] == [0x5E9, 0x634]  # what is read aloud first comes first
+    assert [ord(texts[3][0]), ord(texts[4][0])] == [0x5E9, 0x634]  # the first letter as spoken comes first
 
 
 def test_errors_are_counted_by_cluster_and_in_logical_order(learnt, capsys, tmp_path):
@@ -111,17 +111,17 @@ def test_the_flag_may_agree_but_not_contradict(learnt, trained, command, capsys)
 
 
 def test_training_goes_on_by_clusters_without_the_flag(learnt, tmp_path, capsys):
-    """A label of 24 code points fits the model's 8 characters, one of 9 does not; nor does a mark by itself."""
+    """A label of 8 clusters (24 code points) fits the model; 9 clusters or an unknown cluster do not."""
     other = make_dataset(tmp_path, {"A1": "e\u0301\u0323" * 8, "7": "e\u0301\u0323" * 9, "K90": "e\u0323"})
     assert main(["train", other, "--model-dir", learnt.model_dir, *QUIET]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "9 characters are more than --max-prediction 8: 1 labels, the first is" in error
-    assert "(U+0065 U+0323) is not in the alphabet of" in error and error.count("1 labels") == 2
+    assert "9 characters exceed --max-prediction 8: 1 labels, the first is" in error
+    assert "(U+0065 U+0323) is not in the charset of" in error and error.count("1 labels") == 2
 
 
 @pytest.mark.parametrize("in_a_file", [False, True])
 def test_a_charset_of_clusters(learnt, tmp_path, capsys, in_a_file):
-    """In a file, a line may begin with a mark, which then belongs to nothing."""
+    """In a file, a line may begin with a mark, which is then a character without base."""
     (tmp_path / "marks.txt").write_text("e\u0301\u0323E\n\u0301\n", encoding="utf-8")
     charset = str(tmp_path / "marks.txt") if in_a_file else "e\u0301\u0323E"
     assert main(["predict", "--model-dir", learnt.model_dir, "--graphemes", "--charset", charset, "x.png", *QUIET]) == 2

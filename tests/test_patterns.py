@@ -1,4 +1,4 @@
-"""The pattern language: what it draws, and what it refuses."""
+"""The pattern language: drawn words and parse errors."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from aocr.data.patterns import PatternError, parse_pattern
 
 
 def drawn(text, count=300):
-    """Different words of a pattern."""
+    """Returns the distinct words among `count` drawn from a pattern."""
     pattern, random = parse_pattern(text), np.random.default_rng(0)
     return {pattern.draw(random) for _ in range(count)}
 
@@ -31,7 +31,7 @@ def drawn(text, count=300):
     ("(A|BC)D", {"AD", "BCD"}),
     ("X(A|)", {"X", "XA"}),
     ("X(A(B|C)?|D)", {"XA", "XAB", "XAC", "XD"}),
-    ("[AB]{2}", {"AA", "AB", "BA", "BB"}),  # each time anew
+    ("[AB]{2}", {"AA", "AB", "BA", "BB"}),  # independent draws
     ("(A|B){2}", {"AA", "AB", "BA", "BB"}),
     (r"\[\]\(\)\{\}\?\|\*\+\.\^\$\\", {r"[](){}?|*+.^$\ ".strip()}),
     ("A-B, C", {"A-B, C"}),
@@ -48,7 +48,7 @@ def test_plates():
 def test_each_choice_is_as_likely_as_the_others():
     pattern, random = parse_pattern("[AAB]{1,2}"), np.random.default_rng(3)
     words = [pattern.draw(random) for _ in range(4000)]
-    # Four standard deviations of a coin thrown 4000 times are 126.
+    # 126 is four standard deviations of the number of heads in 4000 coin tosses.
     assert abs(sum(len(word) == 1 for word in words) - 2000) < 126
     assert abs(sum(word[0] == "A" for word in words) - 2000) < 126
 
@@ -56,7 +56,7 @@ def test_each_choice_is_as_likely_as_the_others():
 @pytest.mark.parametrize("text, alphabet, least, most", [
     ("[A-C]{2,5}x?", "ABCx", 2, 6),
     ("(AB|C)D{3}", "ABCD", 4, 5),
-    ("A[ B]{4}", "A B", 1, 5),  # the four may be blanks
+    ("A[ B]{4}", "A B", 1, 5),  # the four may all be blanks
     ("AB{0}", "A", 1, 1),
 ])
 def test_what_is_known_of_its_words(text, alphabet, least, most):
@@ -72,15 +72,15 @@ def test_what_is_known_of_its_words(text, alphabet, least, most):
     ("A$", 2, r"write `\$`"),
     ("A]", 2, r"write `\]`"),
     ("A}", 2, r"write `\}`"),
-    ("?A", 1, "nothing before it"),
-    ("A|{2}", 3, "nothing before it"),
-    ("(?:A)", 2, "nothing before it"),
-    ("A)B", 2, "without its `(`"),
-    ("X(A", 2, "without its `)`"),
-    ("X[A-", 2, "without its `]`"),
-    ("X[A", 2, "without its `]`"),
+    ("?A", 1, "nothing to repeat"),
+    ("A|{2}", 3, "nothing to repeat"),
+    ("(?:A)", 2, "nothing to repeat"),
+    ("A)B", 2, "without `(`"),
+    ("X(A", 2, "without `)`"),
+    ("X[A-", 2, "without `]`"),
+    ("X[A", 2, "without `]`"),
     ("X[]", 2, "empty class"),
-    ("[^A]", 2, "all characters but some"),
+    ("[^A]", 2, "negated classes are not supported"),
     ("A[0Z-A]", 4, "write A-Z"),
     (r"A\d", 2, "write a class"),
     ("A\\", 2, "at the end"),
@@ -96,7 +96,7 @@ def test_what_is_known_of_its_words(text, alphabet, least, most):
     ("A?", 1, "empty"),
     ("(A|)", 1, "empty"),
     ("[ A]{2}", 1, "blank"),
-    ("A{1001}", 1, "1001 characters; the most is 1000"),
+    ("A{1001}", 1, "1001 characters; the maximum is 1000"),
     ("(A{500}){3}", 1, "1500 characters"),
     ("(" * 51 + "A" + ")" * 51, 51, "50 deep"),
     ("A[\0-\U0010ffff]", 3, "more than 1000000 characters"),

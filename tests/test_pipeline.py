@@ -1,4 +1,4 @@
-"""Batches from datasets: every sample once, padded to its own batch, sequences spelled out."""
+"""The input pipeline: every sample once, padded within its batch, with label sequences."""
 
 import functools
 import io
@@ -24,7 +24,7 @@ CHARSET = Charset("AB")  # A is 3, B is 4
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Seven records of other widths and labels."""
+    """Writes seven records of different widths and labels."""
     path = str(tmp_path / "data")
     with tf.io.TFRecordWriter(path) as writer:
         for number, (width, label) in enumerate(zip(WIDTHS, LABELS)):
@@ -36,7 +36,7 @@ def dataset(tmp_path):
 
 def read(path, batch_size, skip=(), epochs=None, image_bytes=4 * 32 * 40, cache=False,
          augment=None, first_batch=0, replica=(0, 1), selection=None):
-    """All batches of one pass, or those of a range of shuffled ones."""
+    """Returns all batches of one pass in order, or of the shuffled passes in `epochs`."""
     scan = DatasetStatistics(path, [path] if isinstance(path, str) else path,
                              unreadable=dict.fromkeys(skip, "for a test"))
     scan.starts = [7 * k for k in range(len(scan.files))]
@@ -61,7 +61,7 @@ def read(path, batch_size, skip=(), epochs=None, image_bytes=4 * 32 * 40, cache=
 
 
 def by_epoch(batches):
-    """{epoch: lists of the record numbers of its batches, in order}."""
+    """Returns {epoch: record numbers of each batch, in order}."""
     epochs = {}
     for batch in batches:
         epochs.setdefault(int(batch.epoch), []).append(batch.numbers.tolist())
@@ -69,12 +69,12 @@ def by_epoch(batches):
 
 
 def test_a_whole_batch(dataset):
-    """Of two images of the mean width, which is 20 pixels; the four narrowest together are not much wider."""
+    """Two images of the mean width, 20 pixels, or the four narrowest, whose total width is similar."""
     first, *rest = read(dataset, batch_size=2)
     assert [batch.widths.tolist() for batch in rest] == [[33], [39], [40]]
     assert first.numbers.tolist() == [0, 4, 2, 6]  # by width
     assert first.widths.tolist() == [5, 6, 7, 8]
-    assert first.pixels.shape == (4, 32, 8, 1)  # padded to their own widest, not to the canvas
+    assert first.pixels.shape == (4, 32, 8, 1)  # padded to the widest of the batch, not to the canvas
     assert first.inputs.tolist() == [[1, 3, 4, 0],  # GO A B
                                      [1, 3, 0, 0],  # GO A
                                      [1, 4, 0, 0],  # GO B
@@ -104,7 +104,7 @@ def test_an_epochs_number_is_its_order(dataset, cache):
         assert sorted(len(batch) for batch in numbers) == [1, 1, 1, 4]
         assert sorted(sum(numbers, [])) == list(range(7))
     assert together[5] != together[6] != together[7]
-    assert by_epoch(read(dataset, 2, epochs=[6, 7], cache=cache)) == {6: together[6]}, "6 follows from what came before"
+    assert by_epoch(read(dataset, 2, epochs=[6, 7], cache=cache)) == {6: together[6]}, "6 depends on the previous epoch"
 
 
 @pytest.mark.parametrize("cache", [False, True])
@@ -129,7 +129,7 @@ def test_replicas_share_the_samples(dataset):
 def test_what_is_held_out_is_not_trained_on(dataset):
     parts = [sorted(np.concatenate([batch.numbers for batch in read(dataset, 2, selection=Selection(0.3, held_out))]))
              for held_out in (False, True)]
-    # number * 2654435769 / 2**32 is 0, 0.618, 0.236, 0.854, 0.472, 0.090, 0.708 beyond the point
+    # The fractional parts of number * 2654435769 / 2**32 are 0, 0.618, 0.236, 0.854, 0.472, 0.090, 0.708.
     assert parts == [[1, 3, 4, 6], [0, 2, 5]]
 
 
@@ -147,7 +147,7 @@ def test_several_files_are_mixed_and_their_records_keep_their_numbers(dataset, t
 
 
 def test_a_cache_reads_the_dataset_once(dataset):
-    """Its pixels are those of the first pass, though the file is gone by then."""
+    """Later passes have the same pixels, although the file is deleted after the first batch."""
     with tf.Graph().as_default():
         scan = DatasetStatistics(dataset, [dataset], starts=[0])
         batches = pipeline.batches(
@@ -169,7 +169,7 @@ def test_a_cache_reads_the_dataset_once(dataset):
 
 @pytest.mark.parametrize("cache", [False, True])
 def test_images_are_augmented_by_epoch_and_record(dataset, cache):
-    """After the cache: each pass has its own variants."""
+    """Augmentation follows the cache, so each pass has its own variants."""
     def stamped(pixels, epoch, number):
         assert pixels.shape.as_list() == [32, None, 1]
         return tf.ones_like(pixels) * tf.cast(100 * epoch + number, tf.float32)
@@ -192,17 +192,17 @@ def test_skipped_records_are_left_out_and_numbers_stay(dataset):
 
 
 def test_a_window_is_bounded_by_memory(dataset):
-    """Where only one batch fits in the window, samples come in the dataset's order, batch by batch."""
+    """If a window holds only one batch, batches follow dataset order."""
     passed = read(dataset, batch_size=2, image_bytes=pipeline.WINDOW_BYTES)
     assert [sorted(batch.numbers.tolist()) for batch in passed] == [[0, 1], [2, 3], [4, 5], [6]]
 
 
 @pytest.mark.parametrize("widths, batch_size, spans", [
-    ([5] * 10, 3, [3, 3, 3, 1]),  # equal widths: equal counts, and the rest
+    ([5] * 10, 3, [3, 3, 3, 1]),  # equal widths: equal counts, and the remainder
     ([7], 32, [1]),
-    ([10] * 8 + [40] * 2, 5, [8, 2]),  # 16 pixels in the mean: 80 a batch, as eight narrow ones or two wide ones have
-    ([1] * 50 + [100] * 14, 8, [38, 14, 2, 2, 2, 2, 2, 2]),  # a pixel counts as a quarter of the mean, 5.7 pixels
-    ([10] * 30 + [2000], 4, [6, 6, 6, 6, 4, 1, 1, 1]),  # what is wider than a whole batch counts as one
+    ([10] * 8 + [40] * 2, 5, [8, 2]),  # mean 16, hence 80 pixels per batch: eight narrow or two wide images
+    ([1] * 50 + [100] * 14, 8, [38, 14, 2, 2, 2, 2, 2, 2]),  # width 1 counts as a quarter of the mean, 5.7 pixels
+    ([10] * 30 + [2000], 4, [6, 6, 6, 6, 4, 1, 1, 1]),  # widths above the area of a batch are clipped to it
 ])
 def test_batches_have_about_equal_areas(run_graph, widths, batch_size, spans):
     got = run_graph(lambda widths: pipeline.area_spans(widths, batch_size), widths=np.array(widths, np.int64))

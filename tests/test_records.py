@@ -1,4 +1,4 @@
-"""Looking through datasets: old ones, and broken ones."""
+"""Scanning of intact and broken datasets."""
 
 import io
 import json
@@ -15,14 +15,14 @@ from aocr.errors import UserError
 
 
 def png(width, height):
-    """An encoded image of this size."""
+    """Returns an encoded image of this size."""
     file = io.BytesIO()
     Image.fromarray(np.zeros((height, width), np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
 def write(path, examples):
-    """Writes records, tf.train.Example or bytes: the path."""
+    """Writes records (tf.train.Example or bytes) and returns the path."""
     with tf.io.TFRecordWriter(str(path)) as writer:
         for example in examples:
             writer.write(example if isinstance(example, bytes) else example.SerializeToString())
@@ -154,7 +154,7 @@ def test_a_comment_that_is_no_text_is_stored_as_one(tmp_path):
 
 
 def test_many_images_that_cannot_be_decoded_are_passed_over_in_one_go(tmp_path, monkeypatch):
-    """Not from the start for each of them."""
+    """Without restarting the scan for each of them."""
     path = write(tmp_path / "data", [to_example(b"no image" if k % 2 else png(5, 7), str(k)) for k in range(40)])
     monkeypatch.setattr(tf.data.Dataset, "skip", None)
     found = scan(path)
@@ -175,7 +175,7 @@ def test_a_sidecar_that_contradicts_itself_is_not_believed(tmp_path, caplog, cha
     values = json.loads(sidecar.read_text())
     assert read_sidecar(path).records == 3
     sidecar.write_text(json.dumps({**values, **change}))
-    assert read_sidecar(path) is None and "looking through" in caplog.text
+    assert read_sidecar(path) is None and "rescanning" in caplog.text
     assert scan(path).records == 3
 
 

@@ -1,4 +1,4 @@
-"""What people have becomes rows: lines, tables, JSON, folders, names, datasets."""
+"""Rows from text lines, tables, JSON lines, directories, file names and datasets."""
 
 import io
 import json
@@ -16,7 +16,7 @@ NAMES = re.compile(r"(.*?)(?:_[0-9]+)?")
 
 
 def read(source, input_format="auto", stdin=b""):
-    """[(number, path, label)] of the rows, [(number, kind, reason)] of the rejected ones."""
+    """Returns ([(number, path, label)] of usable rows, [(number, kind, reason)] of rejected ones)."""
     source = str(source)
     rows = list(read_rows(source, format_of(source, input_format), NAMES, io.BytesIO(stdin)))
     assert all(row.source == source for row in rows)
@@ -26,7 +26,7 @@ def read(source, input_format="auto", stdin=b""):
 
 @pytest.fixture
 def file(tmp_path):
-    """Writes a file: `file(name, content)` gives its path."""
+    """Returns a function that writes a file, `file(name, content)`, and returns its path."""
     def write(name, content):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -54,7 +54,7 @@ def test_lines_that_are_not_utf_8(file):
 def test_tsv_with_and_without_header(file):
     assert read(file("a.tsv", "a b.png\tone, \"two\"\nc.png\t\nd.png\n")) == (
         [(1, "a b.png", "one, \"two\""), (2, "c.png", "")],
-        [(3, "no label field", "1 fields; a row is an image's path, a tab, and the label")])
+        [(3, "no label field", "1 fields; a row must be an image path, a tab and the label")])
     assert read(file("b.TSV", "Text\tsplit\tFile\nONE\ttrain\ta.png\nTWO\ttrain\n"))[0] == [(2, "a.png", "ONE")]
 
 
@@ -122,9 +122,9 @@ def test_standard_input():
 
 
 def test_a_format_that_is_not_the_inputs(tmp_path):
-    with pytest.raises(UserError, match="a directory, which --input-format csv does not read"):
+    with pytest.raises(UserError, match="--input-format csv reads files, not directories; use"):
         format_of(str(tmp_path), "csv")
-    with pytest.raises(UserError, match="no directory, which --input-format names"):
+    with pytest.raises(UserError, match="--input-format names reads directories, not files; use"):
         format_of(str(tmp_path / "none"), "names")
 
 

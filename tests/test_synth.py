@@ -1,4 +1,4 @@
-"""Drawn words: whole, readable, the same for the same seed; what cannot be drawn is refused."""
+"""Drawn words: complete, legible and reproducible; undrawable words are errors."""
 
 import os
 import re
@@ -21,24 +21,24 @@ from aocr.data.words import read_words
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """The working directory is tmp_path."""
+    """Changes to tmp_path."""
     monkeypatch.chdir(tmp_path)
 
 
 def synth(*arguments):
-    """Runs the command; returns its exit code."""
+    """Runs `aocr synth` and returns its exit code."""
     return main(["synth", *map(str, arguments), "--log-path", ""])
 
 
 def contents(directory):
-    """[(label, bytes of the image)] by the annotation file."""
+    """Returns [(label, bytes of the image)] from the annotation file."""
     with open(os.path.join(directory, "annotations.txt"), encoding="utf-8") as file:
         rows = [parse_line(line.rstrip("\n")) for line in file]
     return [(label, open(path, "rb").read()) for path, label in rows]
 
 
 def font_of(name, first, last):
-    """Writes Pillow's built-in font, of whose characters U+0020 to U+007E only `first` to `last` are left."""
+    """Writes Pillow's built-in font with its characters U+0020 to U+007E reduced to `first` to `last`."""
     data = bytearray(ImageFont.load_default(30).path.getvalue())
     tables = [struct.unpack_from(">4s4xL", data, 12 + 16 * k) for k in range(struct.unpack_from(">H", data, 4)[0])]
     cmap, = (offset for tag, offset in tables if tag == b"cmap")
@@ -63,7 +63,7 @@ def test_the_command_writes_images_and_annotations(capsys):
 
 
 def test_an_image_depends_on_seed_and_number_alone():
-    """Not on the number of processes, nor of words."""
+    """Not on the number of processes or words."""
     assert synth("one", "--count", 9, "--seed", 5, "--workers", 1) == 0
     assert synth("two", "--count", 9, "--seed", 5, "--workers", 2) == 0
     assert synth("more", "--count", 131, "--seed", 5, "--workers", 1) == 0
@@ -91,9 +91,9 @@ def test_words_of_a_list():
 
 @pytest.mark.parametrize("content, told", [
     (b"good\ncaf\xe9\n", "list:2: not UTF-8: byte 0xe9 at 3"),
-    (b" \n\n", "list: no words in it"),
-    (b"", "list: no words in it"),
-    (b"A\n" + b"A" * 1001, "list:2: 1001 characters; the most is 1000"),
+    (b" \n\n", "list: contains no words"),
+    (b"", "list: contains no words"),
+    (b"A\n" + b"A" * 1001, "list:2: 1001 characters; the maximum is 1000"),
     (None, "list: cannot be read: No such file or directory"),
 ])
 def test_a_list_that_cannot_be_used(content, told, capsys):
@@ -108,7 +108,7 @@ def test_a_list_that_cannot_be_used(content, told, capsys):
 
 @pytest.mark.parametrize("arguments, told", [
     (["--words", "list", "--pattern", "[0-9A-Z]{3,6}"], "--words and --pattern exclude each other"),
-    (["--pattern", "AB*"], r"--pattern AB*: at character 3: `*` has no meaning here; write `\*` for the character"),
+    (["--pattern", "AB*"], r"--pattern AB*: at character 3: `*` is not supported here; write `\*` for the literal"),
     (["--count", "0"], "--count is 0; the least is 1"),
     (["--seed", "4294967296"], "--seed is 4294967296; the most is 4294967295"),
     (["--min-font-size", "41"], "--min-font-size is 41; the most is --max-font-size, 40"),
@@ -126,10 +126,10 @@ def test_a_directory_that_holds_something_is_refused(capsys):
     capsys.readouterr()
     before = contents("words")
     for directory, told in [("words", "words: not empty; name another directory"),
-                            ("words/annotations.txt", "words/annotations.txt: a file"),
+                            ("words/annotations.txt", "words/annotations.txt: is a file"),
                             ("words/annotations.txt/below", "words/annotations.txt/below: cannot be written"),
-                            ("two\twords", "'two\\twords': a path in an annotation file"),
-                            ("gs://bucket/words", "gs://bucket/words: words are drawn into local")]:
+                            ("two\twords", "'two\\twords': paths in an annotation file"),
+                            ("gs://bucket/words", "gs://bucket/words: synth writes to local")]:
         assert synth(directory, "--count", 1) == 1
         error = capsys.readouterr().err
         assert error.startswith(f"aocr: error: {told}") and len(error.splitlines()) == 1
@@ -139,14 +139,14 @@ def test_a_directory_that_holds_something_is_refused(capsys):
 def test_a_font_that_lacks_a_character_is_passed_over_and_counted(capsys):
     font_of("from-h.otf", "H", "~")
     font_of("to-m.ttf", " ", "M")
-    open("notes.txt", "w").close()  # a directory's fonts are its fonts alone
+    open("notes.txt", "w").close()  # other files in a directory are ignored
     for directory, fonts in [("one", ["--fonts", "."]), ("two", ["--fonts", "*.ttf", "--fonts", "from-h.otf"])]:
         assert synth(directory, *fonts, "--pattern", "AK|LN", "--count", 200, "--workers", 1) == 0
         error = capsys.readouterr().err
-        counts = [int(n) for n in re.findall("passed over for ([0-9]+) words", error)]
+        counts = [int(n) for n in re.findall("skipped for ([0-9]+) words", error)]
         assert len(counts) == 2 and all(20 < count < 80 for count in counts)  # 50 on average, with a deviation of 6
-        assert re.search("from-h.otf: passed over .* lacks 'A'\n", error)
-        assert re.search("to-m.ttf: passed over .* lacks 'N'\n", error)
+        assert re.search("from-h.otf: skipped .* lacks 'A'\n", error)
+        assert re.search("to-m.ttf: skipped .* lacks 'N'\n", error)
     assert contents("one") == contents("two")
 
 
@@ -155,7 +155,7 @@ def test_a_word_that_no_font_has_as_a_whole_is_an_error(capsys):
     font_of("to-m.ttf", " ", "M")
     assert synth("words", "--fonts", "*.*", "--pattern", "A|Z|ZA", "--workers", 1) == 1
     assert re.fullmatch("aocr: error: no font has all characters of 'ZA': (from-h.otf lacks 'A'|to-m.ttf lacks 'Z') "
-                        r"\(U\+00..\); give one that has them with --fonts\n", capsys.readouterr().err)
+                        r"\(U\+00..\); add one that has them with --fonts\n", capsys.readouterr().err)
     assert not os.path.exists("words/annotations.txt")
 
 
@@ -169,10 +169,10 @@ def test_which_characters_a_font_has():
 
 
 @pytest.mark.parametrize("word, told", [
-    ("caf\u00e9", "no font has the character '\u00e9' (U+00E9); give one that has it with --fonts"),
+    ("caf\u00e9", "no font has the character '\u00e9' (U+00E9); add one that has it with --fonts"),
     ("字", "no font has the character '字' (U+5B57)"),
-    ("cafe\u0301", "the character '\u0301' (U+0301) cannot be drawn"),
-    ("שלום", "the character '\u05d5' (U+05D5) cannot be drawn"),
+    ("cafe\u0301", "character '\u0301' (U+0301) cannot be drawn"),
+    ("שלום", "character '\u05d5' (U+05D5) cannot be drawn"),
 ])
 @pytest.mark.parametrize("option", ["--words", "--pattern"])
 def test_a_character_that_no_font_has_is_told(word, told, option, capsys):
@@ -186,7 +186,7 @@ def test_a_character_that_no_font_has_is_told(word, told, option, capsys):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_while_drawing_is_the_same_in_any_process(workers, capsys):
-    """The header of this image is whole, so only drawing on it finds out."""
+    """The header of this image is intact, so the error appears only when it is drawn on."""
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99), np.uint8)).save("whole.png")
     with open("whole.png", "rb") as whole, open("cut.png", "wb") as cut:
         cut.write(whole.read()[:2000])
@@ -210,7 +210,7 @@ def test_materials_that_cannot_be_read_are_told(option, told, capsys):
     for missing in ("none.ttf", "none-*", "empty"):
         assert synth("words", option, missing) == 1
         error = capsys.readouterr().err
-        assert error.startswith(f"aocr: error: {option} {missing}: no files there") and len(error.splitlines()) == 1
+        assert error.startswith(f"aocr: error: {option} {missing}: no files found") and len(error.splitlines()) == 1
     assert not os.path.exists("words")
 
 
@@ -227,7 +227,7 @@ def test_a_word_is_whole_and_stands_out(seed):
 
 
 def test_font_sizes_are_those_that_are_given():
-    """A word is one font size high at least, and its margins are half a size to a whole one."""
+    """Margins add half a font size to a whole one to the height of the text."""
     heights = {Artist(RenderConfig(font_sizes=(60, 60))).draw("Jg", np.random.default_rng(seed))[0].height
                for seed in range(20)}
     assert 60 * 1.3 <= min(heights) <= max(heights) <= 60 * 2.2
@@ -256,13 +256,13 @@ def test_ink_stands_out_from_a_background(color, dark, light):
         image, _ = artist.draw("MWMWMW", np.random.default_rng(seed))
         assert image.mode == ("RGB" if color else "L")
         shades = np.asarray(image.convert("L"), float)
-        ground = shades[:3].mean()  # no ink there
+        ground = shades[:3].mean()  # free of ink
         sides = (np.percentile(shades, 98) - ground, ground - np.percentile(shades, 2))
         assert max(sides) > LEAST_CONTRAST * 0.6
-        # No part of it comes nearer to the ink than half of the contrast; 20 are for the noise.
+        # The background varies by LEAST_CONTRAST at most; 20 are for the noise.
         assert np.ptp(np.percentile(shades[:3], [10, 90])) < LEAST_CONTRAST + 20
         if light - dark < LEAST_CONTRAST:
-            # The ground is left as it is, and the ink is on its other side.
+            # The background is unchanged, and the ink contrasts with it.
             assert dark - 5 <= ground <= light + 5
             assert sides[0] > sides[1] if light == 40 else sides[1] > sides[0]
 
@@ -303,7 +303,7 @@ def test_what_is_interrupted_does_not_look_whole_and_leaves_no_process(number, c
             os.killpg(process.pid, number)  # as a terminal does
         else:
             process.send_signal(number)
-        out, error = process.communicate(timeout=60)  # until all processes have closed their ends
+        out, error = process.communicate(timeout=60)  # returns after all processes have closed the pipes
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         raise

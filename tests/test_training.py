@@ -235,7 +235,7 @@ def test_labels_that_break_given_limits_are_listed(dataset, tmp_path, capsys):
     assert train(data, tmp_path / "model", "--full-ascii", "--max-prediction", "3") == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "'É' (U+00C9)" in error and "2 labels, the first is 'É' (record 1)" in error
-    assert "8 characters are more than --max-prediction 3" in error and "'TOO LONG' (record 2)" in error
+    assert "8 characters exceed --max-prediction 3" in error and "'TOO LONG' (record 2)" in error
     assert "leave out --full-ascii" in error
     assert not (tmp_path / "model").exists()
 
@@ -255,8 +255,8 @@ def test_a_record_that_cannot_be_decoded_is_left_out_and_named(dataset, tmp_path
             writer.write(record.SerializeToString())
     assert train(str(tmp_path / "data"), tmp_path / "model", "--num-epoch", "1", "--max-bad-records", "0.2") == 0
     error = capsys.readouterr().err
-    assert "record 1 is left out: the image cannot be decoded" in error
-    assert "5 records, 4 used, 1 left out" in error
+    assert "record 1 is skipped: the image cannot be decoded" in error
+    assert "5 records, 4 used, 1 skipped" in error
     assert train(str(tmp_path / "data"), tmp_path / "other", "--num-epoch", "1") == 1
     error = capsys.readouterr().err
     assert "1 of 5 records cannot be read (20.00%)" in error and "--max-bad-records 0.01" in error
@@ -314,7 +314,7 @@ def test_an_alphabet_of_choice(dataset, tmp_path, capsys):
     assert train(dataset, tmp_path / "model", "--max-steps", "1", "--charset", "ABC") == 2
     assert "--charset asks for 3 characters: ABC; but the model in" in capsys.readouterr().err
     assert train(dataset, tmp_path / "other", "--max-steps", "1", "--charset", "ABC") == 1
-    assert "is not in the alphabet of 3" in capsys.readouterr().err
+    assert "is not in the charset of 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("done, by_clock, rate", [

@@ -1,1 +1,1 @@
-"""Files in, batches out."""
+"""Dataset creation, scanning and input pipelines."""

@@ -1,4 +1,4 @@
-"""The build of a dataset as an Apache Beam pipeline: the same rows, checks and records, in no order."""
+"""Builds datasets as an Apache Beam pipeline: same rows, checks and records, in no fixed order."""
 
 import logging
 from collections.abc import Iterator
@@ -19,23 +19,23 @@ from aocr.errors import UserError, usage_error
 log = logging.getLogger(__name__)
 
 COUNTERS = "aocr"  # namespace of the pipeline's counters
-REJECTED = "rejected"  # tag of the rows that cannot be used
+REJECTED = "rejected"  # output tag of unusable rows
 
 
 def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
                  beam_arguments: list[str]) -> tuple[Counts, list[Part]]:
-    """Writes datasets as `build.make_dataset`, on Beam; no sidecars.
+    """Writes datasets like `build.make_dataset`, on Beam and without sidecars.
 
-    Args: as there; beam_arguments: the runner's own flags.
-    Raises: UserError as there; with `strict`, or if no row can be used, what was written is removed.
+    Args: as there; beam_arguments: flags passed on to the runner.
+    Raises: UserError as there; with `strict`, or without usable rows, removes the files written so far.
     """
     if STDIN in inputs:
-        raise usage_error("--runner reads no standard input; name a file")
+        raise usage_error("--runner does not read standard input; name a file")
     sources, label_pattern, parts = prepare(inputs, output, config)
     pipeline = beam.Pipeline(runner=config.runner, options=PipelineOptions(beam_arguments))
     rows = (pipeline | beam.Create(sources)
             | "read" >> beam.FlatMap(lambda source: read_rows(source[0], source[1], label_pattern, None))
-            | beam.Reshuffle())  # else one worker would check all rows of a file
+            | beam.Reshuffle())  # otherwise one worker would check all rows of a file
     checked = rows | beam.ParDo(Check(config)).with_outputs(REJECTED, main="checked")
     (checked.checked | beam.Map(_by_image) | beam.GroupByKey() | beam.FlatMap(_conflicts))
     split = checked.checked | beam.Partition(lambda row, _: part_number(row, parts, config), len(parts))
@@ -52,30 +52,31 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
     if not counts.written or (config.strict and counts.told()):
         for file in (file for part in parts for file in part.files if tf.io.gfile.exists(file)):
             tf.io.gfile.remove(file)
-        problem = "--strict: there are problems" if counts.written else "no row can be used"
-        raise UserError(f"{', '.join(inputs)}: {problem} ({counts.skipped} skipped{counts.told()}); nothing is written")
+        problem = "--strict: problems found" if counts.written else "no usable rows"
+        raise UserError(f"{', '.join(inputs)}: {problem} ({counts.skipped} skipped{counts.told()}); nothing was "
+                        "written")
     log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.told())
     return counts, parts
 
 
 class Check(beam.DoFn):
-    """Row or Rejected -> Checked, or Rejected under its tag; counted and logged."""
+    """Row or Rejected -> Checked, or Rejected under its tag; counts and logs both."""
 
     def __init__(self, config: DatasetConfig):
         super().__init__()
         self._config = config
 
     def setup(self) -> None:
-        """Starts the decoder, once a worker."""
+        """Starts the decoder, once per worker."""
         self._decoder = TensorFlowDecoder().__enter__()
 
     def teardown(self) -> None:
-        """Ends it."""
+        """Closes the decoder."""
         self._decoder.__exit__()
 
-    @no_annotations  # of which Beam would make checks and coders of its own
+    @no_annotations  # from annotations, Beam would derive type checks and coders
     def process(self, row: Row | Rejected) -> Iterator[Checked | beam.pvalue.TaggedOutput]:
-        """One row."""
+        """Checks one row."""
         checked, = self._decoder.reject_undecodable([check(row, self._config)])
         if isinstance(checked, Rejected):
             _count("rejected", checked.kind)
@@ -97,13 +98,13 @@ def _by_image(checked: Checked):
 
 
 def _conflicts(group):
-    """Reports the rows with one image whose labels differ from that of the first by place."""
+    """Logs rows of one image whose label differs from that of the first row in source order."""
     _, rows = group
     (first, *place), *others = sorted(rows, key=lambda row: row[1:])
     for label, source, number in others:
         if label != first:
             _count("noted", DUPLICATE)
-            log.warning("%s:%d: %s: as %s:%d; one of them is wrong", source, number, DUPLICATE, *place)
+            log.warning("%s:%d: %s: same image as %s:%d; fix the wrong label", source, number, DUPLICATE, *place)
     return ()
 
 
@@ -122,7 +123,7 @@ def _writer(part, config):
 
 
 def _counts(result):
-    """The pipeline's counters as Counts."""
+    """Returns the pipeline's counters as Counts."""
     counts = Counts()
     for counter in result.metrics().query()["counters"]:
         if counter.key.metric.namespace == COUNTERS:

@@ -1,4 +1,4 @@
-"""From rows to datasets: workers check, one writer writes; what appears is complete."""
+"""Builds datasets from rows: workers check, one writer writes; output files appear only when complete."""
 
 import collections
 import contextlib
@@ -29,44 +29,44 @@ from aocr.files import cause, exists, is_pattern, is_remote, whole_file
 log = logging.getLogger(__name__)
 
 SPLIT_NAMES = {1: ("",), 2: ("-train", "-test"), 3: ("-train", "-validation", "-test")}
-DUPLICATE = "an image twice, with other labels"
+DUPLICATE = "duplicate image with a different label"
 
 
 @dataclasses.dataclass
 class Counts:
-    """What became of the rows."""
+    """Outcome of a build, counted by row."""
 
     written: int = 0
     rejected: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # kind -> rows
     noted: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # kind -> rows kept
-    # Kind of file -> images.
+    # Kind of image file -> images.
     rewritten: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     @property
     def skipped(self) -> int:
-        """Rows that could not be used."""
+        """Number of unusable rows."""
         return sum(self.rejected.values())
 
     def told(self) -> str:
-        """For people: ", 3 missing image, 1 not UTF-8", in falling order."""
+        """Formats the problems for messages, most common first: ", 3 missing image, 1 not UTF-8"."""
         return "".join(f", {count} {kind}" for kind, count in (self.rejected + self.noted).most_common())
 
 
 class Part(NamedTuple):
-    """One of the datasets that a build writes: its share of the rows, and the paths of its files."""
+    """One dataset that a build writes: its share of the rows and its file paths."""
 
     share: float
     files: list[str]
-    pattern: str  # that matches the files
+    pattern: str  # matches the files
 
 
 def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
                  stdin: BinaryIO | None = None) -> tuple[Counts, list[Part]]:
-    """Writes one dataset, or those of a split, from annotated images; nothing appears before all is complete.
+    """Writes one dataset, or those of a split, from annotated images; output appears only when all of it is complete.
 
     Args: inputs: paths, patterns, or `-` for `stdin` (default: standard input). output: path.
-    Raises: UserError if an input cannot be read or an output not be written, if no row can be used, or with `strict`
-      if there is any problem.
+    Raises: UserError if an input cannot be read, an output cannot be written, no row is usable, or, with `strict`,
+      any row has a problem.
     """
     sources, label_pattern, parts = prepare(inputs, output, config)
     rows = itertools.chain.from_iterable(
@@ -87,33 +87,33 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
             build.find_duplicates()
             counts = build.counts
             if not counts.written:
-                raise UserError(f"{', '.join(inputs)}: no row can be used ({counts.skipped} skipped{counts.told()}); "
-                                "nothing is written")
+                raise UserError(f"{', '.join(inputs)}: no usable rows ({counts.skipped} skipped{counts.told()}); "
+                                "nothing was written")
             if config.strict and counts.told():
                 raise UserError(f"--strict: {sum((counts.rejected + counts.noted).values())} problems"
-                                f"{counts.told()}; nothing is written")
+                                f"{counts.told()}; nothing was written")
         for scan, file in zip(build.scans, files):
             write_sidecar(scan, file)
     except tf.errors.OpError as error:
         raise UserError(f"{output}: cannot be written: {cause(error)}") from None
     log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.told())
     if counts.rewritten:
-        log.info("rewritten as PNG, so that everybody decodes them alike: %s",
+        log.info("rewritten as PNG, so that every decoder reads the same pixels: %s",
                  ", ".join(f"{count} {kind}" for kind, count in counts.rewritten.most_common()))
     return counts, parts
 
 
 def prepare(inputs: list[str], output: str,
             config: DatasetConfig) -> tuple[list[tuple[str, str]], re.Pattern[str], list[Part]]:
-    """Looks at what a build was told, before anything is read.
+    """Validates the arguments of a build before anything is read.
 
-    Returns: ((path, format) of each input, label pattern, what to write). UserError if something does not fit.
+    Returns: ((path, format) of each input, label pattern, datasets to write). Raises: UserError for invalid arguments.
     """
     sources = [(path, format_of(path, config.input_format)) for path in expand(inputs)]
     try:
         ImageColor.getrgb(config.background)
     except ValueError:
-        raise usage_error(f"--background is {config.background}; give a colour's name or #RRGGBB") from None
+        raise usage_error(f"--background is {config.background}; give a colour name or #RRGGBB") from None
     parts = parts_of(output, config)
     for part in parts:
         for file in part.files:
@@ -122,7 +122,7 @@ def prepare(inputs: list[str], output: str,
 
 
 def expand(inputs: list[str]) -> list[str]:
-    """Paths of inputs, patterns resolved. UserError for one that leads to nothing."""
+    """Returns the input paths with patterns expanded. Raises UserError if one matches no file."""
     found = []
     for path in inputs:
         pattern = is_pattern(path)
@@ -136,7 +136,7 @@ def expand(inputs: list[str]) -> list[str]:
 
 
 def parts_of(output: str, config: DatasetConfig) -> list[Part]:
-    """The datasets that a build writes. UserError for shares that are none."""
+    """Returns the datasets that a build writes. Raises UserError for invalid shares."""
     try:
         shares = [float(share) for share in config.split.split("/")] if config.split else [1.0]
     except ValueError:
@@ -178,19 +178,19 @@ def _label_pattern(config):
 
 
 def _check_replaceable(file):
-    """UserError if a file that is there is no dataset: somebody may have named the outputs in the place of an input."""
+    """Raises UserError if the file exists and is not a dataset: an input may have been named in place of the output."""
     if not tf.io.gfile.exists(file) or tf.io.gfile.isdir(file):
         return
     try:
         for _ in read_file(file).take(1):
             pass
     except tf.errors.OpError:
-        raise UserError(f"{file}: there is a file that is no dataset; remove it, or name another output (the last "
-                        "path is the output, the others are inputs)") from None
+        raise UserError(f"{file}: exists and is not a dataset; remove it or name another output (the last path is "
+                        "the output, the others are inputs)") from None
 
 
 def part_number(checked: Checked, parts: list[Part], config: DatasetConfig) -> int:
-    """Which of the parts a row belongs to, whatever the order of the rows."""
+    """Returns the index of the part that a row belongs to, independent of row order."""
     image, label = checked.digests
     digest = label if config.split_by == "label" else image
     place, end = int.from_bytes(digest[-7:], "big") / 256 ** 7, 0.0
@@ -202,9 +202,9 @@ def part_number(checked: Checked, parts: list[Part], config: DatasetConfig) -> i
 
 
 def serialize(checked: Checked, config: DatasetConfig) -> bytes:
-    """The record of a row: a tf.train.Example, serialized."""
+    """Returns a row's record: a serialized tf.train.Example."""
     comment = (checked.row.path or checked.row.comment) if config.save_filename else None
-    # Map entries in one order, so that equal records are equal bytes.
+    # Deterministic order of map entries, so that equal records have equal bytes.
     return to_example(checked.image, checked.label, comment).SerializeToString(deterministic=True)
 
 
@@ -216,14 +216,14 @@ def _rejects_file(config):
     with tf.io.gfile.GFile(config.rejects, "wb") as file:
         try:
             file.write(b"")
-            file.flush()  # opens it, wherever it is
+            file.flush()  # forces the open, on remote storage too
         except tf.errors.OpError as error:
             raise UserError(f"--rejects {config.rejects}: cannot be written: {cause(error)}") from None
         yield file
 
 
 class _Build:
-    """Takes checked rows in their order: writes, counts, reports."""
+    """Writes, counts and reports checked rows in order."""
 
     def __init__(self, config, parts, writers, rejects, duplicates):
         self._config, self._parts, self._rejects, self._duplicates = config, parts, rejects, duplicates
@@ -231,16 +231,16 @@ class _Build:
         self._scans = [[DatasetStatistics(file, [file]) for file in part.files] for part in parts]
         self._written = [0] * len(parts)  # records of each part
         self._sources = {}
-        self._header = None  # the last one in the file of rejects
+        self._header = None  # last header written to the rejects file
         self.counts = Counts()
 
     @property
     def scans(self) -> list[DatasetStatistics]:
-        """What each file holds, in the order of the parts."""
+        """Statistics of each file, in the order of the parts."""
         return [scan for scans in self._scans for scan in scans]
 
     def add(self, checked: Checked | Rejected) -> None:
-        """Adds a row."""
+        """Writes a usable row; counts and logs a rejected one."""
         if not isinstance(checked, Checked):
             self._reject(checked)
             return
@@ -272,9 +272,9 @@ class _Build:
             self._rejects.write(row.raw + b"\n")
 
     def find_duplicates(self) -> None:
-        """Reports images that are there twice with other labels."""
+        """Logs duplicate images whose labels differ."""
         names = list(self._sources)
         for (source, number), (first_source, first_number) in self._duplicates.conflicts():
             self.counts.noted[DUPLICATE] += 1
-            log.warning("%s:%d: %s: as %s:%d; one of them is wrong", names[source], number, DUPLICATE,
+            log.warning("%s:%d: %s: same image as %s:%d; fix the wrong label", names[source], number, DUPLICATE,
                         names[first_source], first_number)

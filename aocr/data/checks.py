@@ -1,6 +1,6 @@
-"""What a row must be to become a record: its label clean, its image one that everybody decodes alike.
+"""Checks and normalizes rows before they become records: clean labels, images that every decoder reads alike.
 
-No TensorFlow here, so that worker processes start fast.
+Free of TensorFlow, so that worker processes start fast.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from aocr.config import DatasetConfig
 from aocr.data.rows import BadRow, Rejected, Row
 from aocr.files import Unreachable, exists, is_remote, read_bytes
 
-# Unicode categories that a label may not hold: control characters, ends of lines and paragraphs, halves of surrogates.
+# Unicode categories not allowed in labels: control characters, line and paragraph separators, lone surrogates.
 FORBIDDEN = ("Cc", "Zl", "Zp", "Cs")
 ORIENTATION = 0x0112  # the EXIF tag
 SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -24,27 +24,27 @@ WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 class Checked(NamedTuple):
-    """A row that can be used."""
+    """A usable row."""
 
     row: Row
     label: str
-    image: bytes  # the file, or a PNG of what it shows
+    image: bytes  # the original file, or a PNG of the displayed image
     size: tuple[int, int]  # (width, height)
-    kind: str  # format and mode of the file as it came, "PNG RGB"
-    rewritten: bool  # whether `image` is not the file as it came
+    kind: str  # format and mode of the original file, "PNG RGB"
+    rewritten: bool  # whether `image` differs from the original file
     digests: tuple[bytes, bytes]  # SHA-256 of image and label
-    notes: tuple[tuple[str, str], ...]  # (kind, text): what was changed, and is worth a line
+    notes: tuple[tuple[str, str], ...]  # (kind, text) of changes worth a warning
 
 
 def check_chunk(chunk: list[Row | Rejected], config: DatasetConfig) -> list[Checked | Rejected]:
-    """`check` for each of some rows."""
+    """Applies `check` to each row."""
     return [check(row, config) for row in chunk]
 
 
 def check(row: Row | Rejected, config: DatasetConfig) -> Checked | Rejected:
-    """Checks a row; a Rejected stays as it is.
+    """Checks a row; returns a Rejected unchanged.
 
-    Raises: Unreachable if the image is in remote storage that does not answer.
+    Raises: Unreachable if the image is in remote storage that does not respond.
     """
     if isinstance(row, Rejected):
         return row
@@ -65,16 +65,17 @@ def _rejected(row, error):
 
 
 def clean_label(label: str, config: DatasetConfig) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """A label as it is stored, and notes as in Checked. Raises BadRow for what no text should hold."""
+    """Returns the label as stored, and notes as in Checked. Raises BadRow for forbidden characters."""
     notes = []
     for place, character in enumerate(label):
         if unicodedata.category(character) in FORBIDDEN:
-            raise BadRow("control character", f"U+{ord(character):04X} at {place} of the label {label!r}; remove it")
+            raise BadRow("control character",
+                         f"U+{ord(character):04X} at position {place} of the label {label!r}; remove it")
     if label != label.strip():
-        notes.append(("blank around the label", f"{label!r}; the blanks are left out"))
+        notes.append(("whitespace around the label", f"{label!r}; stripped"))
     label = _normalized(label, config)
     if config.force_uppercase:
-        label = _normalized(label.upper(), config)  # some capitals come in pieces
+        label = _normalized(label.upper(), config)  # upper-casing can decompose characters
     return label.strip(), tuple(notes)
 
 
@@ -83,9 +84,9 @@ def _normalized(label, config):
 
 
 def fetch(row: Row | Rejected, config: DatasetConfig) -> Row | Rejected:
-    """A Row whose image may be in remote storage -> the same with the image's bytes, or Rejected; others as they are.
+    """Adds the image's bytes to a Row whose image may be in remote storage; returns other rows unchanged.
 
-    Raises: as `check`.
+    Returns Rejected if the image cannot be read. Raises: as `check`.
     """
     if isinstance(row, Rejected) or row.image is not None or not any(map(is_remote, _places(row, config))):
         return row
@@ -96,8 +97,8 @@ def fetch(row: Row | Rejected, config: DatasetConfig) -> Row | Rejected:
 
 
 def _places(row, config):
-    """Where a row's image may be. A relative path is one from the working directory, else from the folder of the file
-    that names it, else from --image-root."""
+    """Returns candidate paths of a row's image: relative ones are resolved against the working directory, the
+    annotation file's directory and --image-root, in this order."""
     if os.path.isabs(row.path) or is_remote(row.path):
         return [row.path]
     folders = filter(None, (os.path.dirname(row.source), config.image_root))
@@ -105,7 +106,7 @@ def _places(row, config):
 
 
 def _read(row, config):
-    """The content of a row's image file."""
+    """Returns the content of a row's image file. Raises BadRow and Unreachable."""
     places = _places(row, config)
     try:
         path = next((place for place in places if exists(place)), row.path) if places[1:] else row.path
@@ -113,8 +114,8 @@ def _read(row, config):
     except Unreachable:
         raise
     except FileNotFoundError:
-        raise BadRow("missing image", f"no such file; looked at {', '.join(places)}") from None
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in a path
+        raise BadRow("missing image", f"no such file; tried {', '.join(places)}") from None
+    except (OSError, ValueError) as error:  # ValueError: NUL byte in a path
         raise BadRow("unreadable image", getattr(error, "strerror", None) or str(error)) from None
     if not content:
         raise BadRow("unreadable image", "empty file")
@@ -122,26 +123,26 @@ def _read(row, config):
 
 
 def standard_image(encoded: bytes, config: DatasetConfig) -> tuple[bytes, tuple[int, int], str]:
-    """An image file that TensorFlow decodes to what it shows: the file itself, or a PNG without loss.
+    """Returns an image file that TensorFlow decodes as displayed: the file itself, or a lossless PNG.
 
-    Rewritten are formats that TensorFlow does not know (TIFF and others), and what it reads otherwise: EXIF
-    orientation, CMYK, a transparent colour of a PNG without palette, GIF, BMP (of which it knows some kinds only).
+    Rewrites formats that TensorFlow does not support (TIFF and others) and files that it decodes differently: EXIF
+    orientation, CMYK, a transparent colour in a PNG without palette, GIF, BMP (only partly supported).
 
     Returns: (image file, (width, height), kind as in Checked). Raises BadRow.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own, of which the limit below is the stricter one
+            warnings.simplefilter("ignore")  # Pillow warns of large images; the limit below is stricter
             with Image.open(io.BytesIO(encoded)) as image:
                 kind = f"{image.format} {image.mode}"
                 if image.format == "EPS":
-                    raise BadRow("unreadable image", "PostScript, a program that is not run; save it as a PNG")
+                    raise BadRow("unreadable image", "PostScript is not executed; save the image as PNG")
                 _check_size(image, config.max_pixels)
                 if image.format == "PNG":
-                    image.verify()  # the checksums; the file must be opened anew then
+                    image.verify()  # checks the checksums, after which the file must be reopened
             with Image.open(io.BytesIO(encoded)) as image:
                 if image.format == "WEBP" and getattr(image, "is_animated", False):
-                    raise BadRow("unreadable image", "an animated WebP; save one frame of it")
+                    raise BadRow("unreadable image", "animated WebP; save a single frame")
                 image.load()
                 if _is_standard(image, config.background):
                     return encoded, image.size, kind
@@ -153,10 +154,10 @@ def standard_image(encoded: bytes, config: DatasetConfig) -> tuple[bytes, tuple[
         raise
     except Image.DecompressionBombError as error:
         raise BadRow("too many pixels", f"{error}; the limit is --max-pixels {config.max_pixels}") from None
-    except Exception as error:  # Pillow raises errors of any kind for files that are broken
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadRow("unreadable image", f"{told.replace(' <_io.BytesIO', '').split(' object at ')[0]}; fix the file "
-                                         "or remove the row") from None
+    except Exception as error:  # Pillow raises arbitrary exceptions for corrupt files
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        message = message.replace(" <_io.BytesIO", "").split(" object at ")[0]
+        raise BadRow("unreadable image", f"{message}; fix the file or remove the row") from None
 
 
 def _check_size(image, most):
@@ -168,7 +169,7 @@ def _check_size(image, most):
 
 
 def _is_standard(image, background):
-    """Whether TensorFlow decodes the file of a loaded image to what it shows."""
+    """Returns whether TensorFlow decodes the file of a loaded image as displayed."""
     if image.getexif().get(ORIENTATION, 1) != 1:
         return False
     if image.format in ("JPEG", "MPO"):
@@ -177,17 +178,17 @@ def _is_standard(image, background):
         plain = image.mode in ("1", "L", "RGB", *SIXTEEN_BITS)
         if plain or image.mode == "P" and "transparency" not in image.info:
             return "transparency" not in image.info
-        return background == DatasetConfig.background  # the network's own
+        return background == DatasetConfig.background  # the one that the network uses
     return image.format == "WEBP" and (image.mode == "RGB" or background == DatasetConfig.background)
 
 
 def _as_shown(image, background):
-    """A loaded image -> mode L or RGB, upright, laid on a background where it is transparent."""
+    """Converts a loaded image to mode L or RGB, upright, composited on a background where transparent."""
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
-        raise BadRow("unreadable image", "pixels are floating point numbers, whose range nobody knows; save 8 bits")
+        raise BadRow("unreadable image", "floating point pixels of unknown range; save the image with 8 bits")
     if image.mode in SIXTEEN_BITS:
-        depth = 256 if image.getextrema()[1] > 255 else 1  # mode I is 16 bits cut or 8 bits wide
+        depth = 256 if image.getextrema()[1] > 255 else 1  # mode I holds 16-bit or 8-bit values
         return image.point(lambda value: value * (1 / depth)).convert("L")
     if image.mode in WITH_ALPHA or "transparency" in image.info:
         grey = image.mode in ("L", "LA", "La", "1")

@@ -1,4 +1,4 @@
-"""Draws a word: a font, a size, a place, a shade or colour of ink and ground, blur and noise by chance."""
+"""Renders words with random font, size, position, ink and background colours, blur and noise."""
 
 import dataclasses
 import functools
@@ -10,28 +10,28 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from aocr.data.materials import Backgrounds, Fonts
 
-SPACING = 0.05, 0.25  # least and most room between two characters, in font sizes
-SIDE_MARGINS, HEAD_MARGINS = (0.1, 0.4), (0.25, 0.5)  # the same at the sides, and above and below
-LEAST_CONTRAST = 110  # between ink and ground, of 255
+SPACING = 0.05, 0.25  # range of the space between characters, in font sizes
+SIDE_MARGINS, HEAD_MARGINS = (0.1, 0.4), (0.25, 0.5)  # ranges of the horizontal and vertical margins, in font sizes
+LEAST_CONTRAST = 110  # between ink and background, of 255
 MOST_NOISE = 12.0  # standard deviation, of 255
 MOST_BLUR = 0.8  # radius, in pixels
-SHRINK = 1.0, 4.0  # least and most size of a piece of a background, in sizes of the word's image
+SHRINK = 1.0, 4.0  # range of the size of a background crop, relative to the word's image
 
-LUMA = np.array([0.299, 0.587, 0.114])  # of red, green, blue in what Pillow takes for grey
+LUMA = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue in Pillow's grey conversion
 
 
 @dataclasses.dataclass(frozen=True)
 class RenderConfig:
-    """How the words of a run look."""
+    """Rendering options of a run."""
 
     fonts: tuple[str, ...] = ()  # paths; empty: the built-in font
-    backgrounds: tuple[str, ...] = ()  # paths; empty: even grounds
-    font_sizes: tuple[int, int] = (20, 40)  # least and most, in pixels
+    backgrounds: tuple[str, ...] = ()  # paths; empty: uniform backgrounds
+    font_sizes: tuple[int, int] = (20, 40)  # minimum and maximum, in pixels
     color: bool = False
 
 
 class Artist:
-    """Draws words; keeps fonts and backgrounds open meanwhile."""
+    """Draws words; caches fonts and backgrounds."""
 
     def __init__(self, rendering: RenderConfig):
         self._rendering = rendering
@@ -40,16 +40,16 @@ class Artist:
         self.backgrounds = Backgrounds(rendering.backgrounds, self._mode)
 
     def check(self, alphabet: Iterable[str]) -> None:
-        """UserError if a font or background is unreadable, or no font has some character of the alphabet."""
+        """Raises UserError if a font or background is unreadable, or no font has a character of `alphabet`."""
         self.fonts.check(alphabet)
         self.backgrounds.check()
 
     def draw(self, text: str, random: np.random.Generator) -> tuple[Image.Image, list[tuple[str, str]]]:
         """Draws a word.
 
-        Args: text: with a character that is no blank.
-        Returns: (image, mode L or RGB, no ink is cut off; the fonts that were passed over, as Fonts.choose has it).
-        Raises: UserError if no font has all its characters, or what is drawn with cannot be read.
+        Args: text: has at least one non-blank character.
+        Returns: (image of mode L or RGB, no ink cut off; skipped fonts, as in Fonts.choose).
+        Raises: UserError if no font has all its characters, or a font or background cannot be read.
         """
         path, passed_over = self.fonts.choose(text, random)
         least, most = self._rendering.font_sizes
@@ -63,18 +63,18 @@ class Artist:
         return _image(pixels + noise), passed_over
 
     def _ink_and_ground(self, size, random):
-        """(colour of the ink, image to put it on)."""
+        """Returns (ink colour, background image)."""
         if not self.backgrounds.paths:
             ink, ground = (self._colored(shade, random) for shade in _shades(random))
             return ink, Image.new(self._mode, size, ground)
         ground = np.asarray(self.backgrounds.crop(*size, *SHRINK, random), np.float64)
         ground, shade = _calmed(ground)
-        # The ink is on the side of the ground that has more room.
+        # The ink takes the side of the background's shade with the larger range.
         room = (0, int(shade) - LEAST_CONTRAST) if shade >= 127.5 else (int(shade) + LEAST_CONTRAST + 1, 255)
         return self._colored(int(random.integers(room[0], room[1] + 1)), random), _image(ground)
 
     def _colored(self, shade, random):
-        """A colour as light as a shade of grey; that shade itself if we draw in grey."""
+        """Returns a random colour with the luma of `shade`; `shade` itself in grey mode."""
         if not self._rendering.color:
             return shade
         tint = random.uniform(-1.0, 1.0, 3)
@@ -85,16 +85,16 @@ class Artist:
 
 @functools.lru_cache(1)
 def artist_of(rendering: RenderConfig) -> Artist:
-    """Who draws words that look like this; the last one is kept, for a process that draws batch after batch."""
+    """Returns an Artist; the last one is cached, for processes that draw batch after batch."""
     return Artist(rendering)
 
 
 def _ink_mask(text, font, size, random):
-    """Where ink is: PIL image, mode L; 255 is ink only."""
+    """Returns the ink mask: PIL image, mode L; 255 is full ink."""
     spacing = size * random.uniform(*SPACING)
     starts = list(itertools.accumulate([font.getlength(c) + spacing for c in text], initial=0.0))
     boxes = [font.getbbox(c) for c in text]
-    # Slanted characters lean over what they measure.
+    # Slanted glyphs extend beyond their advance width.
     over_left = max([0.0, *(-start - box[0] for start, box in zip(starts, boxes))])
     end = max([starts[-1] - spacing, *(start + box[2] for start, box in zip(starts, boxes))])
     _, above, _, below = font.getbbox(text)
@@ -109,16 +109,16 @@ def _ink_mask(text, font, size, random):
 
 
 def _shades(random):
-    """(ink, ground): dark on light, far enough apart to be read."""
+    """Returns (ink, background) shades: dark on light, with LEAST_CONTRAST or more."""
     ink = int(random.integers(0, 256 - LEAST_CONTRAST))
     return ink, int(random.integers(ink + LEAST_CONTRAST, 256))
 
 
 def _calmed(pixels):
-    """A background with less contrast if it has so much that a word on it could not be read.
+    """Reduces the contrast of a background on which a word would be illegible.
 
     Args: pixels: float [height, width] or [height, width, 3], 0 to 255.
-    Returns: (pixels, no lighter or darker than their mean by more than half of LEAST_CONTRAST; float, that mean shade).
+    Returns: (pixels within half of LEAST_CONTRAST of their mean shade; that mean shade, float).
     """
     shades = pixels @ LUMA if pixels.ndim == 3 else pixels
     shade = shades.mean()
@@ -128,5 +128,5 @@ def _calmed(pixels):
 
 
 def _image(pixels):
-    """float [height, width] or [height, width, 3], rounded and cut to 0 to 255 -> PIL image."""
+    """Rounds float [height, width] or [height, width, 3], clips to 0 to 255 and returns a PIL image."""
     return Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Model options that the user leaves open are fitted to the data; those that are given are limits."""
+"""Fits unset model options to the data; options that the user sets are limits."""
 
 import unicodedata
 from typing import TYPE_CHECKING, Any
@@ -10,29 +10,29 @@ from aocr.errors import UserError
 if TYPE_CHECKING:
     from aocr.data.scanning import DatasetStatistics
 
-LISTED = 10  # breaches that an error lists
+LISTED = 10  # maximum number of violations in an error message
 
 
 def fit_config(scan: "DatasetStatistics", given: dict[str, Any]) -> tuple[ModelConfig, list[str]]:
-    """The options of a new model, and what was widened and why.
+    """Returns the options of a new model, and messages on what was widened and why.
 
-    `given`: the ModelConfig fields that the user set.
+    `given`: the ModelConfig fields set by the user.
     """
     config = ModelConfig(**given)
-    fitted, told = dict(given), []
+    fitted, notes = dict(given), []
     wanted = min(scan.widest_image, WIDEST_CANVAS)
     if "max_width" not in given and wanted > config.canvas_width:
         fitted["max_width"] = (wanted - 1) * config.max_height // IMAGE_HEIGHT + 1
-        told.append(f"--max-width {fitted['max_width']} instead of {config.max_width} "
-                    f"(the widest image is {scan.widest_image} pixels at height {IMAGE_HEIGHT})")
+        notes.append(f"--max-width {fitted['max_width']} instead of {config.max_width} "
+                     f"(the widest image is {scan.widest_image} pixels at height {IMAGE_HEIGHT})")
     if "max_prediction" not in given and scan.longest_label > config.max_prediction:
         fitted["max_prediction"] = scan.longest_label
-        told.append(f"--max-prediction {scan.longest_label} instead of {config.max_prediction} (the longest label)")
-    return ModelConfig(**fitted), told
+        notes.append(f"--max-prediction {scan.longest_label} instead of {config.max_prediction} (the longest label)")
+    return ModelConfig(**fitted), notes
 
 
 def fit_charset(scan: "DatasetStatistics", given: Charset | None = None) -> tuple[Charset, list[str]]:
-    """The charset of a new model, unless one is given, and what was widened and why."""
+    """Returns the charset of a new model (`given`, if set), and messages on what was widened and why."""
     if given:
         return given, []
     charset = charset_for(scan.characters, scan.graphemes)
@@ -44,7 +44,7 @@ def fit_charset(scan: "DatasetStatistics", given: Charset | None = None) -> tupl
 
 
 def is_right_to_left(scan: "DatasetStatistics") -> bool:
-    """Whether most letters of the labels are of scripts that are written from right to left."""
+    """Returns whether most letters of the labels belong to right-to-left scripts."""
     votes = {"L": 0, "R": 0, "AL": 0}
     for character, seen in scan.characters.items():
         direction = unicodedata.bidirectional(character[0])
@@ -54,18 +54,18 @@ def is_right_to_left(scan: "DatasetStatistics") -> bool:
 
 
 def check_labels(scan: "DatasetStatistics", config: ModelConfig, charset: Charset, remedy: str) -> None:
-    """Raises UserError, listing labels and records, if some label cannot be written with this charset and length.
+    """Raises UserError, listing labels and records, if a label does not fit this charset or maximum length.
 
-    `remedy`: what the user can do about it, a clause.
+    `remedy`: sentence that ends the message, without full stop.
     """
     breaches = []
     for character in sorted(c for c in scan.characters if c not in charset):
         seen = scan.characters[character]
-        breaches.append(f"character {named(character)} is not in the alphabet of {len(charset.characters)}: "
-                        f"{seen.count} labels, the first is {seen.label!r} (record {seen.record})")
+        breaches.append(f"character {named(character)} is not in the charset of {len(charset.characters)} "
+                        f"characters: {seen.count} labels, the first is {seen.label!r} (record {seen.record})")
     for length in sorted(n for n in scan.lengths if n > config.max_prediction):
         seen = scan.lengths[length]
-        breaches.append(f"{length} characters are more than --max-prediction {config.max_prediction}: {seen.count} "
+        breaches.append(f"{length} characters exceed --max-prediction {config.max_prediction}: {seen.count} "
                         f"labels, the first is {seen.label!r} (record {seen.record})")
     if breaches:
         more = f"; and {len(breaches) - LISTED} more" if len(breaches) > LISTED else ""

@@ -1,4 +1,4 @@
-"""What words are drawn with: fonts, and images to draw on."""
+"""Fonts and background images for drawing words."""
 
 import functools
 import glob
@@ -14,18 +14,18 @@ from aocr.errors import UserError
 
 FONT_SUFFIXES = (".ttf", ".otf")
 
-BUILT_IN = "Pillow's built-in font"  # in place of a path
-SIZE_TO_LOOK_AT = 32  # pixels; for telling glyphs apart
-FONTS_KEPT = 64  # of one size each; an open file each
+BUILT_IN = "Pillow's built-in font"  # used as a path
+SIZE_TO_LOOK_AT = 32  # pixels; for comparing glyphs
+FONTS_KEPT = 64  # one size and one open file each
 IMAGES_KEPT = 16
-LONGEST_SIDE = 1600  # pixels of a background in memory; a word needs no more
+LONGEST_SIDE = 1600  # pixels of a background in memory, enough for any word
 
 
 def find_files(option: str, patterns: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
-    """The files that paths, directories and glob patterns stand for: sorted, none twice.
+    """Returns the files that paths, directories and glob patterns match: sorted, without duplicates.
 
-    Args: option: for messages. suffixes: in lower case; those that count in a directory.
-    Raises: UserError if one stands for no file.
+    Args: option: for messages. suffixes: lower case; selects files in directories.
+    Raises: UserError if one matches no file.
     """
     found = set()
     for pattern in patterns:
@@ -36,14 +36,14 @@ def find_files(option: str, patterns: Iterable[str], suffixes: tuple[str, ...]) 
             paths = [pattern] if os.path.exists(pattern) else glob.glob(pattern, recursive=True)
         files = [path for path in paths if os.path.isfile(path)]
         if not files:
-            raise UserError(f"{option} {pattern}: no files there; name a file, a directory with files in "
-                            f"{' '.join(suffixes)}, or a quoted pattern")
+            raise UserError(f"{option} {pattern}: no files found; name a file, a directory with "
+                            f"{' '.join(suffixes)} files, or a quoted pattern")
         found.update(files)
     return sorted(found)
 
 
 class Fonts:
-    """Fonts by path, and which characters they have."""
+    """Fonts by path, and the characters that they contain."""
 
     def __init__(self, paths: Iterable[str]):
         """`paths`: from `find_files`; empty: the built-in font."""
@@ -52,29 +52,29 @@ class Fonts:
         self._has = functools.lru_cache(None)(self._look_for)
 
     def at(self, path: str, size: int) -> ImageFont.FreeTypeFont:
-        """A font in a size in pixels. UserError if it cannot be read."""
+        """Returns a font at a size in pixels. Raises UserError if it cannot be read."""
         return self._sized(path, size)
 
     def lacks(self, path: str, word: str) -> str | None:
-        """The first character of a word that a font does not have; None if it has all."""
+        """Returns the first character of a word that a font lacks; None if it has all."""
         return next((character for character in word if not self._has(path, character)), None)
 
     def check(self, alphabet: Iterable[str]) -> None:
-        """UserError if a font cannot be read, or a character of an alphabet cannot be drawn with any."""
+        """Raises UserError if a font cannot be read, or no font can draw a character of `alphabet`."""
         for path in self.paths:
             self.at(path, SIZE_TO_LOOK_AT)
         for character in sorted(alphabet):
             if unicodedata.category(character)[0] == "M" or unicodedata.bidirectional(character) in ("R", "AL"):
-                raise UserError(f"the character {named(character)} cannot be drawn: each character is drawn by "
-                                "itself, from left to right; leave out its words, or compose its accents (NFC)")
+                raise UserError(f"character {named(character)} cannot be drawn: characters are drawn one by one, left "
+                                "to right; remove words with it, or compose accents (NFC)")
             if not any(self._has(path, character) for path in self.paths):
-                raise UserError(f"no font has the character {named(character)}; give one that has it with --fonts")
+                raise UserError(f"no font has the character {named(character)}; add one that has it with --fonts")
 
     def choose(self, word: str, random: np.random.Generator) -> tuple[str, list[tuple[str, str]]]:
-        """A font that has all characters of a word, each such font as likely as the others.
+        """Picks a random font, uniformly among those that have all characters of a word.
 
-        Returns: (path, [(path of a font that was passed over, a character that it lacks)]).
-        Raises: UserError if there is none.
+        Returns: (path, [(path of a skipped font, a character that it lacks)]).
+        Raises: UserError if no font has all characters.
         """
         passed_over = []
         for number in random.permutation(len(self.paths)):
@@ -84,7 +84,7 @@ class Fonts:
                 return path, passed_over
             passed_over.append((path, lacking))
         path, lacking = passed_over[0]
-        raise UserError(f"no font has all characters of {word!r}: {path} lacks {named(lacking)}; give one that "
+        raise UserError(f"no font has all characters of {word!r}: {path} lacks {named(lacking)}; add one that "
                         "has them with --fonts")
 
     def _look_for(self, path, character):
@@ -99,25 +99,25 @@ def _load_font(path, size):
     if path == BUILT_IN:
         return ImageFont.load_default(size=size)
     try:
-        # Characters are drawn one by one, so nothing is to be laid out, and the pictures are the same without Raqm.
+        # Characters are drawn one by one: no layout is needed, and images are the same with and without Raqm.
         font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
         font.getmask(NO_CHARACTER)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a font of {size} pixels: {error}; give outline fonts (.ttf, .otf) "
+        raise UserError(f"{path}: cannot be read as a font of {size} pixels: {error}; name outline fonts (.ttf, .otf) "
                         "with --fonts") from None
     return font
 
 
 class Backgrounds:
-    """Images to draw on, by path."""
+    """Background images by path."""
 
     def __init__(self, paths: Sequence[str], mode: str):
-        """`paths`: from `find_files`. `mode`: of the images given: L or RGB."""
+        """`paths`: from `find_files`. `mode`: of the images returned, L or RGB."""
         self.paths, self._mode = paths, mode
         self._image = functools.lru_cache(IMAGES_KEPT)(self._load)
 
     def check(self) -> None:
-        """UserError if a file is no image. What is within is read when it is used."""
+        """Raises UserError if a file is not an image. Reads headers only; pixels are decoded on use."""
         for path in self.paths:
             try:
                 Image.open(path).close()
@@ -126,11 +126,11 @@ class Backgrounds:
 
     def crop(self, width: int, height: int, least_shrink: float, most_shrink: float,
              random: np.random.Generator) -> Image.Image:
-        """A piece of one of the images, in the wanted size.
+        """Returns a random crop of a random image, resized to the requested size.
 
         Args:
           width, height: pixels.
-          least_shrink, most_shrink: the piece is so many times the wanted size, unless the image is too small.
+          least_shrink, most_shrink: range of the crop's size relative to the result's, unless the image is too small.
 
         Raises: UserError if the image cannot be read.
         """
@@ -145,7 +145,7 @@ class Backgrounds:
     def _load(self, path):
         try:
             with Image.open(path) as image:
-                if image.mode.startswith("I"):  # 16 bits: Pillow would clip them to 8
+                if image.mode.startswith("I"):  # 16 bits, which Pillow would clip to 8
                     image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
                 image = image.convert("RGB").convert(self._mode)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -155,4 +155,4 @@ class Backgrounds:
 
 
 def _unreadable(path, error):
-    return UserError(f"{path}: cannot be read as an image: {error}; fix it, or leave it out of --backgrounds")
+    return UserError(f"{path}: cannot be read as an image: {error}; fix it or remove it from --backgrounds")

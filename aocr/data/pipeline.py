@@ -1,4 +1,4 @@
-"""From a dataset to batches, inside a graph: decode in parallel, sort by width, pad, prefetch."""
+"""The input pipeline from a dataset to batches: parallel decoding, sorting by width, padding, prefetching."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,28 +11,28 @@ from aocr.data.records import numbered_records, parse_example
 if TYPE_CHECKING:
     from aocr.data.scanning import DatasetStatistics
 
-SHUFFLE_RECORDS = 4096  # encoded images that wait in the shuffle buffer, at the most
-WINDOW_BYTES = 128 << 20  # of decoded images that are sorted by width together, at the most
-WINDOW_BATCHES = 40  # the same, in batches
-MOST_ROWS = 4  # times the batch size, of images in a batch of narrow ones
+SHUFFLE_RECORDS = 4096  # size of the shuffle buffer, in encoded images
+WINDOW_BYTES = 128 << 20  # maximum memory of the decoded images that are sorted by width together
+WINDOW_BATCHES = 40  # maximum number of batches sorted together
+MOST_ROWS = 4  # maximum number of images in a batch of narrow ones, in batch sizes
 
-plain = tf.autograph.experimental.do_not_convert  # nothing here needs it, and it takes seconds
+plain = tf.autograph.experimental.do_not_convert  # nothing here needs AutoGraph, which takes seconds
 
 
 class Batch(NamedTuple):
-    """Samples of like widths: images padded with 0 to the widest, sequences with 0 to the longest label and EOS."""
+    """Samples of similar width: images padded with 0 to the widest, sequences with 0 to the longest label plus EOS."""
 
     pixels: tf.Tensor  # [N, H, W, C] float32
     widths: tf.Tensor  # [N] int32
-    inputs: tf.Tensor  # [N, T] int32: GO and the label
-    targets: tf.Tensor  # [N, T] int32: the label and EOS
-    weights: tf.Tensor  # [N, T] float32: 1 for targets that count
-    numbers: tf.Tensor  # [N] int64: the record's number in the dataset, from 0
+    inputs: tf.Tensor  # [N, T] int32: GO and label
+    targets: tf.Tensor  # [N, T] int32: label and EOS
+    weights: tf.Tensor  # [N, T] float32: 1 for targets, 0 for padding
+    numbers: tf.Tensor  # [N] int64: record numbers in the dataset, from 0
     labels: tf.Tensor  # [N] string, UTF-8
     comments: tf.Tensor  # [N] string, UTF-8
-    encoded: tf.Tensor  # [N] string, the image files; "" in shuffled passes, which need no memory for them
-    epoch: tf.Tensor  # [] int64: of a shuffled pass, the number that its order follows from; else 0
-    index: tf.Tensor  # [] int64: the batch's number in its pass, from 0
+    encoded: tf.Tensor  # [N] string, the image files; "" in shuffled passes, to save memory
+    epoch: tf.Tensor  # [] int64: shuffle seed of the pass; 0 for a pass in order
+    index: tf.Tensor  # [] int64: batch number in its pass, from 0
 
 
 def batches(scan: "DatasetStatistics", *, batch_size: int, image_bytes: int, prepare: Callable[[tf.Tensor], tuple],
@@ -40,41 +40,40 @@ def batches(scan: "DatasetStatistics", *, batch_size: int, image_bytes: int, pre
             epochs: tuple[tf.Tensor, tf.Tensor] | None = None, first_batch: tf.Tensor | int = 0,
             replica: tuple[int, int] = (0, 1), cache: bool = False,
             augment: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] | None = None) -> tf.data.Dataset:
-    """The batches of one pass over a dataset, or of several; the last one of each may be smaller.
+    """Returns the batches of one or several passes over a dataset; the last batch of a pass may be smaller.
 
     Args:
-      scan: of the dataset, or of a part of it; what it found unreadable is left out.
-      batch_size: samples of the mean width in a batch; `area_spans` tells how others are cut.
-      image_bytes: memory that the largest prepared image takes.
+      scan: statistics of the dataset, or of a split of it; its unreadable records are skipped.
+      batch_size: samples per batch at the mean width; see `area_spans` for other widths.
+      image_bytes: memory of the largest prepared image.
       prepare: encoded bytes (string []) -> (pixels [H, w, C] float32, width, ...).
       to_sequences: a label (string []) -> (inputs, targets), int32 [t] each.
-      epochs: a range (first, end), int64 [] each: one pass for each number, its samples and batches shuffled by it.
-        None: one pass, windows in the dataset's order, and in a window (at most WINDOW_BATCHES batches) samples by
-        width.
-      first_batch: int64 [], batches that the first pass leaves out, as if they had been used before.
-      replica: (number, count): of the samples, which share this is; each of `count` replicas gets another one.
+      epochs: a range (first, end), int64 [] each: one pass per number, which seeds the order of samples and batches.
+        None: one pass; windows (at most WINDOW_BATCHES batches) in dataset order, sorted by width within a window.
+      first_batch: int64 [], number of batches that the first pass skips, to resume it.
+      replica: (number, count): the share of the samples to use; the shares of the `count` replicas are disjoint.
       cache: whether prepared images stay in memory from the first pass on.
-      augment: a prepared image ([H, w, C] float32), the pass's number and the record's (int64 []) -> an image of the
-        same shape: another one in each pass, cached or not. None: images as they are.
+      augment: prepared image ([H, w, C] float32), epoch and record number (int64 []) -> image of the same shape.
+        Applied after the cache, so each pass has its own variants. None: no augmentation.
 
     Returns: a dataset of Batch.
     """
     made = _Batches(scan, batch_size, image_bytes, prepare, to_sequences, epochs, first_batch, replica, cache, augment)
     passes = tf.data.Dataset.range(*(epochs or (1,)))
-    # A window is made while the batches of the one before are used, across the ends of passes too.
+    # A window is prepared while the batches of the previous one are used, across passes too.
     result = passes.flat_map(made.windows).prefetch(1).flat_map(made.cut).prefetch(2)
     options = tf.data.Options()
-    options.experimental_warm_start = True  # the first window is made while TensorFlow still looks at the graph
-    options.autotune.enabled = False  # with it, epochs of a minute and more were seen to end in a wait of 50 s
+    options.experimental_warm_start = True  # starts on the first window while the graph is still prepared
+    options.autotune.enabled = False  # seen to stall for 50 s after epochs of a minute or more
     return result.with_options(options)
 
 
 class _Batches:
-    """How a dataset becomes batches: the functions that tf.data maps, and what they have in common."""
+    """The functions that tf.data maps over samples and windows, with their shared state."""
 
     def __init__(self, scan, batch_size, image_bytes, prepare, to_sequences, epochs, first_batch, replica, cache,
                  augment):
-        """As `batches`."""
+        """Arguments as for `batches`."""
         self._scan, self._prepare, self._to_sequences, self._augment = scan, prepare, to_sequences, augment
         self._replica, self._batch_size = replica, batch_size
         self._window_batches = max(1, min(WINDOW_BATCHES, WINDOW_BYTES // (image_bytes * batch_size)))
@@ -84,8 +83,8 @@ class _Batches:
 
     @plain
     def windows(self, epoch: tf.Tensor) -> tf.data.Dataset:
-        """One pass's samples, in groups that are then sorted by width, and numbered from 0."""
-        skipped = self._in_first_pass(epoch, self._first_batch // self._window_batches)  # lie before its first batch
+        """Returns the samples of a pass in windows, numbered from 0, which `cut` sorts by width."""
+        skipped = self._in_first_pass(epoch, self._first_batch // self._window_batches)  # windows before that batch
         window = self._batch_size * self._window_batches
         if self._kept is not None:
             samples = self._shuffle(self._kept, epoch).skip(skipped * window)
@@ -99,26 +98,26 @@ class _Batches:
 
     @plain
     def cut(self, epoch: tf.Tensor, number: tf.Tensor, *parts: tf.Tensor | tf.RaggedTensor) -> tf.data.Dataset:
-        """A window's samples, sorted by width and cut into batches."""
+        """Sorts a window by width and cuts it into batches."""
         widths = parts[0].row_lengths()
         order = tf.argsort(widths, stable=True)
         spans = tf.data.Dataset.from_tensor_slices(area_spans(tf.gather(widths, order), self._batch_size))
         if self._shuffled:
             spans = spans.shuffle(WINDOW_BATCHES, seed=epoch)
-        before = number * self._window_batches  # batches of the windows before
+        before = number * self._window_batches  # batches in earlier windows
         left_out = self._in_first_pass(epoch, tf.maximum(self._first_batch - before, 0))
         return spans.enumerate(before).skip(left_out).map(plain(lambda index, span: _to_batch(
             epoch, index, *(tf.gather(part, order[span[0]:span[1]]) for part in parts))))
 
     def _in_first_pass(self, epoch, value):
-        """An int64 [] in the first pass, 0 in the others."""
+        """Returns `value` (int64 []) in the first pass, 0 in later ones."""
         return tf.where(tf.equal(epoch, self._first_epoch), value, 0)
 
     def _shuffle(self, samples, epoch):
         return samples.shuffle(SHUFFLE_RECORDS, seed=epoch) if self._shuffled else samples
 
     def _usable_records(self, seed=None):
-        """What is trained on or read of the scan's records, in the order that a seed chooses."""
+        """Returns the readable records of the split and replica; a seed shuffles the files."""
         scan, (number, count) = self._scan, self._replica
         records = numbered_records(scan, seed)
         if scan.unreadable:
@@ -133,39 +132,38 @@ class _Batches:
 
     @plain
     def _to_sample(self, number, serialized):
-        """A record's parts, of which the first is its prepared image: [w, H, C], the ragged axis first."""
+        """Returns a record's parts, first the prepared image as [w, H, C], with the ragged axis first."""
         record = parse_example(serialized)
         columns = tf.transpose(self._prepare(record["image"])[0], [1, 0, 2])
         encoded = "" if self._shuffled else record["image"]
         return (columns, *self._to_sequences(record["label"]), number, record["label"], record["comment"], encoded)
 
     def _vary(self, epoch, columns, inputs, targets, number, *texts):
-        """A sample with a variant of its image, which is turned to [H, w, C] for it."""
+        """Augments a sample's image, transposed to [H, w, C] and back."""
         columns = tf.transpose(self._augment(tf.transpose(columns, [1, 0, 2]), epoch, number), [1, 0, 2])
         return columns, inputs, targets, number, *texts
 
 
 def area_spans(widths: tf.Tensor, batch_size: int) -> tf.Tensor:
-    """Where to cut samples that are sorted by width, so that batches have about equal areas instead of equal counts.
+    """Returns where to cut samples sorted by width, so that batches have about equal areas instead of equal counts.
 
-    There are as many batches as of `batch_size` samples each. One's area is that of `batch_size` samples of the mean
-    width; where all widths are equal, so are the counts, but for the last one's. What is more than MOST_ROWS times
-    narrower than the mean counts as that wide, so that a batch has at most so many times `batch_size` samples; what is
-    wider than a whole batch counts as one.
+    The number of batches is ceil(n / batch_size), the target area that of `batch_size` samples of the mean width. If
+    all widths are equal, so are the counts, except for the last batch. Widths are clipped below to mean / MOST_ROWS,
+    which limits a batch to MOST_ROWS * batch_size samples, and above to the target area.
 
-    Args: widths: int64 [n], n >= 1, rising.
-    Returns: int64 [batches, 2], the first sample of each batch and the one after its last; none is empty.
+    Args: widths: int64 [n], n >= 1, ascending.
+    Returns: int64 [batches, 2]: start and end (exclusive) of each batch; no batch is empty.
     """
     with tf.name_scope("area_spans"):
         size = tf.size(widths, out_type=tf.int64)
         batches = (size + batch_size - 1) // batch_size
-        # In MOST_ROWS * size parts of a pixel, so that all is exact; a mean width has `mean` of them.
+        # Integers in units of 1 / (MOST_ROWS * size) pixel, hence exact; `mean` is the mean width.
         mean = MOST_ROWS * tf.reduce_sum(widths)
         costs = tf.clip_by_value(MOST_ROWS * size * widths, mean // MOST_ROWS, mean * batch_size)
-        before = tf.cumsum(costs, exclusive=True)  # what the samples before each one cost
+        before = tf.cumsum(costs, exclusive=True)  # cost of the preceding samples
         numbers = tf.range(batches)
         starts = tf.searchsorted(before * size, numbers * batch_size * tf.reduce_sum(costs), out_type=tf.int64)
-        # A batch of one sample at least: where one begins, so many samples lie before it, and so many after.
+        # At least one sample per batch: batch k starts at sample k or later, with enough samples left for the rest.
         pushed = tf.where(numbers[:, tf.newaxis] >= numbers, tf.broadcast_to(starts - numbers, [batches, batches]),
                           tf.fill([batches, batches], tf.constant(0, tf.int64)))
         starts = tf.minimum(tf.reduce_max(pushed, 1) + numbers, size - batches + numbers)
@@ -173,13 +171,13 @@ def area_spans(widths: tf.Tensor, batch_size: int) -> tf.Tensor:
 
 
 def shard_size(records: int, replica: tuple[int, int]) -> int:
-    """How many of so many records are the share of a replica: (number, count)."""
+    """Returns the number of records in the share of a replica, (number, count)."""
     number, count = replica
     return -(-(records - number) // count)
 
 
 def _to_batch(epoch, index, columns, inputs, targets, numbers, labels, comments, encoded):
-    """Ragged columns, inputs and targets -> Batch."""
+    """Pads ragged columns, inputs and targets to a Batch."""
     padded = columns.to_tensor()  # [N, W, H, C]
     return Batch(
         pixels=tf.transpose(padded, [0, 2, 1, 3]), widths=tf.cast(columns.row_lengths(), tf.int32),

@@ -1,6 +1,6 @@
-"""Work in several processes: results in order, in bounded memory, and no process left behind.
+"""Parallel map over processes: ordered results, bounded memory, no orphaned processes.
 
-No TensorFlow here, so that worker processes start fast.
+Free of TensorFlow, so that worker processes start fast.
 """
 
 import collections
@@ -18,25 +18,25 @@ from aocr.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 4  # items for each process that are given out before the first of them is done, at the most
+AHEAD = 4  # maximum number of submitted items per process
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def in_processes(function: Callable[[Item], Result], items: Iterable[Item],
                  workers: int) -> Generator[Result, None, None]:
-    """Yields function(item) for each item, in their order. To be closed when it is not used to its end.
+    """Yields function(item) for each item, in order. Close it if it is not exhausted.
 
     Args:
-      function: what can be sent to another process, as must be items and results.
-      items: they are read as results are taken.
-      workers: the number of processes; 1 is this one.
+      function: picklable, as must be items and results.
+      items: consumed as results are taken.
+      workers: number of processes; 1 runs in this process.
 
-    Raises: what `function` raises; UserError if a process was ended from outside.
+    Raises: what `function` raises; UserError if a worker process was killed.
     """
     if workers == 1:
         yield from map(function, items)
         return
-    # Fresh processes: a copy of this one would hold locks that its threads were holding.
+    # Spawned, not forked: a fork would inherit locks held by other threads.
     executor = concurrent.futures.ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     waiting = collections.deque()
@@ -49,14 +49,14 @@ def in_processes(function: Callable[[Item], Result], items: Iterable[Item],
         while waiting:
             yield waiting.popleft().result()
     except concurrent.futures.process.BrokenProcessPool:
-        raise UserError("a worker process was ended from outside; was memory short? Try fewer with --workers") from None
+        raise UserError("a worker process was killed, possibly for lack of memory; lower --workers") from None
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 def _start_worker():
-    # Ctrl-C goes to all processes of a terminal; the first one tells the others to end. Here is where that is not
-    # masked from the start, as `_signals_later` does it. SIGTERM is masked with it, but ends them at any other time.
+    # A terminal sends Ctrl-C to all processes, but only the parent may act on it and stop the workers. Where
+    # `_signals_later` cannot mask SIGINT from the start, ignore it here. SIGTERM, masked likewise, must work again.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
@@ -64,16 +64,16 @@ def _start_worker():
 
 
 def _end_with_parent():
-    """If the first process is killed, nobody else tells the others."""
+    """Exits when the parent does, since a killed parent cannot stop its workers."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
 @contextlib.contextmanager
 def _signals_later():
-    """Ctrl-C and SIGTERM wait for the block's end, which may start a process: half started, nobody would end it.
+    """Defers Ctrl-C and SIGTERM to the end of the block: a half-started process would be orphaned.
 
-    A process that is started in it never gets Ctrl-C, not even while it starts.
+    Processes started in the block inherit the mask, so Ctrl-C never reaches them, even during startup.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

@@ -1,4 +1,4 @@
-"""Datasets: TFRecords of `tf.train.Example` with the features `image`, `label` and, by choice, `comment`."""
+"""Dataset files: TFRecords of `tf.train.Example` with features `image`, `label` and, optionally, `comment`."""
 
 import logging
 import re
@@ -13,32 +13,32 @@ from aocr.files import cause, is_pattern
 log = logging.getLogger(__name__)
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
-READ_TOGETHER = 8  # files of a dataset, when it is shuffled
+READ_TOGETHER = 8  # files interleaved in a shuffled pass
 SIDECAR_EXTENSION = ".json"
-# Of a record that is no example, TensorFlow cites the bytes, which make no text then.
+# UnicodeDecodeError: TensorFlow's message quotes the bytes of an invalid record, which need not be UTF-8.
 NO_EXAMPLE = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
-UNREADABLE = (tf.errors.OpError, UnicodeDecodeError)  # what reading a record raises
+UNREADABLE = (tf.errors.OpError, UnicodeDecodeError)  # exceptions raised by reading a record
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 
 
 class DatasetFiles(Protocol):
-    """What `numbered_records` needs of a scanning.DatasetStatistics, whose module imports this one."""
+    """The part of scanning.DatasetStatistics that `numbered_records` needs; its module imports this one."""
 
     files: list[str]
-    starts: list[int]  # number of each file's first record
+    starts: list[int]  # record number at which each file starts
 
 
 def to_example(image: bytes, label: str, comment: str | None = None) -> tf.train.Example:
-    """One record. `image`: an encoded image file."""
+    """Returns one record. `image`: encoded image file."""
     features = {"image": image, "label": label.encode()}
     if comment is not None:
-        features["comment"] = comment.encode("utf-8", "backslashreplace")  # a path may be no text
+        features["comment"] = comment.encode("utf-8", "backslashreplace")  # a path may contain lone surrogates
     return tf.train.Example(features=tf.train.Features(feature={
         name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in features.items()}))
 
 
 def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Inside a graph: a serialized record (string []) -> `image`, `label`, `comment` ('' if absent), string [] each."""
+    """Parses a serialized record (string []) in a graph: `image`, `label`, `comment` ('' if absent), string [] each."""
     return tf.io.parse_single_example(serialized, {
         "image": tf.io.FixedLenFeature([], tf.string),
         "label": tf.io.FixedLenFeature([], tf.string),
@@ -47,23 +47,23 @@ def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def files_of(path: str) -> list[str]:
-    """The files of a dataset: the path itself or, if it holds `*`, `?` or `[`, all that match, sorted.
+    """Returns the files of a dataset: the path itself or, if it is a pattern (`*`, `?`, `[`), all matches, sorted.
 
-    Sidecars are passed over. UserError if there is no file, or shards are missing.
+    Ignores sidecars; warns of missing shards. Raises UserError if no file exists, or on shards of several datasets.
     """
     pattern = is_pattern(path)
     files = sorted(tf.io.gfile.glob(path)) if pattern else [path]
     files = [file for file in files if tf.io.gfile.exists(file) and not tf.io.gfile.isdir(file)
              and not (pattern and file.endswith(SIDECAR_EXTENSION))]
     if not files:
-        raise UserError(f"{path}: no such dataset; make one with `aocr dataset`")
+        raise UserError(f"{path}: no such dataset; create one with `aocr dataset`")
     if pattern:
         _check_shards(path, files)
     return files
 
 
 def _check_shards(path, files):
-    """Warns if the names of the files say that there are others; UserError if they are of two datasets."""
+    """Warns of missing shards; raises UserError if the files belong to datasets with different shard counts."""
     shards = {}
     for file in files:
         if match := SHARD.search(file):
@@ -71,22 +71,22 @@ def _check_shards(path, files):
             shards.setdefault(whole, set()).add(int(match.group(1)))
     for (head, tail, count), numbers in shards.items():
         if numbers != set(range(count)):
-            log.warning("%s: only %d of the %d files %s-*-of-%05d%s", path, len(numbers), count, head, count, tail)
+            log.warning("%s: found only %d of %d shards %s-*-of-%05d%s", path, len(numbers), count, head, count, tail)
     if len(shards) > 1 and len({whole[:2] for whole in shards}) < len(shards):
-        raise UserError(f"{path}: files of an earlier dataset are among them "
+        raise UserError(f"{path}: matches shards of different datasets "
                         f"({', '.join(f'{len(numbers)} of -of-{whole[2]:05d}' for whole, numbers in shards.items())}); "
-                        "remove those, or name the ones that you mean")
+                        "remove the stale ones or use a narrower pattern")
 
 
 def read_file(file: str) -> tf.data.Dataset:
-    """The serialized records of a TFRecord file, plain or gzip: string []."""
+    """Returns the serialized records of a TFRecord file, plain or gzip: string []."""
     return tf.data.TFRecordDataset(file, _compression(file))
 
 
 def numbered_records(scan: DatasetFiles, seed: tf.Tensor | None = None) -> tf.data.Dataset:
-    """The records of a dataset's files: (number from 0, serialized), int64 [] and string [].
+    """Returns the records of a dataset's files: (number from 0, serialized), int64 [] and string [].
 
-    `seed`: int64 []: the files come in an order of its choice, READ_TOGETHER of them at a time. None: in theirs.
+    `seed`: int64 [], shuffles the files and interleaves READ_TOGETHER of them. None: dataset order.
     """
     files = tf.data.Dataset.from_tensor_slices(
         (scan.files, [_compression(file) for file in scan.files], np.array(scan.starts, np.int64)))
@@ -106,11 +106,11 @@ def _compression(file):
 
 
 def broken_file(file: str, number: int, error: Exception) -> UserError:
-    """The error to raise for what came instead of record `number`: one of UNREADABLE."""
+    """Converts an exception of UNREADABLE, raised by reading record `number`, to a UserError."""
     if isinstance(error, NO_EXAMPLE):
-        return UserError(f"{file}: record {number} has no features `image` and `label`, each of one bytes value; make "
-                         "the dataset with `aocr dataset`")
+        return UserError(f"{file}: record {number} has no features `image` and `label` of one bytes value each; "
+                         "create the dataset with `aocr dataset`")
     if isinstance(error, (tf.errors.DataLossError, tf.errors.OutOfRangeError)):
-        return UserError(f"{file}: broken after {number} records ({cause(error)}); it is no TFRecord file, or an "
-                         "incomplete one: make it again with `aocr dataset`")
+        return UserError(f"{file}: broken after {number} records ({cause(error)}); not a TFRecord file, or a "
+                         "truncated one: create it again with `aocr dataset`")
     return UserError(f"{file}: cannot be read: {cause(error)}")

@@ -1,6 +1,6 @@
-"""Annotated images in every form that people have them: files of lines, tables, folders, datasets -> rows.
+"""Reads annotated images as rows from text files, tables, JSON lines, directories and datasets.
 
-Nothing here opens an image or imports TensorFlow, but for remote paths and datasets.
+Opens no image; imports TensorFlow for remote paths and datasets only.
 """
 
 import csv
@@ -18,43 +18,43 @@ BY_EXTENSION = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jso
 PATH_NAMES, LABEL_NAMES = ("image", "path", "file", "filename", "file_name"), ("label", "text")
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 LABEL_EXTENSIONS = (".gt.txt", ".txt")
-JSON_FORM = 'a line is one object such as {"image": PATH, "label": TEXT}'
+JSON_FORM = 'each line must be an object such as {"image": PATH, "label": TEXT}'
 STDIN = "-"
 BOM = b"\xef\xbb\xbf"
 
 
 class Row(NamedTuple):
-    """One annotated image; its path, its bytes or both are known."""
+    """One annotated image, with its path, its bytes or both."""
 
-    source: str  # the file or folder that names it
-    number: int  # of its line (from 1), file in a folder (from 1) or record (from 0)
-    raw: bytes | None  # as it stands there, to be written to --rejects; None for records
+    source: str  # file or directory that it was read from
+    number: int  # line (from 1), file in a directory (from 1) or record (from 0)
+    raw: bytes | None  # original row, to be written to --rejects; None for records
     label: str
     path: str | None = None
     image: bytes | None = None
     comment: str | None = None
-    header: bytes | None = None  # of its table, if that has one
+    header: bytes | None = None  # header of its table, if any
 
 
 class Rejected(NamedTuple):
-    """A row that cannot be used."""
+    """An unusable row."""
 
     source: str
     number: int
     raw: bytes | None
-    kind: str  # a few words, by which rows are counted
+    kind: str  # short name of the problem, by which rows are counted
     reason: str  # with value and remedy
-    header: bytes | None = None  # as of Row
+    header: bytes | None = None  # as in Row
 
 
 class BadRow(ValueError):
-    """Raised where a row turns out to be of no use: `BadRow(kind, reason)` as in Rejected."""
+    """Raised for an unusable row: `BadRow(kind, reason)`, as in Rejected."""
 
 
 def format_of(source: str, input_format: str) -> str:
-    """The format of an input: as DatasetConfig.input_format, but never `auto`.
+    """Returns the format of an input: as DatasetConfig.input_format, but with `auto` resolved.
 
-    UserError if a folder is to be read as a file or the other way.
+    Raises UserError if the format is for files and the input a directory, or vice versa.
     """
     folder = source != STDIN and _is_folder(source)
     if input_format == "auto":
@@ -63,22 +63,21 @@ def format_of(source: str, input_format: str) -> str:
         extension = os.path.splitext(source.lower().removesuffix(".gz"))[1]
         return BY_EXTENSION.get(extension, "lines")
     if folder != (input_format in ("folder", "names")):
-        raise UserError(f"{source}: {'a directory' if folder else 'no directory'}, which --input-format {input_format} "
-                        "does not read; name another input or format")
+        accepted = "files, not directories" if folder else "directories, not files"
+        raise UserError(f"{source}: --input-format {input_format} reads {accepted}; use another input or format")
     return input_format
 
 
 def read_rows(source: str, input_format: str, label_pattern: re.Pattern[str],
               stdin: BinaryIO | None) -> Iterator[Row | Rejected]:
-    """The rows of one input, in order.
+    """Returns the rows of one input, in order.
 
     Args:
       source: path, or `-` for `stdin`.
-      input_format: as `format_of` gives it.
-      label_pattern: what a file's name without extension matches, for `names`; its first group is the label.
+      input_format: from `format_of`.
+      label_pattern: for `names`: matched against file names without extension; its first group is the label.
 
-    Raises: UserError if the input cannot be read, or its header names no path or label; StorageError if it is remote
-      and its storage refuses it.
+    Raises: UserError if the input cannot be read; StorageError if remote storage refuses access.
     """
     if input_format == "tfrecord":
         return _records(source)
@@ -93,32 +92,32 @@ def read_rows(source: str, input_format: str, label_pattern: re.Pattern[str],
 
 
 def parse_line(line: str) -> list[str]:
-    """A line -> (path, label): split at the first tab or, without one, at the first blank. Raises BadRow."""
+    """Returns (path, label) of a line, split at the first tab or, without tab, at the first blank. Raises BadRow."""
     parts = line.split("\t", 1) if "\t" in line else re.split(r"\s", line, maxsplit=1)
     if len(parts) < 2 or not parts[0]:
-        raise BadRow("no label field", f"{line!r}; a line is an image's path, a tab or blank, and the label")
+        raise BadRow("no label field", f"{line!r}; a line must be an image path, a tab or blank, and the label")
     return parts
 
 
 def parse_json(line: str) -> list[str]:
-    """A JSON object -> (path, label). Raises BadRow."""
+    """Returns (path, label) of a JSON object. Raises BadRow."""
     try:
         values = load_json(line)
     except ValueError as error:
         raise BadRow("bad JSON", f"{error}; {JSON_FORM}") from None
     if not isinstance(values, dict):
-        raise BadRow("bad JSON", f"{line[:60]!r} is no object; {JSON_FORM}")
+        raise BadRow("bad JSON", f"{line[:60]!r} is not an object; {JSON_FORM}")
     found = []
     for names, meaning in ((PATH_NAMES, "path"), (LABEL_NAMES, "label")):
         value = next((values[name] for name in names if name in values), None)
         if not isinstance(value, str):
-            raise BadRow(f"no {meaning} field", f"none of the keys {', '.join(names)} holds a text")
+            raise BadRow(f"no {meaning} field", f"none of the keys {', '.join(names)} holds a string")
         found.append(value)
     return found
 
 
 def decode(line: bytes) -> str:
-    """What is in UTF-8, as text. Raises BadRow."""
+    """Decodes UTF-8. Raises BadRow."""
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -136,7 +135,7 @@ def _each_line(source, lines, parse):
 
 
 def _lines(source, stdin):
-    """The lines of a text file as bytes, without their ends and the file's byte order mark."""
+    """Yields the lines of a text file as bytes, without line ends and byte order mark."""
     try:
         for number, line in enumerate(stdin if source == STDIN else _open(source)):
             line = line.rstrip(b"\r\n")
@@ -162,7 +161,7 @@ def _open(path):
 
 
 def _tsv_fields(lines):
-    """(line number, raw line, fields or BadRow) of a tab separated table; nothing is quoted."""
+    """Yields (line number, raw line, fields or BadRow) of a tab-separated table without quoting."""
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
@@ -172,13 +171,13 @@ def _tsv_fields(lines):
 
 
 def _csv_fields(lines):
-    """The same of a comma separated table, where quotes may hold commas, quotes and ends of lines."""
+    """As `_tsv_fields`, of a comma-separated table; quoted fields may contain commas, quotes and line breaks."""
     taken = []
 
     def decoded():
         for line in lines:
             taken.append(line)
-            # What is not UTF-8 passes through, so that the reader keeps its place; `decode` finds it afterwards.
+            # Invalid UTF-8 passes through, so that the reader stays in sync; `decode` reports it afterwards.
             yield line.decode("utf-8", "surrogateescape") + "\n"
 
     table, before = csv.reader(decoded(), strict=True), 0
@@ -191,8 +190,8 @@ def _csv_fields(lines):
         except StopIteration:
             return
         except csv.Error as error:
-            fields = BadRow("bad CSV", f"{error}; quote a field that holds a comma, a quote or an end of line, and "
-                                       "double the quotes in it")
+            fields = BadRow("bad CSV", f"{error}; quote fields with a comma, a quote or a line break, and double the "
+                                       "quotes in them")
         except BadRow as error:
             fields = error
         raw, first = b"\n".join(taken), before + 1
@@ -203,7 +202,7 @@ def _csv_fields(lines):
 
 
 def _table(source, rows, separator):
-    """Rows from tables; a first row that names a path's and a label's column is a header."""
+    """Yields the rows of a table; a first row that names a path and a label column is a header."""
     columns, least, header_line = (0, 1), None, None
     for number, raw, fields in rows:
         if isinstance(fields, BadRow):
@@ -218,13 +217,13 @@ def _table(source, rows, separator):
                 continue
         if len(fields) < least or not fields[columns[0]]:
             yield Rejected(source, number, raw, "no label field",
-                           f"{len(fields)} fields; a row is an image's path, {separator}, and the label", header_line)
+                           f"{len(fields)} fields; a row must be an image path, {separator} and the label", header_line)
         else:
             yield Row(source, number, raw, fields[columns[1]], fields[columns[0]], header=header_line)
 
 
 def _folder(folder):
-    """Images with their labels beside them: NAME.png and NAME.gt.txt or NAME.txt."""
+    """Yields images with label files next to them: NAME.png with NAME.gt.txt or NAME.txt."""
     for number, path in enumerate(_images_below(folder), 1):
         stem = os.path.splitext(path)[0]
         raw = path.encode("utf-8", "surrogateescape")
@@ -238,13 +237,13 @@ def _folder(folder):
                 yield Row(folder, number, raw + b"\t" + content, decode(content), path)
                 break
             else:
-                raise BadRow("no label file", f"{path}: neither {' nor '.join(LABEL_EXTENSIONS)} beside it")
+                raise BadRow("no label file", f"{path}: neither {' nor '.join(LABEL_EXTENSIONS)} next to it")
         except BadRow as error:
             yield Rejected(folder, number, raw, error.args[0], f"{path}: {error.args[1]}")
 
 
 def _names(folder, label_pattern):
-    """Images whose labels are in their names."""
+    """Yields images with their labels in the file names."""
     for number, path in enumerate(_images_below(folder), 1):
         raw, stem = path.encode("utf-8", "surrogateescape"), os.path.splitext(os.path.basename(path))[0]
         match = label_pattern.fullmatch(stem)
@@ -264,7 +263,7 @@ def _images_below(folder):
 
 
 def _files_below(folder):
-    """Paths of all files below a folder, folder by folder, sorted in each."""
+    """Yields the paths of all files below a directory, directory by directory, each sorted."""
     if is_remote(folder):
         yield from _remote_files_below(folder)
         return
@@ -275,11 +274,11 @@ def _files_below(folder):
 
 
 def _remote_files_below(folder):
-    """The same. gfile.walk would ask of each name whether it is a folder's, which takes longest of all."""
+    """As `_files_below`. gfile.walk would query each name for being a directory, which is slow."""
     import tensorflow.compat.v1 as tf
 
     names = sorted(tf.io.gfile.listdir(folder))
-    if folder.startswith("gs://"):  # where folders end in a slash
+    if folder.startswith("gs://"):  # where names of directories end in a slash
         folders = [name for name in names if name.endswith("/")]
     else:
         folders = [name for name in names if tf.io.gfile.isdir(posixpath.join(folder, name))]
@@ -297,7 +296,7 @@ def _is_folder(path):
 
 
 def _records(source):
-    """The records of a dataset."""
+    """Yields the records of a dataset as rows."""
     from aocr.data.records import UNREADABLE, broken_file, parse_example, read_file
 
     number = 0

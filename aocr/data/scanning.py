@@ -1,4 +1,4 @@
-"""What a dataset holds: counted record by record, or read from the sidecars that `aocr dataset` wrote beside it."""
+"""Dataset statistics: counted record by record, or read from the sidecars that `aocr dataset` writes."""
 
 import collections
 import dataclasses
@@ -22,33 +22,33 @@ from aocr.files import load_json, write_text
 log = logging.getLogger(__name__)
 
 SIDECAR_VERSION = 1
-HASH_FACTOR, HASH_RANGE = 2654435769, 1 << 32  # 2**32 by the golden ratio
-COUNTED = 1 << 20  # record numbers that are looked at together
+HASH_FACTOR, HASH_RANGE = 2654435769, 1 << 32  # 2**32 divided by the golden ratio
+COUNTED = 1 << 20  # record numbers processed at once
 DIGEST_LENGTH = 12  # hexadecimal digits
-FINGERPRINT_BYTES = 1 << 20  # at the start and at the end of a file, which its fingerprint is made of
+FINGERPRINT_BYTES = 1 << 20  # hashed at the start and at the end of a file
 
 
 @dataclasses.dataclass
 class Seen:
-    """How often something was seen in a dataset, and where first."""
+    """Number of occurrences in a dataset, and the first one."""
 
     count: int
     record: int  # number of the first record, from 0
-    label: str  # that record's label
+    label: str  # label of that record
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """One of the two parts that a dataset is divided into: what is held out for validation, or what is left."""
+    """One of two splits of a dataset: the records held out for validation, or the others."""
 
-    share: float  # that is held out, in (0, 1)
-    held_out: bool  # which of the parts this is
+    share: float  # of the held-out split, in (0, 1)
+    held_out: bool  # which of the splits this is
 
     def keeps(self, numbers: np.ndarray | np.int64 | tf.Tensor) -> np.ndarray | np.bool_ | tf.Tensor:
-        """Which records belong to the part: bool, in the shape of `numbers` (int64).
+        """Returns which records belong to the split: bool, in the shape of `numbers` (int64).
 
-        Multiplicative hashing by the golden ratio (Knuth, volume 3, section 6.4), which spreads the held out ones
-        evenly whatever period the data have, and gives each new stretch of records the same share.
+        Multiplicative hashing by the golden ratio (Knuth, volume 3, section 6.4) spreads the held-out records evenly
+        for any period in the data, and with the same share in every range of records.
         """
         held_out = numbers * HASH_FACTOR % HASH_RANGE < int(self.share * HASH_RANGE)
         return held_out if self.held_out else ~held_out
@@ -56,22 +56,22 @@ class Selection:
 
 @dataclasses.dataclass
 class DatasetStatistics:
-    """What a look through a whole dataset finds; as large as its variety, not as its length."""
+    """Statistics of a whole dataset; their size depends on its variety, not on its length."""
 
     path: str
     files: list[str]
-    starts: list[int] = dataclasses.field(default_factory=list)  # number of each file's first record
+    starts: list[int] = dataclasses.field(default_factory=list)  # record number at which each file starts
     records: int = 0
     unreadable: dict[int, str] = dataclasses.field(default_factory=dict)  # record number -> reason
     characters: dict[str, Seen] = dataclasses.field(default_factory=dict)
     lengths: dict[int, Seen] = dataclasses.field(default_factory=dict)  # of labels
     widths: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)  # at height 32 -> images
-    selection: Selection | None = None  # which part of the records is meant; the tables above tell of all
-    graphemes: bool = False  # what the characters of labels are: grapheme clusters instead of code points
+    selection: Selection | None = None  # selected split; the counts above cover all records
+    graphemes: bool = False  # whether characters are grapheme clusters instead of code points
 
     @property
     def usable(self) -> int:
-        """Number of records that are meant and whose image and label can be read."""
+        """Number of selected records with readable image and label."""
         if not self.selection:
             return self.records - len(self.unreadable)
         kept = sum(int(np.sum(self.selection.keeps(np.arange(start, min(start + COUNTED, self.records)))))
@@ -79,37 +79,37 @@ class DatasetStatistics:
         return kept - sum(bool(self.selection.keeps(np.int64(number))) for number in self.unreadable)
 
     def split(self, share: float) -> tuple["DatasetStatistics", "DatasetStatistics"]:
-        """(what is left, what is held out for validation), the second one a share of the records."""
+        """Returns (training, held-out validation) splits; `share`: of the second one."""
         left, held_out = (dataclasses.replace(self, selection=Selection(share, part)) for part in (False, True))
         return left, held_out
 
     @property
     def longest_label(self) -> int:
-        """Characters of the longest label; 0 without labels."""
+        """Number of characters of the longest label; 0 without labels."""
         return max(self.lengths, default=0)
 
     @property
     def widest_image(self) -> int:
-        """Pixels at height 32 of the widest image; 0 without images."""
+        """Width of the widest image in pixels at height 32; 0 without images."""
         return max(self.widths, default=0)
 
     def digest(self) -> str:
-        """What tells the records that are meant from others, wherever their files lie: hexadecimal digits."""
+        """Returns an ID of the selected records, independent of file paths: hexadecimal digits."""
         part = self.selection and dataclasses.astuple(self.selection)
-        meant = json.dumps([part, *map(fingerprint, self.files)])
-        return hashlib.sha256(meant.encode()).hexdigest()[:DIGEST_LENGTH]
+        content = json.dumps([part, *map(fingerprint, self.files)])
+        return hashlib.sha256(content.encode()).hexdigest()[:DIGEST_LENGTH]
 
     def wider_than(self, canvas_width: int) -> int:
-        """Number of images that a canvas squeezes."""
+        """Returns the number of images that must be squeezed to fit a canvas."""
         return sum(count for width, count in self.widths.items() if width > canvas_width)
 
     def choose(self, count: int, seed: int) -> np.ndarray:
-        """Numbers of `count` usable records, or of all if there are fewer, by chance: int64 [n]."""
+        """Returns the numbers of `count` random readable records, or of all if there are fewer: int64 [n]."""
         usable = np.setdiff1d(np.arange(self.records), list(self.unreadable))
         return np.random.default_rng(seed).choice(usable, min(count, len(usable)), replace=False)
 
     def count(self, label: str, width: int, height: int) -> None:
-        """Adds the next record: its label and its image's size in pixels."""
+        """Adds the next record: its label and image size in pixels."""
         self.widths[max(1, scaled_width(width, height))] += 1
         self._count_label(label, self.records)
         self.records += 1
@@ -121,14 +121,14 @@ class DatasetStatistics:
                 _add(table, key, Seen(1, number, label))
 
     def by_graphemes(self, labels: Iterable[str]) -> "DatasetStatistics":
-        """The same, with the characters and lengths of its labels (all of them) by graphemes."""
+        """Returns a copy that counts characters and lengths by graphemes; `labels`: of all records."""
         found = dataclasses.replace(self, graphemes=True, characters={}, lengths={})
         for number, label in enumerate(labels):
             found._count_label(label, number)
         return found
 
     def append(self, part: "DatasetStatistics") -> None:
-        """Adds what a file that follows holds."""
+        """Adds the statistics of the next file."""
         self.starts.append(self.records)
         self.unreadable.update((self.records + number, reason) for number, reason in part.unreadable.items())
         self.widths.update(part.widths)
@@ -146,25 +146,25 @@ def _add(table, key, seen):
 
 
 def scan(path: str, graphemes: bool = False) -> DatasetStatistics:
-    """Looks through a dataset: every label, and every image as training decodes it. What is unreadable is logged.
+    """Scans a dataset: every label, and every image as decoded in training. Logs unreadable records.
 
-    Args: path: the dataset, as for `records.files_of`. graphemes: what the characters of labels are.
-    Raises: UserError if there is no file, or one is no dataset or broken, or they hold nothing that can be read, and
-      as `charset.splitter`.
+    Args: path: as for `records.files_of`. graphemes: whether characters are grapheme clusters.
+    Raises: UserError if a file is missing, broken or not a dataset, or no record is readable, and as
+      `charset.splitter`.
     """
     found = DatasetStatistics(path, files_of(path), graphemes=graphemes)
     for file in found.files:
-        told = read_sidecar(file)
-        if told and graphemes:  # a sidecar counts code points
-            told = told.by_graphemes(_labels(file))
-        found.append(told or _scan_file(file, graphemes))
+        part = read_sidecar(file)
+        if part and graphemes:  # a sidecar counts code points
+            part = part.by_graphemes(_labels(file))
+        found.append(part or _scan_file(file, graphemes))
     if not found.records:
-        raise UserError(f"{path}: the dataset is empty; make one with `aocr dataset`")
+        raise UserError(f"{path}: the dataset is empty; create one with `aocr dataset`")
     for number, reason in found.unreadable.items():
-        log.warning("%s: record %d is left out: %s", path, number, reason)
-    log.info("%s: %d records, %d used, %d left out", path, found.records, found.usable, len(found.unreadable))
+        log.warning("%s: record %d is skipped: %s", path, number, reason)
+    log.info("%s: %d records, %d used, %d skipped", path, found.records, found.usable, len(found.unreadable))
     if not found.usable:
-        raise UserError(f"{path}: none of the {found.records} records can be used; see the lines above")
+        raise UserError(f"{path}: none of the {found.records} records is usable; see the messages above")
     return found
 
 
@@ -187,7 +187,7 @@ def _scan_file(file, graphemes):
 
 
 def _labels_and_sizes(file):
-    """Yields (label bytes, [height, width] or None if the image cannot be decoded) of each record, in order."""
+    """Yields (label bytes, [height, width] or None if the image cannot be decoded) per record, in order."""
 
     def look(serialized):
         record = parse_example(serialized)
@@ -195,7 +195,7 @@ def _labels_and_sizes(file):
 
     serialized = read_file(file)
     sizes = iter(serialized.map(look, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
-    # Follows behind, to where an image cannot be decoded: from the start each time would take the square of the time.
+    # A second pass, advanced only to undecodable images: restarting it for each of them would take quadratic time.
     labels, passed = iter(serialized.map(_label_only)), 0
     for number in itertools.count():
         try:
@@ -204,7 +204,7 @@ def _labels_and_sizes(file):
         except StopIteration:
             break
         except NO_EXAMPLE:
-            try:  # is it the image, or the record?
+            try:  # distinguishes undecodable images from invalid records
                 label, = itertools.islice(labels, number - passed, number - passed + 1)
                 passed = number + 1
                 yield label.numpy(), None
@@ -219,7 +219,7 @@ def _label_only(serialized):
 
 
 def _labels(file):
-    """Yields each record's label (str), in order, of a file that `aocr dataset` wrote; no image is decoded."""
+    """Yields the labels (str) of a file written by `aocr dataset`, in order, without decoding images."""
     number = 0
     try:
         for label in read_file(file).map(_label_only, num_parallel_calls=tf.data.AUTOTUNE):
@@ -230,7 +230,7 @@ def _labels(file):
 
 
 def fingerprint(file: str) -> str:
-    """What tells a file from another: its length in bytes and a hash of its start and end."""
+    """Returns a file's fingerprint: its length in bytes and a hash of its start and end."""
     length = tf.io.gfile.stat(file).length
     with tf.io.gfile.GFile(file, "rb") as stream:
         digest = hashlib.sha256(stream.read(FINGERPRINT_BYTES))
@@ -240,7 +240,7 @@ def fingerprint(file: str) -> str:
 
 
 def write_sidecar(found: DatasetStatistics, file: str) -> None:
-    """Writes what was counted while a file was written, of it alone, beside it."""
+    """Writes the statistics of one file to its sidecar."""
     tables = {name: {key: dataclasses.astuple(seen) for key, seen in getattr(found, name).items()}
               for name in ("lengths", "characters")}
     values = dict(version=SIDECAR_VERSION, fingerprint=fingerprint(file), records=found.records, widths=found.widths,
@@ -249,7 +249,7 @@ def write_sidecar(found: DatasetStatistics, file: str) -> None:
 
 
 def read_sidecar(file: str) -> DatasetStatistics | None:
-    """What a file's sidecar tells of it; None without one, or if it is broken or its fingerprint does not match."""
+    """Returns a file's statistics from its sidecar; None if it is missing, broken or of another fingerprint."""
     path = file + SIDECAR_EXTENSION
     if not tf.io.gfile.exists(path):
         return None
@@ -257,21 +257,21 @@ def read_sidecar(file: str) -> DatasetStatistics | None:
         with tf.io.gfile.GFile(path, "rb") as stream:
             values = load_json(stream.read())
         if values["version"] != SIDECAR_VERSION or values["fingerprint"] != fingerprint(file):
-            log.info("%s tells of another dataset than %s; looking through that", path, file)
+            log.info("%s does not match %s; rescanning the dataset", path, file)
             return None
         return _scan_of(values, file)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s: broken (%r); looking through %s", path, error, file)
+        log.warning("%s: broken (%r); rescanning %s", path, error, file)
         return None
 
 
 def _scan_of(values, file):
-    """DatasetStatistics from a sidecar's values. An error of Python's own if they contradict each other."""
+    """Returns DatasetStatistics from a sidecar's values. Raises built-in exceptions if they are invalid."""
     records = values["records"]
     lengths, characters = ({key: Seen(*seen) for key, seen in values[name].items()}
                            for name in ("lengths", "characters"))
     seen = [*lengths.values(), *characters.values()]
-    "".join([*characters, *(one.label for one in seen)]).encode()  # raises what they do if these are no texts
+    "".join([*characters, *(one.label for one in seen)]).encode()  # raises if these are not valid strings
     numbers = [records, *values["widths"].values(), *(one.count for one in seen), *(one.record for one in seen)]
     found = DatasetStatistics(file, [file], records=records, characters=characters,
                  lengths={int(length): one for length, one in lengths.items()},
@@ -279,5 +279,5 @@ def _scan_of(values, file):
     if not (all(type(number) is int and number >= 0 for number in numbers)
             and found.widths.total() == sum(one.count for one in lengths.values()) == records
             and all(one.record < records for one in seen) and min([*found.lengths, *found.widths], default=0) >= 0):
-        raise ValueError("it contradicts itself")
+        raise ValueError("inconsistent values")
     return found

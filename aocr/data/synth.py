@@ -1,4 +1,4 @@
-"""Directories of drawn words, with the annotation file that `aocr dataset` reads."""
+"""Draws words into a directory, with an annotation file for `aocr dataset`."""
 
 import collections
 import contextlib
@@ -21,44 +21,44 @@ from aocr.errors import UserError
 from aocr.files import is_remote
 
 ANNOTATIONS = "annotations.txt"
-BATCH = 64  # most images that a process draws before it reports
-LONGEST_NAME = 40  # characters of the word that are in the name of its image
+BATCH = 64  # maximum number of images that a process draws per task
+LONGEST_NAME = 40  # maximum number of characters of a word in its image's file name
 
 log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Some words to draw, as one process gets them."""
+    """Words that a process draws in one task."""
 
     rendering: RenderConfig
     seed: int
-    first: int  # number of the first one
+    first: int  # number of the first word
     words: tuple[str, ...]
     paths: tuple[str, ...]  # of their images
 
 
 def randoms(seed: int, number: int) -> list[np.random.Generator]:
-    """[of the word, of its rendering]: the generators of one image, which depend on nothing else."""
+    """Returns the generators of one image, [word, rendering], which depend on nothing else."""
     return np.random.default_rng([seed, number]).spawn(2)
 
 
 def make_words(directory: str, config: SynthConfig) -> str:
-    """Draws words into a directory. The annotation file appears when all images are there.
+    """Draws words into a directory. The annotation file appears after the last image.
 
-    Args: directory: path, of a new or an empty one.
+    Args: directory: path of a new or empty directory.
     Returns: the path of the annotation file.
-    Raises: UserError if the directory holds something or cannot be written, if what words are made of cannot be read,
-      or if no font has the characters of a word.
+    Raises: UserError if the directory is not empty or cannot be written, if words, fonts or backgrounds cannot be
+      read, or if no font has the characters of a word.
     """
     _check_directory(directory)
     for path in (config.words, *config.fonts, *config.backgrounds):
         if path and is_remote(path):
-            raise UserError(f"{path}: words are drawn with local files only; copy it here")
+            raise UserError(f"{path}: synth reads local files only; copy it to this machine")
     words = words_of(config)
     rendering = RenderConfig(tuple(find_files("--fonts", config.fonts, FONT_SUFFIXES)),
-                  tuple(find_files("--backgrounds", config.backgrounds, IMAGE_EXTENSIONS)),
-                  (config.min_font_size, config.max_font_size), config.color)
+                             tuple(find_files("--backgrounds", config.backgrounds, IMAGE_EXTENSIONS)),
+                             (config.min_font_size, config.max_font_size), config.color)
     Artist(rendering).check(words.alphabet)
     annotations = os.path.join(directory, ANNOTATIONS)
     passed_over = collections.Counter()
@@ -75,8 +75,8 @@ def make_words(directory: str, config: SynthConfig) -> str:
                 passed_over += counts
                 bar.update(len(batch.words))
     except OSError as error:
-        raise UserError(f"{directory}: cannot be written: {error.strerror or error}; name another directory, or make "
-                        "room") from None
+        raise UserError(f"{directory}: cannot be written: {error.strerror or error}; name another directory or "
+                        "free some space") from None
     _report(passed_over)
     log.info("%s: %d words drawn", annotations, config.count)
     return annotations
@@ -84,24 +84,24 @@ def make_words(directory: str, config: SynthConfig) -> str:
 
 def _check_directory(directory):
     if is_remote(directory):
-        raise UserError(f"{directory}: words are drawn into local directories only; name one")
+        raise UserError(f"{directory}: synth writes to local directories only; name one")
     if re.search(r"[\t\r\n\ud800-\udfff]", directory):
-        raise UserError(f"{directory!r}: a path in an annotation file is UTF-8 in one line without tabs; name another "
-                        "directory")
+        raise UserError(f"{directory!r}: paths in an annotation file must be UTF-8 without tabs and line breaks; name "
+                        "another directory")
     if os.path.lexists(directory) and not os.path.isdir(directory):
-        raise UserError(f"{directory}: a file; name a directory")
+        raise UserError(f"{directory}: is a file; name a directory")
     if os.path.isdir(directory):
         try:
             held = os.listdir(directory)
         except OSError as error:
             raise UserError(f"{directory}: cannot be read: {error.strerror or error}; name another one") from None
         if held:
-            raise UserError(f"{directory}: not empty; name another directory, or remove this one")
+            raise UserError(f"{directory}: not empty; name another directory or remove this one")
 
 
 @contextlib.contextmanager
 def _whole_text(path):
-    """A text file to write in UTF-8, which appears as `path` when the block ends well, and is removed otherwise."""
+    """Opens a UTF-8 text file that appears as `path` when the block succeeds and is removed otherwise."""
     part = path + ".part"
     try:
         with open(part, "w", encoding="utf-8", newline="\n") as file:
@@ -114,7 +114,7 @@ def _whole_text(path):
 
 
 def _batches(directory, words, rendering, config):
-    """Yields every Batch of a run, in order."""
+    """Yields the batches of a run, in order."""
     size = min(BATCH, -(-config.count // _workers(config)))
     digits = max(4, len(str(config.count - 1)))
     for first in range(0, config.count, size):
@@ -126,15 +126,15 @@ def _batches(directory, words, rendering, config):
 
 
 def _name(word):
-    """A word as a part of a file's name, on any file system."""
+    """Returns a word as part of a file name that is valid on any file system."""
     return re.sub(r"[^0-9A-Za-z-]", "_", word[:LONGEST_NAME])
 
 
 def draw_batch(batch: Batch) -> tuple[Batch, collections.Counter[tuple[str, str]]]:
     """Draws the words of a batch into their files.
 
-    Returns: the batch, and for each (font, a character that it lacks) the number of words that it was passed over for.
-    Raises: UserError as Artist.draw does; OSError if a file cannot be written.
+    Returns: the batch, and the number of words for which a font was skipped, by (font, a character that it lacks).
+    Raises: UserError as in Artist.draw; OSError if a file cannot be written.
     """
     artist, passed_over = artist_of(batch.rendering), collections.Counter()
     for number, (word, path) in enumerate(zip(batch.words, batch.paths), batch.first):
@@ -145,19 +145,19 @@ def draw_batch(batch: Batch) -> tuple[Batch, collections.Counter[tuple[str, str]
 
 
 def _workers(config):
-    """Number of processes that draw."""
+    """Returns the number of drawing processes."""
     if config.workers:
         return min(config.workers, config.count)
-    # Of a machine that is shared, only some of the processors may be ours.
-    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(ours, -(-config.count // BATCH))
+    # On a shared machine, this process may be limited to some of the processors.
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, -(-config.count // BATCH))
 
 
 def _report(passed_over):
-    """One warning for each font that lacked something."""
+    """Logs one warning per font that lacks characters."""
     fonts = {}
     for (path, character), count in sorted(passed_over.items()):
         fonts.setdefault(path, []).append((character, count))
     for path, lacks in fonts.items():
         characters = ", ".join(repr(character) for character, _ in lacks[:10]) + (" ..." if len(lacks) > 10 else "")
-        log.warning("%s: passed over for %d words, it lacks %s", path, sum(count for _, count in lacks), characters)
+        log.warning("%s: skipped for %d words, lacks %s", path, sum(count for _, count in lacks), characters)

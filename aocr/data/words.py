@@ -1,4 +1,4 @@
-"""Which words are drawn: those of a list, or of a pattern."""
+"""Sources of the words to draw: a list or a pattern."""
 
 import dataclasses
 from typing import TYPE_CHECKING
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class WordList:
-    """Words of a list, each line as likely as the others."""
+    """Words of a list; each line is equally likely."""
 
     words: tuple[str, ...]
 
     def draw(self, random: "np.random.Generator") -> str:
-        """A word."""
+        """Returns a random word."""
         return self.words[random.integers(len(self.words))]
 
     @property
     def alphabet(self) -> frozenset[str]:
-        """All characters that a word can hold."""
+        """All characters that can occur in a word."""
         return frozenset().union(*self.words)
 
 
 def read_words(path: str) -> WordList:
-    """The words of a file, one a line, in UTF-8. Blanks at the ends of a line and blank lines do not count.
+    """Reads a UTF-8 file of words, one per line. Ignores surrounding whitespace and blank lines.
 
-    Raises: UserError if it cannot be read, is not UTF-8, holds no word or one of more than LONGEST_WORD characters.
+    Raises: UserError if it cannot be read, is not UTF-8, has no words or one of more than LONGEST_WORD characters.
     """
     try:
         with open(path, "rb") as file:
@@ -45,18 +45,18 @@ def read_words(path: str) -> WordList:
             raise UserError(f"--words {path}:{number}: not UTF-8: byte 0x{line[error.start]:02x} at {error.start}; "
                             "save the file as UTF-8") from None
         if len(word) > LONGEST_WORD:
-            raise UserError(f"--words {path}:{number}: {len(word)} characters; the most is {LONGEST_WORD}")
+            raise UserError(f"--words {path}:{number}: {len(word)} characters; the maximum is {LONGEST_WORD}")
         if word:
             words.append(word)
     if not words:
-        raise UserError(f"--words {path}: no words in it; write one a line")
+        raise UserError(f"--words {path}: contains no words; write one per line")
     return WordList(tuple(words))
 
 
 def words_of(config: SynthConfig) -> WordList | Pattern:
-    """What the words of a run are drawn from.
+    """Returns the source of the words of a run.
 
-    Raises: UserError if its list or its pattern cannot be read.
+    Raises: UserError if the list cannot be read or the pattern is invalid.
     """
     if config.words is not None:
         return read_words(config.words)

@@ -1,4 +1,4 @@
-"""Checks rows on all cores, in their order and in bounded memory."""
+"""Checks rows on all cores, in order and in bounded memory."""
 
 import collections
 import concurrent.futures
@@ -16,20 +16,20 @@ from aocr.data.processes import in_processes
 from aocr.data.rows import Rejected, Row
 from aocr.decoding import decode_image
 
-CHUNK_ROWS = 64  # that a worker is handed at once
-FETCHED_TOGETHER = 32  # images from remote storage, each of which is waited for
+CHUNK_ROWS = 64  # rows per worker task
+FETCHED_TOGETHER = 32  # concurrent reads from remote storage, to hide its latency
 
 
 def checked_rows(rows: Iterator[Row | Rejected],
                  config: DatasetConfig) -> Generator[Checked | Rejected, None, None]:
-    """Checks rows, in their order. To be closed when not used to its end.
+    """Checks rows, in order. Close it if it is not exhausted.
 
-    Raises: UserError as `in_processes`; Unreachable if images are in remote storage that does not answer.
+    Raises: UserError as `in_processes`; Unreachable if images are in remote storage that does not respond.
     """
     chunks = _fetched(iter(lambda: list(itertools.islice(rows, CHUNK_ROWS)), []), config)
     workers = config.workers or os.cpu_count() or 1
     checked = in_processes(functools.partial(check_chunk, config=config), chunks, workers)
-    # In a thread, so that one chunk is decoded while the one before is written.
+    # In a thread, so that a chunk is decoded while the previous one is written.
     with (TensorFlowDecoder() as decoder, contextlib.closing(checked),
           concurrent.futures.ThreadPoolExecutor(1) as thread):
         decoded = collections.deque()
@@ -42,14 +42,14 @@ def checked_rows(rows: Iterator[Row | Rejected],
 
 
 def _fetched(chunks, config):
-    """Chunks -> the same, with what is in remote storage; read here, so that workers need no TensorFlow."""
+    """Adds images from remote storage to chunks; done here, so that workers need no TensorFlow."""
     with concurrent.futures.ThreadPoolExecutor(FETCHED_TOGETHER) as pool:
         for chunk in chunks:
             yield list(pool.map(lambda row: fetch(row, config), chunk))
 
 
 class TensorFlowDecoder:
-    """The decoder of training and serving, which has the last word on an image."""
+    """The decoder of training and serving, the final check of an image."""
 
     def __enter__(self) -> "TensorFlowDecoder":
         graph = tf.Graph()
@@ -65,7 +65,7 @@ class TensorFlowDecoder:
         self._session.close()
 
     def reject_undecodable(self, chunk: list[Checked | Rejected]) -> list[Checked | Rejected]:
-        """The same, but for what cannot be decoded, which is rejected."""
+        """Returns the chunk with a Rejected for each undecodable image."""
         images = [checked.image for checked in chunk if isinstance(checked, Checked)]
         try:
             self._session.run(self._sizes, {self._encoded: images})
@@ -83,4 +83,4 @@ class TensorFlowDecoder:
             row = checked.row
             cause = error.message.split("\n")[0].split("[[")[0].strip()
             return Rejected(row.source, row.number, row.raw, "unreadable image",
-                            f"{row.path or 'record'}: {cause}; save the image anew", row.header)
+                            f"{row.path or 'record'}: {cause}; save the image again", row.header)
