@@ -40,8 +40,8 @@ def test_what_is_not_understood_is_refused(arguments, told, capsys):
 
 
 @pytest.mark.parametrize("arguments, told", [
-    (["train", "data", "--batch-size", "0"], "--batch-size is 0; the least is 1"),
-    (["train", "data", "--max-gradient-norm", "0"], "--max-gradient-norm is 0.0; give a number above 0"),
+    (["train", "data", "--batch-size", "0"], "--batch-size is 0; the minimum is 1"),
+    (["train", "data", "--max-gradient-norm", "0"], "--max-gradient-norm is 0.0; use a number above 0"),
     (["train", "data", "--max-gradient-norm", "nan"], "--max-gradient-norm is nan"),
     (["train", "data", "--initial-learning-rate", "-0.5"], "--initial-learning-rate is -0.5"),
     (["train", "data", "--attn-num-layers", "0"], "--attn-num-layers is 0"),
@@ -107,9 +107,9 @@ def test_help_tells_every_default(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    for default in ("160", "60", "8", "128", "16, fewer where the mean width is above 400 pixels at "
-                    "height 32; with --optimizer adadelta 65", "1000", "100", "./checkpoints",
-                    "0.001; with --optimizer adadelta 1.0", "1.0; with --optimizer adadelta 5.0", "aocr.log"):
+    for default in ("160", "60", "8", "128", "16, fewer if the mean width is above 400 pixels at "
+                    "height 32; 65 with --optimizer adadelta", "1000", "100", "./checkpoints",
+                    "0.001; 1.0 with --optimizer adadelta", "1.0; 5.0 with --optimizer adadelta", "aocr.log"):
         assert f"(default: {default})" in told
 
 

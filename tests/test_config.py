@@ -89,7 +89,7 @@ def test_canvas_width_is_the_scaled_width_rounded_up(width, height, canvas):
 
 
 def test_a_choice_is_one_of_those_that_there_are():
-    with pytest.raises(ValueError, match="--format is 'onnx'; give one of savedmodel, frozengraph"):
+    with pytest.raises(ValueError, match="--format is 'onnx'; use one of savedmodel, frozengraph"):
         ExportConfig(format="onnx")
     with pytest.raises(ValueError, match="--schedule is 'linear'"):
         TrainConfig(schedule="linear")

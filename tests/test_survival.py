@@ -203,11 +203,11 @@ def test_a_file_that_breaks_after_it_was_looked_through_is_one_clear_error(tmp_p
 
 
 @pytest.mark.parametrize("flags, told", [
-    (["--patience", "2"], "--patience needs a validation"),
-    (["--schedule", "plateau"], "--schedule plateau needs a validation"),
-    (["--validation", "a", "--validation-split", "0.1"], "give one of them"),
-    (["--freeze", "cnn,head"], "--freeze is cnn,head; give one or two of cnn, encoder, decoder"),
-    (["--freeze", "cnn,encoder,decoder"], "give one or two of"),
+    (["--patience", "2"], "--patience needs validation"),
+    (["--schedule", "plateau"], "--schedule plateau needs validation"),
+    (["--validation", "a", "--validation-split", "0.1"], "use one of them"),
+    (["--freeze", "cnn,head"], "--freeze is cnn,head; use one or two of cnn, encoder, decoder"),
+    (["--freeze", "cnn,encoder,decoder"], "use one or two of"),
 ])
 def test_options_that_contradict_each_other(flags, told, capsys):
     assert train("data", "model", "--log-path", "", *flags) == 2
