@@ -139,7 +139,7 @@ def test_a_log_file_that_cannot_be_written_is_an_error_if_it_was_asked_for(tmp_p
     os.mkdir("aocr.log")  # the default's place is taken
     assert main(["predict", "--model-dir", "none", "x.png"]) == 1
     error = capsys.readouterr().err
-    assert "going on without a log file" in error and "no checkpoint there" in error
+    assert "continuing without a log file" in error and "no checkpoint there" in error
 
 
 def test_a_fault_of_ours_is_told_with_its_cause(monkeypatch, capsys):
@@ -212,7 +212,7 @@ def test_a_charset_that_is_none(text, told, tmp_path, monkeypatch, capsys):
 
 def test_one_alphabet_only(capsys):
     assert main(["predict", "x.png", "--charset", "ab", "--full-ascii", "--log-path", ""]) == 2
-    assert "both name an alphabet" in capsys.readouterr().err
+    assert "--full-ascii and --charset are mutually exclusive" in capsys.readouterr().err
 
 
 def test_flags_that_nobody_knows(capsys):
@@ -228,7 +228,7 @@ def test_flags_that_nobody_knows(capsys):
     (["--monitor", "loss", "--validation-split", "0.1"], None),
     (["--charset-change", "fail"], "--charset-change has no effect without --init-from"),
     (["--charset-change", "fail", "--init-from", "x"], None),
-    (["--charset-change", "fail", "--init-from", "x", "--full-ascii"], "no effect beside --charset or --full-ascii"),
+    (["--charset-change", "fail", "--init-from", "x", "--full-ascii"], "no effect with --charset or --full-ascii"),
     (["--weight-decay", "0.1"], "--weight-decay has no effect with --optimizer adam"),
     (["--weight-decay", "0.1", "--optimizer", "adamw"], None),
     (["--forget-bias", "1", "--use-gru"], "--forget-bias has no effect with --use-gru"),

@@ -51,15 +51,16 @@ def test_names_of_other_services():
 
 
 @pytest.mark.parametrize("text, told", [
-    ("{", "no JSON"), ("[1]", "'[1]' is no object"), ('{"cluster": []}', None), ('{"cluster": [1]}', "must be objects"),
+    ("{", "invalid JSON"), ("[1]", "'[1]' is not an object"), ('{"cluster": []}', None),
+    ('{"cluster": [1]}', "must be objects"),
     (config({"chief": "a:1", "ps": ["b:1"]}, "chief", 0), "`cluster.chief` must be a list of HOST:PORT"),
     (config({"chief": ["a"], "ps": ["b:1"]}, "chief", 0), "`cluster.chief` must be a list of HOST:PORT"),
     (config({"chief": ["a:1"], "master": ["b:1"], "ps": ["c:1"]}, "chief", 0), "there are 2 chiefs (chief, master)"),
-    (config({"chief": ["a:1"], "worker": ["b:1"]}, "chief", 0), "no ps that keeps their weights; add one"),
-    (config({"ps": ["b:1"]}, "ps", 0), "nobody in `cluster` trains"),
+    (config({"chief": ["a:1"], "worker": ["b:1"]}, "chief", 0), "no ps to hold their weights; add one"),
+    (config({"ps": ["b:1"]}, "ps", 0), "no process in `cluster` trains"),
     (config(CLUSTER), "`task.type` is None; the jobs of `cluster` are chief, worker, ps"),
     (config(CLUSTER, "boss", 0), "`task.type` is 'boss'"),
-    (config(CLUSTER, "worker", 2), "`task.index` is 2; `cluster` has 2 of worker"),
+    (config(CLUSTER, "worker", 2), "`task.index` is 2, but the length of `cluster.worker` is 2"),
     (config(CLUSTER, "worker", -1), "`task.index` is -1"), (config(CLUSTER, "worker", "one"), '`task.index` is "one"')])
 def test_what_cannot_be_is_one_clear_line(text, told):
     if not told:
@@ -82,13 +83,13 @@ EVALUATOR = job.task_of(config(CLUSTER, "evaluator", 0))
     (dict(validation="x", schedule="plateau"), {}, CHIEF, "--schedule plateau does not work"),
     (dict(accumulate=2, deterministic=True, on_nan="rollback"), {}, ALONE, None),
     (dict(cache=True, ema=0.9, validation="x", patience=1, warm_up=3, schedule="cosine"), dict(sync=True), CHIEF, None),
-    ({}, dict(sync=True), ALONE, "--sync is for a cluster"),
-    ({}, dict(evaluator=True), CHIEF, "--evaluator needs something to validate on"),
-    (dict(validation="x", patience=1), dict(evaluator=True), CHIEF, "--patience does not go with --evaluator"),
-    (dict(validation="x", validate_every=1), dict(evaluator=True), ALONE, "--validate-every does not go with"),
+    ({}, dict(sync=True), ALONE, "--sync needs a cluster"),
+    ({}, dict(evaluator=True), CHIEF, "--evaluator needs validation data"),
+    (dict(validation="x", patience=1), dict(evaluator=True), CHIEF, "--patience does not work with --evaluator"),
+    (dict(validation="x", validate_every=1), dict(evaluator=True), ALONE, "--validate-every does not work with"),
     (dict(validation="x"), dict(evaluator=True), ALONE, None),
     (dict(validation="x"), dict(evaluator=True), EVALUATOR, None),
-    (dict(validation="x"), {}, EVALUATOR, "give --evaluator to all processes")])
+    (dict(validation="x"), {}, EVALUATOR, "pass --evaluator to all processes")])
 def test_options_of_clusters(training, parallel, task, told):
     if told:
         with pytest.raises(UserError, match=told):
@@ -98,8 +99,8 @@ def test_options_of_clusters(training, parallel, task, told):
 
 
 @pytest.mark.parametrize("text, told", [
-    ("worker=1", "without a ps"), ("ps=0,worker=1", "without a ps"), ("ps", "give something like ps=1,worker=2"),
-    ("ps=1,chief=1", "the chief comes on top"), ("ps=1,ps=2", "give something like"),
+    ("worker=1", "without a ps"), ("ps=0,worker=1", "without a ps"), ("ps", "use something like ps=1,worker=2"),
+    ("ps=1,chief=1", "the chief is implied"), ("ps=1,ps=2", "use something like"),
     ("ps=1,evaluator=2", "has 2 evaluators")])
 def test_local_clusters_that_cannot_be(text, told):
     with pytest.raises(UserError, match=told):
@@ -115,14 +116,14 @@ def test_local_clusters():
 def test_a_cluster_in_a_cluster(monkeypatch, capsys):
     monkeypatch.setenv("TF_CONFIG", config(CLUSTER, "chief", 0))
     assert main(["train", "data", "--log-path", "", "--local-cluster", "ps=1"]) == 2
-    assert "--local-cluster starts a cluster, but TF_CONFIG makes this process a part of one" in capsys.readouterr().err
+    assert "--local-cluster starts a cluster, but TF_CONFIG makes this process part of one" in capsys.readouterr().err
     monkeypatch.delenv("TF_CONFIG")
     assert main(["train", "data", "--log-path", "", "--local-cluster", "ps=1", "--evaluator"]) == 2
     assert "add evaluator=1" in capsys.readouterr().err
     monkeypatch.setenv("TF_CONFIG", "{")
     assert main(["train", "data", "--log-path", ""]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("aocr: error: TF_CONFIG: no JSON") and len(error.splitlines()) == 1
+    assert error.startswith("aocr: error: TF_CONFIG: invalid JSON") and len(error.splitlines()) == 1
 
 
 def test_shares_add_up():

@@ -107,7 +107,7 @@ def test_a_list_that_cannot_be_used(content, told, capsys):
 
 
 @pytest.mark.parametrize("arguments, told", [
-    (["--words", "list", "--pattern", "[0-9A-Z]{3,6}"], "--words and --pattern exclude each other"),
+    (["--words", "list", "--pattern", "[0-9A-Z]{3,6}"], "--words and --pattern are mutually exclusive"),
     (["--pattern", "AB*"], r"--pattern AB*: at character 3: `*` has no meaning here; write `\*` for the character"),
     (["--count", "0"], "--count is 0; the minimum is 1"),
     (["--seed", "4294967296"], "--seed is 4294967296; the maximum is 4294967295"),
