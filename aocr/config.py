@@ -215,7 +215,7 @@ class TrainConfig(Options):
                                                    "use glorot", choices=("he", "glorot"))
     forget_bias: float = option(0.0, "initial bias of the LSTM forget gates", least=-10.0, most=10.0)
     freeze: str = option("", "parts to freeze, comma-separated: cnn, encoder, decoder (default: none)")
-    init_from: str = option(None, "model directory to initialize a new model from, also one of the original aocr")
+    init_from: str = option(None, "model directory of this or the original aocr to initialize a new model from")
     charset_change: str = option("union", "charset of a model initialized by --init-from: union (the old and the "
                                           "data's), new (the data's only), or fail if the data has new characters",
                                  choices=("union", "new", "fail"))

@@ -1,4 +1,4 @@
-"""What the environment of a job service means."""
+"""The environment variables of job services."""
 
 import json
 import types
@@ -17,7 +17,7 @@ CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"]}
 
 
 def config(cluster, kind=None, index=None, **others):
-    """A TF_CONFIG."""
+    """Returns a TF_CONFIG."""
     task = {key: value for key, value in (("type", kind), ("index", index)) if value is not None}
     return json.dumps(dict(cluster=cluster, task=task, **others))
 
@@ -43,14 +43,14 @@ def test_names_of_other_services():
     master = job.task_of(config({"master": ["a:1"], "ps": ["d:1"]}, "master", 0, trial="1"))
     assert master.is_chief and master.replica == (0, 1)
     first = {"worker": ["b:1", "c:1"], "ps": ["d:1"]}
-    assert job.task_of(config(first, "worker", 0)).is_chief  # where there is no chief
+    assert job.task_of(config(first, "worker", 0)).is_chief  # without a chief
     assert job.task_of(config(first, "worker", 1)).replica == (1, 2)
     for cluster in (CLUSTER, {}):
         evaluator = job.task_of(config(cluster, "evaluator", 0))
         assert evaluator.job == "evaluator" and not evaluator.is_chief
 
 
-@pytest.mark.parametrize("text, told", [
+@pytest.mark.parametrize("text, message", [
     ("{", "invalid JSON"), ("[1]", "'[1]' is not an object"), ('{"cluster": []}', None),
     ('{"cluster": [1]}', "must be objects"),
     (config({"chief": "a:1", "ps": ["b:1"]}, "chief", 0), "`cluster.chief` must be a list of HOST:PORT"),
@@ -62,13 +62,13 @@ def test_names_of_other_services():
     (config(CLUSTER, "boss", 0), "`task.type` is 'boss'"),
     (config(CLUSTER, "worker", 2), "`task.index` is 2, but the length of `cluster.worker` is 2"),
     (config(CLUSTER, "worker", -1), "`task.index` is -1"), (config(CLUSTER, "worker", "one"), '`task.index` is "one"')])
-def test_what_cannot_be_is_one_clear_line(text, told):
-    if not told:
+def test_what_cannot_be_is_one_clear_line(text, message):
+    if not message:
         assert job.task_of(text) is None
         return
     with pytest.raises(UserError) as raised:
         job.task_of(text)
-    assert str(raised.value).startswith("TF_CONFIG: ") and told in str(raised.value)
+    assert str(raised.value).startswith("TF_CONFIG: ") and message in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1 and raised.value.exit_code == 2
 
 
@@ -76,7 +76,7 @@ CHIEF, ALONE = job.task_of(config(CLUSTER, "chief", 0)), None
 EVALUATOR = job.task_of(config(CLUSTER, "evaluator", 0))
 
 
-@pytest.mark.parametrize("training, parallel, task, told", [
+@pytest.mark.parametrize("training, parallel, task, message", [
     (dict(accumulate=2), {}, CHIEF, "--accumulate does not work in a cluster"),
     (dict(deterministic=True), {}, CHIEF, "--deterministic does not work"),
     (dict(on_nan="rollback"), {}, CHIEF, "--on-nan rollback does not work"),
@@ -90,20 +90,20 @@ EVALUATOR = job.task_of(config(CLUSTER, "evaluator", 0))
     (dict(validation="x"), dict(evaluator=True), ALONE, None),
     (dict(validation="x"), dict(evaluator=True), EVALUATOR, None),
     (dict(validation="x"), {}, EVALUATOR, "pass --evaluator to all processes")])
-def test_options_of_clusters(training, parallel, task, told):
-    if told:
-        with pytest.raises(UserError, match=told):
+def test_options_of_clusters(training, parallel, task, message):
+    if message:
+        with pytest.raises(UserError, match=message):
             check_options(TrainConfig(**training), ParallelConfig(**parallel), task)
     else:
         check_options(TrainConfig(**training), ParallelConfig(**parallel), task)
 
 
-@pytest.mark.parametrize("text, told", [
+@pytest.mark.parametrize("text, message", [
     ("worker=1", "without a ps"), ("ps=0,worker=1", "without a ps"), ("ps", "use something like ps=1,worker=2"),
     ("ps=1,chief=1", "the chief is implied"), ("ps=1,ps=2", "use something like"),
     ("ps=1,evaluator=2", "has 2 evaluators")])
-def test_local_clusters_that_cannot_be(text, told):
-    with pytest.raises(UserError, match=told):
+def test_local_clusters_that_cannot_be(text, message):
+    with pytest.raises(UserError, match=message):
         launch.sizes_of(text)
 
 
@@ -136,7 +136,7 @@ SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """The directories that a job service names: .checkpoints, .logs, .model."""
+    """Sets the directories of a job service: .checkpoints, .logs, .model."""
     found = types.SimpleNamespace(**{name: tmp_path / "job" / name for name in ("checkpoints", "logs", "model")})
     monkeypatch.setenv("AIP_CHECKPOINT_DIR", f"{found.checkpoints}/")
     monkeypatch.setenv("AIP_TENSORBOARD_LOG_DIR", f"{found.logs}/")
@@ -151,10 +151,10 @@ def test_the_directories_of_a_job(dataset, places, words, tmp_path, capsys):
     assert [path.name.split(".")[0] for path in places.logs.iterdir()] == ["events"]
     assert (places.model / "saved_model.pb").exists()
     assert f"exported: {places.model}\n" in capsys.readouterr().out
-    # A job that is started again after its end: the export is there already, and made again.
+    # A finished job that is started again replaces its export.
     assert main(["train", dataset, *SMALL, "--max-steps", "1", "--job-dir", "given"]) == 0
     assert (tmp_path / "given" / "model.ckpt-1.index").exists()
-    assert main(["predict", words.images[0], "--log-path", ""]) == 1  # its directory is another one
+    assert main(["predict", words.images[0], "--log-path", ""]) == 1  # AIP_CHECKPOINT_DIR is for training only
     assert "./checkpoints: no checkpoint there" in capsys.readouterr().err
 
 
