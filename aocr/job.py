@@ -78,8 +78,8 @@ def task_of(text: str | None) -> Task | None:
     _check(cluster)
     job, index = task.get("type"), _index(task)
     if job not in cluster:
-        raise _malformed(f"`task.type` is {job!r}; the jobs of `cluster` are {', '.join(cluster)}, besides "
-                         f"{EVALUATOR}")
+        raise _malformed(f"`task.type` is {job!r}; the jobs of `cluster` are {', '.join(cluster)}; use one of "
+                         f"them, or {EVALUATOR}")
     if index >= len(cluster[job]):
         raise _malformed(f"`task.index` is {index}, but the length of `cluster.{job}` is {len(cluster[job])}")
     return Task(cluster, str(job), index)

@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     place, given, charset = model_arguments(args)
     config = collect(args, TestConfig)
     if config.visualize and is_remote(config.output_dir):
-        raise usage_error(f"--output-dir is {config.output_dir}; attention images cannot be written to remote storage, "
-                          "name a local directory")
+        raise usage_error(f"--output-dir is {config.output_dir}; remote storage cannot hold attention images; name a "
+                          "local directory")
     quiet_tensorflow(in_batches=True)
     from aocr.checkpoint import find_model
     from aocr.testing import test
