@@ -1,14 +1,14 @@
-# make test: lint and all tests.   make demo: a small real run, from drawn words to an exported model.
-# Both install into virtual environments of their own first.
+# make test: lint and all tests.   make demo: a small real run, from synthetic words to an exported model.
+# Both first install into a virtual environment here.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Each takes up to some 3 GB. Tests of one file stay together: what they share is made once.
+# Each takes up to about 3 GB. Tests of one file stay in one process, to build their shared fixtures once.
 TEST_PROCESSES := 2
 
-# The demo: how many words, how long.
+# Size and training time of the demo.
 DEMO_TRAIN_WORDS := 4000
 DEMO_TEST_WORDS := 300
 DEMO_MINUTES := 4

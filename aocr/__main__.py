@@ -1,4 +1,4 @@
-"""`python -m aocr` is the same program as `aocr`, as job services start it."""
+"""Runs `aocr` as `python -m aocr`, the way job services start it."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The `aocr` program: parses the command line, sets up the log, runs one command, turns errors into exit codes."""
+"""The `aocr` program: parses the command line, sets up logging, runs a command, maps errors to exit codes."""
 
 import argparse
 import contextlib
@@ -21,22 +21,22 @@ from aocr.files import is_remote, storage_problem
 COMMANDS = (synth, dataset, inspect, augment, train, test, predict, export)
 
 EXIT_CODES = """\
-exit codes: 0 done; 1 an error in data, files or the environment; 2 an error in the command line;
+exit codes: 0 success; 1 error in data, files or environment; 2 error in the command line;
 130, 143 ended by SIGINT, SIGTERM (train saves first)"""
 
-CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # not the tab
+CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # all but the tab
 
 log = logging.getLogger(__name__)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line. What is not given is not in the namespace."""
+    """Returns the parser of the whole command line. Omitted options are absent from the namespace."""
     parser = argparse.ArgumentParser(
         prog="aocr", description=aocr.__doc__, epilog=EXIT_CODES, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"aocr {aocr.__version__}")
     add_options(parser, CommonConfig)
-    # Job services put --job-dir where they like: before the command, or last.
+    # Job services may pass --job-dir before the command or last.
     add_options(parser, PlaceConfig)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the program with these arguments (default: the process's own). Returns the exit code."""
+    """Runs the program with these arguments (default: those of the process). Returns the exit code."""
     parser = build_parser()
     args, others = parser.parse_known_args(argv)
     if others and not getattr(args, "runner", None):
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _logging(vars(args)):
             return _run(args)
-    except UserError as error:  # the log file itself
+    except UserError as error:  # the log file failed, so there is no log yet
         print(f"aocr: error: {error}", file=sys.stderr)
         return error.exit_code
 
@@ -91,9 +91,9 @@ def _run(args):
 
 @contextlib.contextmanager
 def _terminable():
-    """SIGTERM ends the block as Ctrl-C does, so that nothing half done is left; a second one ends the program at once.
+    """Makes SIGTERM end the block like Ctrl-C, so that it cleans up; a second one kills the program.
 
-    Where a program calls `main` in a thread of its own, signals are for that program.
+    In any thread but the main one, signals are left to the calling program.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -111,13 +111,13 @@ def _terminable():
 
 
 def _closed_pipe():
-    """Whoever read our output is gone (`aocr predict ... | head -1`): no error, and nothing more to flush."""
+    """Handles a closed output pipe (`aocr predict ... | head -1`): no error, and nothing left to flush."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 class _logging:
-    """Sends our log to stderr and to the log file while a block runs."""
+    """Logs to stderr and to the log file while a block runs."""
 
     def __init__(self, given):
         self._path, self._explicit = given.get("log_path", CommonConfig.log_path), "log_path" in given
@@ -128,11 +128,11 @@ class _logging:
         self._handlers[0].setFormatter(_Formatter())
         problem = None
         if is_remote(self._path):
-            raise UserError(f"--log-path {self._path}: the log is written as it comes, which remote storage does not "
-                            "take; name a local file, or '' for none")
+            raise UserError(f"--log-path {self._path}: the log cannot be appended to on remote storage; name a local "
+                            "file, or '' for none")
         if self._path:
             try:
-                # Names of files, which need not be text, are in what is logged.
+                # Logged file names need not be valid UTF-8.
                 file = logging.FileHandler(self._path, encoding="utf-8", errors="backslashreplace")
             except OSError as error:
                 problem = f"--log-path {self._path}: cannot be written: {error.strerror or error}"
@@ -147,7 +147,7 @@ class _logging:
         self._logger.setLevel(logging.INFO)
         self._logger.propagate = False
         if problem:
-            log.warning("%s; going on without a log file", problem)
+            log.warning("%s; continuing without a log file", problem)
 
     def __exit__(self, *_):
         for handler in self._handlers:
@@ -157,16 +157,14 @@ class _logging:
 
 
 class _OneLine(logging.Formatter):
-    """A message is one line, whatever the names in it hold: control characters are escaped. Tracebacks stay as they
-    are.
-    """
+    """Escapes control characters, so that a message is one line whatever it quotes. Tracebacks stay unchanged."""
 
     def formatMessage(self, record):
         return CONTROL.sub(lambda found: repr(found.group())[1:-1], super().formatMessage(record))
 
 
 class _Formatter(_OneLine):
-    """For the terminal: time and message; what is worse than information says so first."""
+    """Terminal format: time and message; from warnings on, level and message."""
 
     def __init__(self):
         super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
@@ -175,6 +173,6 @@ class _Formatter(_OneLine):
     def format(self, record):
         if record.levelno < logging.WARNING:
             return super().format(record)
-        lower = copy.copy(record)  # the log file has its own way to write the level
+        lower = copy.copy(record)  # the log file's handler needs the level unchanged
         lower.levelname = record.levelname.lower()
         return self._severe.format(lower)

@@ -1,6 +1,6 @@
-"""All options, each with its default, meaning and limits, stated once.
+"""Defines every option once: its default, help text and limits.
 
-The command line is generated from these classes (`commands/flags.py`), so a default stands nowhere else.
+`commands/flags.py` generates the command line from these classes, so no default is repeated elsewhere.
 """
 
 import dataclasses
@@ -13,93 +13,92 @@ from aocr.networks import NETWORKS, Network
 if TYPE_CHECKING:
     import tensorflow.compat.v1 as tf
 
-Pixels = TypeVar("Pixels", int, "tf.Tensor")  # a number of pixels, in Python or in a graph
+Pixels = TypeVar("Pixels", int, "tf.Tensor")  # a Python integer or an integer tensor
 
 IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
-WIDEST_CANVAS = 2048  # pixels at height 32; the widest canvas that is derived from data
+WIDEST_CANVAS = 2048  # pixels at height 32; widest canvas fitted to data
 NO_AUGMENTATION, AUTO_AUGMENTATION = "none", "auto"
-NETWORK_PARTS = ("cnn", "encoder", "decoder")  # scopes of the network's variables, which can be frozen
+NETWORK_PARTS = ("cnn", "encoder", "decoder")  # variable scopes that --freeze accepts
 WEIGHT_SCOPES = (*NETWORK_PARTS, "ctc")
-CACHED_BYTES = 256 << 20  # of prepared images, up to which they are kept in memory
-AUGMENTED_RECORDS = 50_000  # up to which `--augment auto` varies images
+CACHED_BYTES = 256 << 20  # largest total of prepared images that is cached without --cache
+AUGMENTED_RECORDS = 50_000  # largest dataset that `--augment auto` augments
 DECODINGS = ATTENTION, CTC, JOINT = "attention", "ctc", "joint"
 
 
 class Decoding(NamedTuple):
-    """How a model comes to the text that it reads."""
+    """How a model decodes an image's text."""
 
     method: str
-    ctc_share: float = 0.3  # of joint decoding's score, in [0, 1]; the rest is the attention's
+    ctc_share: float = 0.3  # weight of CTC in the joint score, in [0, 1]; attention has the rest
 
 
-# What else a run does unless told, by optimizer: what reads soonest with Adam, and with AdaDelta what the original did.
+# Defaults that depend on the optimizer: the fastest to converge with Adam, the original's with AdaDelta.
 SOONEST = dict(initial_learning_rate=1e-3, ema=0.98, dropout=0.2, initializer="he", max_gradient_norm=1.0,
                guided_attention=1.0)
 ORIGINAL = dict(initial_learning_rate=1.0, ema=0.0, dropout=0.5, initializer="glorot",
                 max_gradient_norm=5.0, guided_attention=0.0)
-CTC_WEIGHT = 0.6  # where nobody says another one
-MOST_IMAGES, BATCH_COLUMNS, ORIGINAL_BATCH = 16, 6_400, 65  # of a training batch unless told: see `--batch-size`
+CTC_WEIGHT = 0.6  # default of `--ctc-weight`
+MOST_IMAGES, BATCH_COLUMNS, ORIGINAL_BATCH = 16, 6_400, 65  # defaults of a training batch: see `--batch-size`
 RECIPES = {"adam": SOONEST, "adamw": SOONEST, "adadelta": ORIGINAL}
 
 
 def scaled_width(width: Pixels, height: Pixels) -> Pixels:
-    """Width after scaling to height 32, rounded half up; may be 0. Works on Python integers and integer tensors."""
+    """Returns the width after scaling to height 32, rounded half up; may be 0. Takes integers and integer tensors."""
     return (2 * width * IMAGE_HEIGHT + height) // (2 * height)
 
 
 def option(default: Any, help: str, flags: tuple[str, ...] | None = None, least: float | None = None,
            most: float | None = None, above: float | None = None, choices: tuple[str, ...] | None = None,
            negated: bool = False) -> Any:
-    """A dataclass field that is also a command line option.
+    """Returns a dataclass field that is also a command line option.
 
     `flags`: its names (default: the field's name with dashes). `negated`: a switch that turns a True default off.
-    `choices`, `least`, `most`, `above`: limits, checked when the class is made. A field of type tuple is an option
-    that may be repeated.
+    `choices`, `least`, `most`, `above`: limits, checked on construction. A field of type tuple is a repeatable option.
     """
     metadata = dict(help=help, flags=flags, least=least, most=most, above=above, choices=choices, negated=negated)
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def derived(default: Any) -> Any:
-    """A field that no flag sets: it follows from the data, or from other options."""
+    """Returns a field without a flag, derived from the data or from other options."""
     return option(default, "", flags=())
 
 
 def by_optimizer(name: str, help: str, **limits: Any) -> Any:
-    """An option of TrainConfig whose default depends on the optimizer; `name`: the field's."""
-    default = f"(default: {SOONEST[name]}; with --optimizer adadelta {ORIGINAL[name]})"
+    """Returns an option of TrainConfig whose default depends on the optimizer; `name`: the field's name."""
+    default = f"(default: {SOONEST[name]}; {ORIGINAL[name]} with --optimizer adadelta)"
     return option(None, f"{help} {default}", **limits)
 
 
 def precision_option() -> Any:
-    """`--precision`, of the commands whose work is large enough for it to count."""
-    return option("float32", "number format of the convolutions: bfloat16 is faster on GPUs since 2020 and on "
-                             "processors with AVX512_BF16 or AMX, slower elsewhere; weights stay float32",
+    """Returns `--precision`, for commands whose workload is large enough to benefit."""
+    return option("float32", "data type of the convolutions: bfloat16 is faster on GPUs from 2020 or later and on CPUs "
+                             "with AVX512_BF16 or AMX, slower elsewhere; weights stay float32",
                   choices=("float32", "bfloat16"))
 
 
 def graphemes_option() -> Any:
-    """`--graphemes`, of what counts the characters of labels; the clusters are those of UAX #29."""
-    return option(False, "a character is an extended grapheme cluster (a letter with its combining marks) instead of a "
-                         "code point")
+    """Returns `--graphemes`, for commands that split labels into characters; clusters are as in UAX #29."""
+    return option(False, "split labels into extended grapheme clusters (a letter with its combining marks) instead of "
+                         "code points")
 
 
 def augment_option(default: str) -> Any:
-    """`--augment`; what the names stand for is in aocr/augmentation.py."""
-    return option(default, "random variation of the training images: none; a built-in recipe (light, scan, scene, "
-                           f"captcha, plate); auto: light up to {AUGMENTED_RECORDS:,} images, none above and with "
+    """Returns `--augment`; aocr/augmentation.py defines the recipes."""
+    return option(default, "augmentation of the training images: none; a built-in recipe (light, scan, scene, captcha, "
+                           f"plate); auto: light up to {AUGMENTED_RECORDS:,} images, none above that or with "
                            "--optimizer adadelta; or the path of a JSON recipe")
 
 
 def flags_of(field: dataclasses.Field) -> tuple[str, ...]:
-    """The command line names of a dataclass field, the first one being its main name."""
+    """Returns the command line names of a dataclass field, the main one first."""
     flags = field.metadata["flags"]
     return ("--" + field.name.replace("_", "-"),) if flags is None else flags
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Base of the option classes: checks the limits that the fields declare."""
+    """Base of the option classes: enforces the limits that the fields declare."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -108,41 +107,41 @@ class Options:
                 continue
             name = flags_of(field)[0] if flags_of(field) else field.name
             if limits["choices"] and value not in limits["choices"]:
-                raise ValueError(f"{name} is {value!r}; give one of {', '.join(limits['choices'])}")
+                raise ValueError(f"{name} is {value!r}; use one of {', '.join(limits['choices'])}")
             if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{name} is {value}; give a finite number")
+                raise ValueError(f"{name} is {value}; use a finite number")
             if limits["least"] is not None and value < limits["least"]:
-                raise ValueError(f"{name} is {value}; the least is {limits['least']}")
+                raise ValueError(f"{name} is {value}; the minimum is {limits['least']}")
             if limits["most"] is not None and value > limits["most"]:
-                raise ValueError(f"{name} is {value}; the most is {limits['most']}")
+                raise ValueError(f"{name} is {value}; the maximum is {limits['most']}")
             if limits["above"] is not None and value <= limits["above"]:
-                raise ValueError(f"{name} is {value}; give a number above {limits['above']}")
+                raise ValueError(f"{name} is {value}; use a number above {limits['above']}")
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Options):
-    """The architecture: stored with the weights, and fixed for the life of a model directory."""
+    """The architecture, stored with the weights and fixed for the life of a model directory."""
 
-    max_width: int = option(160, "width of the widest image, at a height of --max-height", least=1)
-    max_height: int = option(60, "height that --max-width is meant for; the canvas is "
+    max_width: int = option(160, "maximum image width, at a height of --max-height", least=1)
+    max_height: int = option(60, "height that --max-width refers to; the canvas is "
                                  "ceil(max_width / max_height * 32) pixels wide and 32 high", least=1)
-    max_prediction: int = option(8, "length of the longest label, in characters", least=1, most=1000)
+    max_prediction: int = option(8, "maximum label length, in characters", least=1, most=1000)
     graphemes: bool = graphemes_option()
-    color: bool = option(False, "read images in three channels instead of grey")
-    use_gru: bool = option(False, "GRU cells instead of LSTM, in the encoder and the decoder")
-    attn_num_layers: int = option(1, "layers of the decoder", least=1, most=16)
-    attn_num_hidden: int = option(128, "units of each decoder layer; the encoder has --attn-num-layers times as many "
-                                       "in each direction", least=1, most=4096)
+    color: bool = option(False, "read images in colour (three channels) instead of grey")
+    use_gru: bool = option(False, "use GRU instead of LSTM cells in encoder and decoder")
+    attn_num_layers: int = option(1, "decoder layers", least=1, most=16)
+    attn_num_hidden: int = option(128, "units per decoder layer; the encoder has --attn-num-layers times as many per "
+                                       "direction", least=1, most=4096)
     target_embedding_size: int = option(10, "size of the character embedding", least=1, most=4096)
-    cnn: str = option("compact", "convolutional network; original is the original aocr's", choices=tuple(NETWORKS))
-    attention_units: int = option(128, "units that attention compares its query and the memory in; 0: as many as the "
-                                       "memory has, as in the original", least=0, most=4096)
-    ctc: bool = derived(True)  # whether there is a CTC branch
-    right_to_left: bool = derived(False)  # whether labels begin at the right end of their images
+    cnn: str = option("compact", "convolutional network; original: that of the original aocr", choices=tuple(NETWORKS))
+    attention_units: int = option(128, "units to which attention projects query and memory; 0: the depth of the "
+                                       "memory, as in the original", least=0, most=4096)
+    ctc: bool = derived(True)  # the model has a CTC branch
+    right_to_left: bool = derived(False)  # labels start at the right edge of their images
 
     @property
     def canvas_width(self) -> int:
-        """Width in pixels, at height 32, beyond which an image is squeezed."""
+        """Canvas width in pixels at height 32; wider images are squeezed."""
         return -(-self.max_width * IMAGE_HEIGHT // self.max_height)
 
     @property
@@ -157,12 +156,12 @@ class ModelConfig(Options):
 
     @property
     def image_bytes(self) -> int:
-        """Memory that a prepared image of the canvas' size takes, as float32."""
+        """Bytes of a prepared float32 image as wide as the canvas."""
         return 4 * IMAGE_HEIGHT * self.canvas_width * self.channels
 
     @property
     def encoder_units(self) -> int:
-        """Units of the encoder in each direction."""
+        """Encoder units per direction."""
         return self.attn_num_layers * self.attn_num_hidden
 
 
@@ -170,105 +169,103 @@ class ModelConfig(Options):
 class TrainConfig(Options):
     """How weights are trained; not part of the model."""
 
-    batch_size: int = option(None, "images of the mean width in a training batch; of wider images there are fewer in "
-                                   f"it, of narrower ones more (default: {MOST_IMAGES}, fewer where the mean width is "
-                                   f"above {BATCH_COLUMNS // MOST_IMAGES} pixels at height {IMAGE_HEIGHT}; with "
-                                   f"--optimizer adadelta {ORIGINAL_BATCH})", least=1)
+    batch_size: int = option(None, "training batch size for images of the mean width; batches of wider images hold "
+                                   f"fewer, of narrower ones more (default: {MOST_IMAGES}, fewer if the mean width is "
+                                   f"above {BATCH_COLUMNS // MOST_IMAGES} pixels at height {IMAGE_HEIGHT}; "
+                                   f"{ORIGINAL_BATCH} with --optimizer adadelta)", least=1)
     ctc_weight: float = option(None, "share of CTC in the loss; 0: no CTC branch, as in the original (default: "
                                      f"{CTC_WEIGHT})", least=0.0, most=1.0)
     guided_attention: float = by_optimizer("guided_attention", "weight of the penalty that keeps attention near the "
-                                           "diagonal until the decoder reads; 0: none", least=0.0, most=100.0)
-    num_epoch: int = option(1000, "times that this run goes through the data", least=1)
-    max_steps: int = option(None, "end this run after so many steps", least=1)
-    max_minutes: float = option(None, "end this run after so many minutes, start-up included; a resumed run continues "
-                                      "with the rest of them", above=0.0)
-    steps_per_checkpoint: int = option(100, "steps between two checkpoints", least=1)
+                                           "diagonal early in training; 0: none", least=0.0, most=100.0)
+    num_epoch: int = option(1000, "end this run after N epochs", least=1)
+    max_steps: int = option(None, "end this run after N steps", least=1)
+    max_minutes: float = option(None, "end this run after X minutes, start-up included; a resumed run gets the "
+                                      "remaining time", above=0.0)
+    steps_per_checkpoint: int = option(100, "steps between checkpoints", least=1)
     keep: int = option(5, "newest checkpoints to keep, besides the best one", least=1)
-    validation: str = option(None, "dataset to validate on, or a pattern of several")
-    validation_split: float = option(None, "share of the dataset to hold out for validation", above=0.0, most=0.5)
-    validate_every: int = option(None, "steps between two validations (default: --steps-per-checkpoint)", least=1)
+    validation: str = option(None, "validation dataset, or a glob pattern")
+    validation_split: float = option(None, "fraction of the dataset to hold out for validation", above=0.0, most=0.5)
+    validate_every: int = option(None, "steps between validations (default: --steps-per-checkpoint)", least=1)
     monitor: str = option("cer", "validation metric that selects the best checkpoint; exact is short for exact_match",
                           choices=(*METRICS, "exact"))
-    patience: int = option(None, "end the run after so many validations in a row without improvement", least=1)
-    log_step: int = option(10, "steps between two log lines and TensorBoard points, each the mean over those steps",
+    patience: int = option(None, "end the run after N consecutive validations without improvement", least=1)
+    log_step: int = option(10, "steps between log lines and TensorBoard points, each a mean over those steps",
                            least=1)
     resume: bool = option(True, "start from scratch, even if the model directory holds a checkpoint",
                           flags=("--no-resume",), negated=True)
-    seed: int = option(0, "seed of the initial weights, the order of the samples, the dropout and the "
-                       "augmentation", least=0, most=2**31 - 1)
-    optimizer: str = option("adam", "optimizer; adadelta trains as the original aocr did",
+    seed: int = option(0, "seed for initial weights, sample order, dropout and augmentation", least=0,
+                       most=2**31 - 1)
+    optimizer: str = option("adam", "optimizer; adadelta trains like the original aocr",
                             choices=tuple(RECIPES))
     initial_learning_rate: float = by_optimizer("initial_learning_rate", "learning rate", least=0.0)
-    warm_up: int = option(0, "first steps of this run, during which the rate rises linearly to the initial one",
-                          least=0)
-    schedule: str = option("auto", "learning rate over this run: constant; cosine (constant for a third of the run, "
-                                   "then down to 0); plateau (halved after every three validations in a row without "
-                                   "improvement); auto: cosine with --max-steps or --max-minutes, else constant, and "
+    warm_up: int = option(0, "steps of linear warm-up of the learning rate at the start of this run", least=0)
+    schedule: str = option("auto", "learning rate schedule: constant; cosine (constant for a third of this run, then "
+                                   "down to 0); plateau (halved after every three consecutive validations without "
+                                   "improvement); auto: cosine with --max-steps or --max-minutes, else constant; "
                                    "always constant with --optimizer adadelta",
                            choices=("auto", "constant", "cosine", "plateau"))
-    weight_decay: float = option(0.01, "weight decay of adamw on kernels",
+    weight_decay: float = option(0.01, "weight decay of adamw, on kernels only",
                                  least=0.0, most=1.0)
-    ema: float = by_optimizer("ema", "decay of the moving average of the weights that is used for reading (0: none; "
-                                     "0.99 averages about a hundred steps)", least=0.0, most=0.99999)
-    accumulate: int = option(1, "batches per step, whose gradients are averaged", least=1)
-    label_smoothing: float = option(0.0, "share of a target's probability to spread evenly over all characters",
+    ema: float = by_optimizer("ema", "decay of the moving average of the weights, which inference uses (0: none; 0.99 "
+                                     "averages about 100 steps)", least=0.0, most=0.99999)
+    accumulate: int = option(1, "batches per step, their gradients averaged", least=1)
+    label_smoothing: float = option(0.0, "probability mass of each target to spread evenly over all characters",
                                     least=0.0, most=0.9)
-    dropout: float = by_optimizer("dropout", "dropout rate of the features in training", least=0.0, most=0.95)
-    initializer: str = by_optimizer("initializer", "initializer of convolutions without batch norm (all else is "
-                                                   "Glorot's): he or glorot", choices=("he", "glorot"))
-    forget_bias: float = option(0.0, "initial bias of the forget gates of LSTMs", least=-10.0, most=10.0)
-    freeze: str = option("", "parts not to train, separated by commas: cnn, encoder, decoder")
-    init_from: str = option(None, "model directory to initialize a new model from; also one that the original aocr "
-                                  "wrote")
-    charset_change: str = option("union", "charset of a model initialized by --init-from: union of the old one and "
-                                          "that of the data, new (the data's alone), or fail if the data need more",
+    dropout: float = by_optimizer("dropout", "dropout rate on the CNN features", least=0.0, most=0.95)
+    initializer: str = by_optimizer("initializer", "initializer of convolutions without batch norm; all other weights "
+                                                   "use glorot", choices=("he", "glorot"))
+    forget_bias: float = option(0.0, "initial bias of the LSTM forget gates", least=-10.0, most=10.0)
+    freeze: str = option("", "parts to freeze, comma-separated: cnn, encoder, decoder (default: none)")
+    init_from: str = option(None, "model directory of this or the original aocr to initialize a new model from")
+    charset_change: str = option("union", "charset of a model initialized by --init-from: union (the old and the "
+                                          "data's), new (the data's only), or fail if the data has new characters",
                                  choices=("union", "new", "fail"))
-    on_nan: str = option("stop", "at a NaN or infinite loss, or one above 10 x ln V: stop, or rollback to the last "
-                                 "checkpoint with half the rate, three times at most",
+    on_nan: str = option("stop", "on a NaN or infinite loss, or one above 10 x ln V: stop, or rollback to the last "
+                                 "checkpoint with half the learning rate, at most three times",
                          choices=("stop", "rollback"))
-    max_bad_records: float = option(0.01, "largest share of unreadable records", least=0.0, most=1.0)
-    deterministic: bool = option(False, "one thread, so that equal runs end with equal weights to the bit; slow")
+    max_bad_records: float = option(0.01, "maximum fraction of unreadable records", least=0.0, most=1.0)
+    deterministic: bool = option(False, "use one thread, so that equal runs give bit-identical weights; slow")
     precision: str = precision_option()
     augment: str = augment_option(AUTO_AUGMENTATION)
-    cache: bool = option(False, "keep the prepared images in memory (a float32 for each pixel and channel, at height "
-                                f"32) even above {CACHED_BYTES >> 20} MB, below which they always are")
-    max_gradient_norm: float = by_optimizer("max_gradient_norm", "global norm to clip gradients to",
+    cache: bool = option(False, "cache the prepared images in memory (one float32 per pixel and channel, at height 32) "
+                                f"even above {CACHED_BYTES >> 20} MB; smaller datasets always are")
+    max_gradient_norm: float = by_optimizer("max_gradient_norm", "clip gradients to this global norm",
                                             above=0.0)
-    gradient_clipping: bool = option(True, "leave gradients unclipped", flags=("--no-gradient-clipping",),
+    gradient_clipping: bool = option(True, "do not clip gradients", flags=("--no-gradient-clipping",),
                                      negated=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, value in RECIPES[self.optimizer].items():
             if getattr(self, name) is None:
-                object.__setattr__(self, name, value)  # the class is frozen for others
+                object.__setattr__(self, name, value)  # a frozen dataclass rejects plain assignment
         if self.monitor == "exact":
             object.__setattr__(self, "monitor", "exact_match")
         if self.validation and self.validation_split:
-            raise ValueError("--validation and --validation-split both say what to validate on; give one of them")
+            raise ValueError("--validation and --validation-split are mutually exclusive; use one of them")
         if not self.validates:
             for name, used in (("--validate-every", self.validate_every), ("--patience", self.patience),
                                ("--schedule plateau", self.schedule == "plateau")):
                 if used:
-                    raise ValueError(f"{name} needs a validation; give --validation or --validation-split")
+                    raise ValueError(f"{name} needs validation; add --validation or --validation-split")
         unknown = set(self.frozen) - set(NETWORK_PARTS)
         if unknown or len(self.frozen) == len(NETWORK_PARTS):
-            raise ValueError(f"--freeze is {self.freeze}; give one or two of {', '.join(NETWORK_PARTS)}")
+            raise ValueError(f"--freeze is {self.freeze}; use one or two of {', '.join(NETWORK_PARTS)}")
 
     @property
     def validates(self) -> bool:
-        """Whether the run looks at how good it is."""
+        """Whether the run validates."""
         return bool(self.validation or self.validation_split)
 
     @property
     def falling(self) -> bool:
-        """Whether the learning rate falls to 0 at the end of the run."""
+        """Whether the learning rate decays to 0 by the end of the run."""
         ends = bool(self.max_steps or self.max_minutes) and self.optimizer != "adadelta"
         return self.schedule == "cosine" or self.schedule == "auto" and ends
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """The parts of the network that are not trained."""
+        """The frozen parts of the network, sorted."""
         return tuple(sorted({part.strip() for part in self.freeze.split(",")} - {""}))
 
 
@@ -276,46 +273,46 @@ class TrainConfig(Options):
 class ParallelConfig(Options):
     """How processes and GPUs share the work of a run."""
 
-    gpus: int = option(1, "GPUs of this machine that share each batch, from --gpu-id on", least=1, most=64)
-    local_cluster: str = option(None, "start a cluster on this machine: processes per job, such as "
-                                      "ps=1,worker=2,evaluator=1; the chief comes on top")
-    sync: bool = option(False, "in a cluster, average the gradients of one batch of every process in each step; "
-                               "without it, steps are asynchronous")
-    evaluator: bool = option(False, "validate in a process of its own (task type evaluator) instead of the chief")
+    gpus: int = option(1, "GPUs of this machine, from --gpu-id on, that share each batch", least=1, most=64)
+    local_cluster: str = option(None, "start a cluster on this machine: processes per job besides the chief, such as "
+                                      "ps=1,worker=2,evaluator=1")
+    sync: bool = option(False, "in a cluster, average the gradients of one batch per replica in each step; without it, "
+                               "steps are asynchronous")
+    evaluator: bool = option(False, "validate in a separate process (task type evaluator) instead of the chief")
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig(Options):
     """Which checkpoint to use."""
 
-    checkpoint: str = option(None, "last, best, or a path (default: the best if there is one, else the last)")
+    checkpoint: str = option(None, "last, best, or a path (default: best if it exists, else last)")
 
 
 def decoding_option() -> Any:
-    """`--decoding`, of what reads."""
-    return option(None, "decode by the attention decoder, by CTC, or by both jointly (default: what read best when the "
-                        "model was trained)", choices=DECODINGS)
+    """Returns `--decoding`, for commands that run inference."""
+    return option(None, "decode with the attention decoder, with CTC, or with both jointly (default: the most accurate "
+                        "one in training)", choices=DECODINGS)
 
 
 @dataclasses.dataclass(frozen=True)
 class TestConfig(Options):
     """How a model is tested."""
 
-    batch_size: int = option(64, "images of the mean width in a batch", least=1)
+    batch_size: int = option(64, "batch size for images of the mean width", least=1)
     decoding: str = decoding_option()
-    distance: bool = option(True, "accuracy is the exact match instead of 1 - edit distance / length",
+    distance: bool = option(True, "report the exact match as accuracy instead of 1 - edit distance / length",
                             flags=("--no-distance",), negated=True)
     precision: str = precision_option()
-    visualize: bool = option(False, "write attention pictures of every sample to --output-dir")
-    output_dir: str = option("out", "directory of the attention pictures")
+    visualize: bool = option(False, "write attention images of every sample to --output-dir")
+    output_dir: str = option("out", "directory for the attention images")
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictConfig(Options):
-    """How files are read by a model."""
+    """How a model reads files."""
 
     decoding: str = decoding_option()
-    batch_size: int = option(16, "maximum batch size; paths on standard input are processed as they arrive",
+    batch_size: int = option(16, "maximum batch size; paths on stdin are processed as they arrive",
                             least=1)
 
 
@@ -324,8 +321,8 @@ class ExportConfig(Options):
     """How a model is exported."""
 
     decoding: str = decoding_option()
-    format: str = option("savedmodel", "what to write", choices=("savedmodel", "frozengraph"))
-    force: bool = option(False, "replace an earlier export in the target directory")
+    format: str = option("savedmodel", "export format", choices=("savedmodel", "frozengraph"))
+    force: bool = option(False, "replace an existing export in the target directory")
     model_version: int = option(None, "write the SavedModel to DIR/N, where TensorFlow Serving looks for "
                                       "versions", least=1)
 
@@ -334,29 +331,29 @@ class ExportConfig(Options):
 class DatasetConfig(Options):
     """How annotations become a dataset."""
 
-    input_format: str = option("auto", "format of the inputs; auto: by extension (.tsv, .csv, .jsonl, .tfrecords), by "
-                                       "what a directory holds (folder: NAME.png with NAME.gt.txt or NAME.txt; names: "
-                                       "the label in the name), else lines",
+    input_format: str = option("auto", "input format; auto: by extension (.tsv, .csv, .jsonl, .tfrecords), by the "
+                                       "directory's contents (folder: NAME.png with NAME.gt.txt or NAME.txt; names: "
+                                       "label in the file name), else lines",
                                choices=("auto", "lines", "tsv", "csv", "jsonl", "folder", "names", "tfrecord"))
-    label_pattern: str = option(r"(.*?)(?:_[0-9]+)?", "regular expression of a file's whole name without extension; "
-                                                      "its first group is the label (format names)")
+    label_pattern: str = option(r"(.*?)(?:_[0-9]+)?", "format names: regular expression that matches a whole file name "
+                                                      "without extension; group 1 is the label")
     image_root: str = option(None, "directory to resolve relative image paths against, after the working directory and "
                                    "the annotation file's")
-    force_uppercase: bool = option(True, "keep the case of the labels", flags=("--no-force-uppercase",), negated=True)
-    normalize: str = option("NFC", "Unicode form of the labels", choices=("none", "NFC", "NFKC"))
-    background: str = option("white", "background of transparent images: a colour's name or #RRGGBB")
+    force_uppercase: bool = option(True, "do not uppercase labels", flags=("--no-force-uppercase",), negated=True)
+    normalize: str = option("NFC", "Unicode normalization of labels", choices=("none", "NFC", "NFKC"))
+    background: str = option("white", "background for transparent images: a colour name or #RRGGBB")
     max_pixels: int = option(50_000_000, "largest image to decode, in pixels", least=1, most=1_000_000_000)
-    strict: bool = option(False, "any problem of a row ends the command with exit code 1 and without output")
-    rejects: str = option(None, "file to write the rejected rows to, unchanged")
+    strict: bool = option(False, "if a row has a problem, exit with code 1 and write no output")
+    rejects: str = option(None, "file to write rejected rows to, unchanged")
     save_filename: bool = option(False, "store each image's path in the dataset (feature `comment`)")
-    shards: int = option(1, "number of files: OUTPUT's name with -00000-of-0000N before its extension", least=1,
+    shards: int = option(1, "number of files, named like OUTPUT with -00000-of-0000N before the extension", least=1,
                          most=99999)
     compression: str = option("none", "compression of the files", choices=("none", "gzip"))
-    split: str = option(None, "shares of two or three datasets, such as 0.9/0.1: OUTPUT's name with -train, "
-                              "(-validation,) -test before its extension")
-    split_by: str = option("image", "split by each row's image content, or by its label, so that equal labels stay "
-                                    "together", choices=("image", "label"))
-    workers: int = option(None, "processes that check the rows (default: one per core)", least=1)
+    split: str = option(None, "fractions of two or three datasets, such as 0.9/0.1, named like OUTPUT with -train, "
+                              "(-validation,) -test before the extension")
+    split_by: str = option("image", "split by image content, or by label so that equal labels stay together",
+                           choices=("image", "label"))
+    workers: int = option(None, "processes that check rows (default: one per core)", least=1)
     runner: str = option(None, "run on Apache Beam with this runner (DirectRunner, DataflowRunner, FlinkRunner, "
                                "SparkRunner); unknown flags are passed to Beam")
     log_step: int = option(500, "log every N-th record", least=1)
@@ -364,50 +361,50 @@ class DatasetConfig(Options):
 
 @dataclasses.dataclass(frozen=True)
 class InspectConfig(Options):
-    """What is reported about a dataset."""
+    """How a dataset is described."""
 
     graphemes: bool = graphemes_option()
     json: bool = option(False, "print one JSON object instead of text")
-    sheet: str = option(None, "PNG file to draw samples with their labels to")
-    count: int = option(60, "samples on the sheet, chosen at random", least=1, most=1000)
-    seed: int = option(0, "seed of the choice", least=0)
+    sheet: str = option(None, "PNG file to draw labelled samples to")
+    count: int = option(60, "random samples on the sheet", least=1, most=1000)
+    seed: int = option(0, "seed for choosing samples", least=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig(Options):
-    """What a sheet of augmented images shows."""
+    """Contents of a sheet of augmented images."""
 
     augment: str = augment_option("scene")
-    count: int = option(8, "samples, one per row, chosen at random", least=1, most=1000)
-    variants: int = option(6, "variants of each: those of the first passes of a training with this seed",
+    count: int = option(8, "random samples, one per row", least=1, most=1000)
+    variants: int = option(6, "variants per sample: those of the first epochs of a run with this seed",
                            least=1, most=1000)
-    seed: int = option(0, "seed of the choice and of the variants", least=0, most=2**31 - 1)
-    color: bool = option(False, "images in three channels instead of grey")
+    seed: int = option(0, "seed for choosing and augmenting samples", least=0, most=2**31 - 1)
+    color: bool = option(False, "show images in colour instead of grey")
 
 
 @dataclasses.dataclass(frozen=True)
 class SynthConfig(Options):
-    """What words are drawn, and how they look."""
+    """Which words are drawn, and how they look."""
 
     count: int = option(100, "words to draw", least=1)
-    # More would not fit beside an image's number in the state that the generators start from.
-    seed: int = option(0, "seed of the words and of their rendering", least=0, most=2**32 - 1)
-    words: str = option(None, "file of words to choose from, one per line, in UTF-8")
-    pattern: str = option("[0-9A-Z]{3,6}", "pattern of the words: characters, \\ to escape one with a meaning, "
-                                           "classes [A-Z_], groups (A|BC); then ?, {n} or {n,m} for how often")
-    fonts: tuple = option((), "font (.ttf, .otf), directory or quoted pattern of fonts; may be repeated; without it, "
-                              "Pillow's built-in font is used")
+    # A larger seed would not fit into the generators' state beside the image's number.
+    seed: int = option(0, "seed for the words and their rendering", least=0, most=2**32 - 1)
+    words: str = option(None, "UTF-8 file of words to choose from, one per line")
+    pattern: str = option("[0-9A-Z]{3,6}", "pattern of the words: characters, \\ to escape special ones, classes "
+                                           "[A-Z_], groups (A|BC), each optionally repeated by ?, {n} or {n,m}")
+    fonts: tuple = option((), "font (.ttf, .otf), directory or quoted glob pattern; may be repeated (default: Pillow's "
+                              "built-in font)")
     min_font_size: int = option(20, "smallest font size, in pixels", least=6, most=400)
     max_font_size: int = option(40, "largest font size, in pixels", least=6, most=400)
-    color: bool = option(False, "coloured ink and ground instead of grey")
-    backgrounds: tuple = option((), "image, directory or quoted pattern of images whose pieces are drawn on; may be "
-                                    "repeated; without it, grounds are even")
+    color: bool = option(False, "coloured text and background instead of grey")
+    backgrounds: tuple = option((), "image, directory or quoted glob pattern to crop backgrounds from; may be repeated "
+                                    "(default: plain backgrounds)")
     workers: int = option(None, "processes that draw (default: one per core)", least=1, most=1000)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.min_font_size > self.max_font_size:
-            raise ValueError(f"--min-font-size is {self.min_font_size}; the most is --max-font-size, "
+            raise ValueError(f"--min-font-size is {self.min_font_size}; the maximum is --max-font-size, "
                              f"{self.max_font_size}")
 
 
@@ -415,12 +412,12 @@ class SynthConfig(Options):
 class CommonConfig(Options):
     """Options of every command."""
 
-    log_path: str = option("aocr.log", "file to append the log to; '' for none")
+    log_path: str = option("aocr.log", "log file to append to; '' for none")
 
 
 @dataclasses.dataclass(frozen=True)
 class PlaceConfig(Options):
-    """Where a model is stored, and the device that it runs on."""
+    """Where a model is stored, and which device it runs on."""
 
     model_dir: str = option("./checkpoints", "directory of the model, its checkpoints and TensorBoard events",
                             flags=("--model-dir", "--job-dir"))

@@ -1,4 +1,4 @@
-"""What job services tell a process by its environment: where things go, and who else takes part in the run."""
+"""Settings that job services pass in the environment: output directories and the cluster of the run."""
 
 import json
 import os
@@ -12,30 +12,30 @@ LOG_DIR = "AIP_TENSORBOARD_LOG_DIR"
 EXPORT_DIR = "AIP_MODEL_DIR"
 
 PARAMETER_SERVER, WORKER, EVALUATOR = "ps", "worker", "evaluator"
-CHIEFS = ("chief", "master")  # two names of the same
+CHIEFS = ("chief", "master")  # synonyms
 EXAMPLE = '{"cluster": {"chief": ["a:2222"], "ps": ["b:2222"]}, "task": {"type": "chief", "index": 0}}'
 
 
 def told(variable: str) -> str | None:
-    """The value of an environment variable; None if it is missing or empty."""
+    """Returns the value of an environment variable; None if it is unset or empty."""
     return os.environ.get(variable) or None
 
 
 class Task(NamedTuple):
-    """One process of several that make a run together."""
+    """One process of a distributed run."""
 
     cluster: dict[str, list[str]]  # addresses of each job's processes: chief or master, worker, ps
-    job: str  # this process's own: one of these, or `evaluator`, which is in no cluster
-    index: int  # type: ignore[assignment]  # in its job; tuple.index is of no use here
+    job: str  # this process's: one of these, or `evaluator`, which is in no cluster
+    index: int  # type: ignore[assignment]  # in its job; hides tuple.index, which is not needed
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The task's name in messages."""
         return f"{self.job} {self.index}"
 
     @property
     def device(self) -> str:
-        """This process's name among TensorFlow's devices."""
+        """This process's TensorFlow device name."""
         return f"/job:{self.job}/task:{self.index}"
 
     @property
@@ -45,24 +45,24 @@ class Task(NamedTuple):
 
     @property
     def replicas(self) -> list[tuple[str, int]]:
-        """(job, index) of each process that trains, the chief being the first."""
+        """(job, index) of each process that trains, the chief first."""
         return [(job, index) for job in (*CHIEFS, WORKER) for index in range(len(self.cluster.get(job, [])))]
 
     @property
     def replica(self) -> tuple[int, int]:
-        """(number, count): which of the processes that train this is."""
+        """(number, count): this process's number among the replicas."""
         return self.replicas.index((self.job, self.index)), len(self.replicas)
 
     @property
     def is_chief(self) -> bool:
-        """Whether this is the process that alone writes; a cluster without a chief has its first worker for one."""
+        """Whether this is the only process that writes; without a chief, the first worker acts as one."""
         return self.replicas[:1] == [(self.job, self.index)]
 
 
 def task_of(text: str | None) -> Task | None:
-    """The Task that a TF_CONFIG describes; None for a process that trains alone. Keys that are not known are ignored.
+    """Returns the Task that a TF_CONFIG describes; None for a process that trains alone. Unknown keys are ignored.
 
-    Raises: UserError if it cannot be understood, or names what cannot work.
+    Raises: UserError if it is malformed, or if the cluster cannot train.
     """
     if not text:
         return None
@@ -78,10 +78,10 @@ def task_of(text: str | None) -> Task | None:
     _check(cluster)
     job, index = task.get("type"), _index(task)
     if job not in cluster:
-        raise _malformed(f"`task.type` is {job!r}; the jobs of `cluster` are {', '.join(cluster)}, and there may be an "
-                         f"{EVALUATOR}")
+        raise _malformed(f"`task.type` is {job!r}; the jobs of `cluster` are {', '.join(cluster)}; use one of "
+                         f"them, or {EVALUATOR}")
     if index >= len(cluster[job]):
-        raise _malformed(f"`task.index` is {index}; `cluster` has {len(cluster[job])} of {job}")
+        raise _malformed(f"`task.index` is {index}, but the length of `cluster.{job}` is {len(cluster[job])}")
     return Task(cluster, str(job), index)
 
 
@@ -89,9 +89,9 @@ def _parsed(text):
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise _malformed(f"no JSON ({error})") from None
+        raise _malformed(f"invalid JSON ({error})") from None
     if not isinstance(values, dict):
-        raise _malformed(f"{text[:40]!r} is no object")
+        raise _malformed(f"{text[:40]!r} is not an object")
     return values
 
 
@@ -105,20 +105,20 @@ def _addresses(job, value):
 def _index(task):
     index = task.get("index", 0)
     if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-        raise _malformed(f"`task.index` is {json.dumps(index)}; give a number from 0")
+        raise _malformed(f"`task.index` is {json.dumps(index)}; use an integer from 0")
     return index
 
 
 def _check(cluster):
-    """UserError if such a cluster cannot train."""
+    """Raises UserError if the cluster cannot train."""
     chiefs = [job for job in CHIEFS for _ in cluster.get(job, [])]
     if len(chiefs) > 1:
-        raise _malformed(f"there are {len(chiefs)} chiefs ({', '.join(chiefs)}); give one")
+        raise _malformed(f"there are {len(chiefs)} chiefs ({', '.join(chiefs)}); keep one")
     if not chiefs and WORKER not in cluster:
-        raise _malformed("nobody in `cluster` trains; add a chief")
+        raise _malformed("no process in `cluster` trains; add a chief")
     if PARAMETER_SERVER not in cluster:
-        raise _malformed("`cluster` has several processes that train, but no ps that keeps their weights; add one")
+        raise _malformed("`cluster` has several replicas, but no ps to hold their weights; add one")
 
 
 def _malformed(what):
-    return UserError(f"{CLUSTER}: {what}. It looks like {EXAMPLE}; without it, one process trains alone", exit_code=2)
+    return UserError(f"{CLUSTER}: {what}. Set it like {EXAMPLE}, or unset it to train in one process", exit_code=2)

@@ -1,14 +1,14 @@
-"""Images a second and peak memory, ours and the original's in turn (A B A B), each in a process of its own.
+"""Compares throughput and peak memory with the original, interleaved (A B A B), each run in a separate process.
 
     python benchmarks/against_original.py --annotations FILE [--original DIR] [--mode train|test] [--size 160x60]
 
-FILE is an annotation file; its images and labels are what both sides read. Ours runs from a dataset on disk through
-the whole input pipeline; the original's recorded graph is fed with the encoded images, its labels random, which is
-kind to it. `--size 400x32` is the canvas that loses no scene word.
+FILE is an annotation file; both sides read its images. Ours reads labelled records from disk through the whole input
+pipeline; the original's recorded graph is fed encoded images with random labels, which favours it. The canvas of
+`--size 400x32` fits every scene word.
 
-Training counts warm steps; test counts the whole process from its start to its end, `aocr test` on our side and the
-graph alone, with nothing to restore or report, on the other. Our model is fresh but for one step, so it seldom writes
-EOS. `--precision bfloat16` is handed to our side.
+Training counts warm steps. Test counts the whole process: `aocr test` on our side, the bare graph, with nothing to
+restore or report, on the other. Our model is trained for one step only, so it seldom emits EOS. `--precision` applies
+to our side.
 """
 
 import argparse
@@ -54,11 +54,11 @@ def main():
         ours, original = [], []
         for number in range(1, args.rounds + 1):
             ours.append(our_run(args, dataset, model, len(images)))
-            told = f"round {number}: ours {ours[-1][0]:.1f} images/s, {ours[-1][1]:.0f} MB"
+            line = f"round {number}: ours {ours[-1][0]:.1f} images/s, {ours[-1][1]:.0f} MB"
             if args.original:
                 original.append(original_run(args, images))
-                told += f"; original {original[-1][0]:.1f}, {original[-1][1]:.0f} MB"
-            print(told, flush=True)
+                line += f"; original {original[-1][0]:.1f}, {original[-1][1]:.0f} MB"
+            print(line, flush=True)
     rate, memory = (statistics.median(values) for values in zip(*ours))
     print(f"{args.mode} {args.size}: ours {rate:.1f} images/s, {memory:.0f} MB")
     if original:
@@ -69,19 +69,19 @@ def main():
 
 
 def run(command):
-    """Runs a command: (its standard output, seconds, its peak memory in MB)."""
+    """Runs a command. Returns (stdout, seconds, peak memory in MB)."""
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command[:6])} ... ended with {process.returncode}")
+        raise SystemExit(f"{' '.join(command[:6])} ... exited with code {process.returncode}")
     return output, time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
 def our_run(args, dataset, model, count):
-    """(images a second, peak memory in MB) of our side."""
+    """Returns (images per second, peak memory in MB) of our side."""
     if args.mode == "train":
         output, _, memory = run([sys.executable, __file__, *sys.argv[1:], "--ours", dataset])
         return float(output), memory
@@ -90,8 +90,8 @@ def our_run(args, dataset, model, count):
 
 
 def original_run(args, images):
-    """The same of the original's recorded graph."""
-    steps = args.steps if args.mode == "train" else len(images) - 1  # and one that warms up
+    """Returns the same for the original's recorded graph."""
+    steps = args.steps if args.mode == "train" else len(images) - 1  # plus one warm-up step
     output, seconds, memory = run([
         sys.executable, os.path.join(args.original, "original_speed.py"), f"original-{args.mode}-{args.size}", *images,
         "--steps", str(steps), "--batch", str(args.batch)])
@@ -101,7 +101,7 @@ def original_run(args, images):
 
 
 def train_ours(args):
-    """Images a second of our training, its input pipeline included."""
+    """Returns the images per second of our training, input pipeline included."""
     from aocr.commands.runtime import quiet_tensorflow
 
     quiet_tensorflow(in_batches=True)
@@ -123,10 +123,10 @@ def train_ours(args):
 
 
 def train_rate(graph, steps, epoch_steps):
-    """Images a second: over whole epochs' worth of steps where widths differ, so that every width has its share."""
+    """Returns the images per second, over a whole epoch if it is short, so that every width has its share."""
     wanted = epoch_steps if steps <= epoch_steps <= 40 else steps
-    run_steps = graph.train(epochs=wanted + 1)  # there is a step in an epoch at least
-    next(run_steps)  # warms up
+    run_steps = graph.train(epochs=wanted + 1)  # an epoch has at least one step
+    next(run_steps)  # warm-up
     started = time.perf_counter()
     images = sum(len(step.numbers) for step, _ in itertools.islice(run_steps, wanted))
     return images / (time.perf_counter() - started)

@@ -1,9 +1,9 @@
-"""How close training and reading come to what the machine's matrix product would allow.
+"""Compares training and inference speed with the bound set by the machine's matrix product.
 
     python benchmarks/bound.py [--width 86] [--batch 65]
 
-The bound: floating-point operations of the layers over the rate of a large matrix product, which is measured in turn
-with the steps (A B A B). The images are noise; only the time counts.
+The bound: floating-point operations of the layers over the rate of a large matrix product, measured interleaved with
+the steps (A B A B). The images are noise; only the time counts.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from aocr.config import ATTENTION, Decoding, ModelConfig, TrainConfig
 
 ROUNDS, STEPS = 5, 2
 MATRIX = 3072
-# rows of features, and columns of pixels to one column of features, where each convolution is
+# rows of features at each convolution, and columns of pixels per column of features
 PLACES = {"conv1": (32, 1), "conv2": (16, 2), "conv3": (8, 4), "conv4": (8, 4), "conv5": (4, 4), "conv6": (4, 4),
           "conv7": (2, 4)}
 
 
 def multiply_adds(variables, config, width, steps):
-    """Multiplications (each with its addition) of one image's forward pass, by part: dict of str -> int."""
+    """Returns the multiply-adds of one image's forward pass, by part: dict of str -> int."""
     length = math.ceil(width / 4)
     parts = dict.fromkeys([*PLACES, "encoder", "decoder"], 0)
     for variable in variables:
@@ -75,7 +75,7 @@ def main():
             model.inputs.start(model.session)
         parts = multiply_adds(reading.graph.get_collection("trainable_variables"), config, args.width, steps)
         seconds = {name: [] for name in runs}
-        for number in range(-1, ROUNDS):  # the first round warms up
+        for number in range(-1, ROUNDS):  # the first round is the warm-up
             for name, run in runs.items():
                 started = time.perf_counter()
                 for _ in range(STEPS):
@@ -85,10 +85,10 @@ def main():
     rate = 2 * MATRIX ** 3 / statistics.median(seconds["product"])
     forward = 2 * sum(parts.values()) * args.batch
     print(f"matrix product: {rate / 1e9:.0f} GFLOP/s")
-    print("GFLOP of an image, forward:", ", ".join(f"{name} {2e-9 * count:.3f}" for name, count in parts.items()))
+    print("GFLOP per image, forward:", ", ".join(f"{name} {2e-9 * count:.3f}" for name, count in parts.items()))
     for name, work in (("train", 3 * forward), ("read", forward)):
         took, bound = statistics.median(seconds[name]), work / rate
-        print(f"{name}: {took:.3f} s a batch, bound {bound:.3f} s: {100 * bound / took:.0f}% of it; "
+        print(f"{name}: {took:.3f} s per batch, bound {bound:.3f} s: {100 * bound / took:.0f}% of it; "
               f"{args.batch / took:.1f} images/s")
 
 

@@ -1,14 +1,14 @@
-"""How many images a training needs: captchas are drawn, trained on and read, for several seeds.
+"""Measures how many images training needs to read captchas, for several seeds.
 
     python benchmarks/convergence.py [--labels digits|mixed] [--images 6500] [--seeds 0 1 2] [-- FLAG...]
 
-Needs `pip install captcha`. `digits`: four digits; `mixed`: three to eight of 0-9A-Z; 6,000 images of 160 x 60 to train
-on and 500 to test, their labels by random.Random(1) and (2), the noise by Python's own generator with the same seed.
-What follows `--` is handed to `aocr train`, such as `--batch-size 65`. Each run is one `aocr train` of `--images`
-images with LOOKS checkpoints, and each of these reads the 500.
+Needs `pip install captcha`. `digits`: four digits; `mixed`: three to eight of 0-9A-Z; 6,000 training and 500 test
+images of 160 x 60, labels from random.Random(1) and (2), noise from Python's global generator with the same seeds.
+Arguments after `--` are passed to `aocr train`, such as `--batch-size 65`. Each run is one `aocr train` of `--images`
+images with LOOKS checkpoints, each of which is tested on the 500.
 
-A line a run: the images after which each checkpoint was written and its exact match in percent; the mean loss of the
-last tenth; and the worst spike, by which the mean loss of ten steps stood above the lowest before it.
+Prints a line per run: the images seen by each checkpoint and its exact match in percent; the mean loss of the last
+tenth; and the worst spike, the most by which the mean loss of ten steps exceeded the lowest one before it.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from aocr.commands.runtime import quiet_tensorflow
 
 SIZE = {"width": 160, "height": 60}
 COUNTS = {"train": (1, 6000), "test": (2, 500)}  # seed, images
-LOOKS = 5  # as many checkpoints as are kept
-SMOOTHED = 10  # steps whose mean loss tells of spikes
+LOOKS = 5  # checkpoints; `aocr train` keeps this many
+SMOOTHED = 10  # steps per mean loss that spikes are measured on
 
 
 def main():
@@ -51,12 +51,12 @@ def main():
 
 
 def draw(directory, name, kind):
-    """Draws captchas and makes a dataset of them: its path."""
+    """Draws captchas and makes a dataset of them. Returns its path."""
     from captcha.image import ImageCaptcha
 
     seed, count = COUNTS[name]
     labels, captcha = random.Random(seed), ImageCaptcha(**SIZE)
-    random.seed(seed)  # what the captchas' fonts, places and noise are drawn by
+    random.seed(seed)  # ImageCaptcha draws fonts, positions and noise from the global generator
     images = os.path.join(directory, name)
     os.mkdir(images)
     annotations = os.path.join(images, "annotations.txt")
@@ -76,7 +76,7 @@ def draw(directory, name, kind):
 
 
 def train(dataset, model_dir, seed, args):
-    """One training: returns its batch size."""
+    """Trains one model. Returns the batch size."""
     from aocr.config import MOST_IMAGES, ORIGINAL_BATCH, TrainConfig
 
     chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -96,7 +96,7 @@ def aocr(*arguments):
 
 
 def checkpoints(model_dir):
-    """(step, path) of each checkpoint that is kept."""
+    """Returns (step, path) of each checkpoint kept."""
     import tensorflow.compat.v1 as tf
 
     paths = tf.train.get_checkpoint_state(model_dir).all_model_checkpoint_paths
@@ -104,7 +104,7 @@ def checkpoints(model_dir):
 
 
 def exact_match(path, dataset):
-    """The share of the dataset that a checkpoint reads without a mistake."""
+    """Returns the exact match of a checkpoint on a dataset."""
     from aocr import checkpoint
     from aocr.config import TestConfig
     from aocr.data import pipeline, scanning
@@ -118,7 +118,7 @@ def exact_match(path, dataset):
 
 
 def read_losses(model_dir):
-    """The loss of every step."""
+    """Returns the loss of every step."""
     import tensorflow.compat.v1 as tf
 
     return [value.simple_value for path in sorted(tf.io.gfile.glob(os.path.join(model_dir, "events*")))
@@ -126,7 +126,7 @@ def read_losses(model_dir):
 
 
 def spike(losses):
-    """The most by which the mean of SMOOTHED losses in a row stood above the lowest such mean before it."""
+    """Returns the most by which a mean of SMOOTHED consecutive losses exceeded the lowest one before it."""
     lowest, worst = math.inf, 0.0
     for end in range(SMOOTHED, len(losses) + 1):
         mean = sum(losses[end - SMOOTHED:end]) / SMOOTHED

@@ -1,4 +1,4 @@
-"""Nodes and build seconds of the graph at two sizes of the task, in turn: they should not differ.
+"""Compares nodes and build time of the graph for two canvas and label sizes, interleaved: they should be equal.
 
     python benchmarks/graph_size.py
 """
@@ -33,7 +33,7 @@ def main():
 
 
 def build(config, training):
-    """Builds a model; (nodes of its graph with those of its functions, seconds)."""
+    """Builds a model. Returns (nodes of its graph and of the graph's functions, seconds)."""
     from aocr.data import pipeline, scanning
     from aocr.model import open_model
     from aocr.network import Network

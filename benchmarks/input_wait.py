@@ -1,9 +1,9 @@
-"""What the input pipeline costs: a training step fed by it against the same steps fed with batches kept in memory.
+"""Measures the input pipeline's overhead: training steps fed by it against the same steps fed from memory.
 
     python benchmarks/input_wait.py DATASET [--steps 20]
 
-Both run the same batches, in turn (A B A B). Also printed: the share of padding in the pixels of a whole epoch, and
-how many images a second the pipeline gives when nothing else runs.
+Both run the same batches, interleaved (A B A B). Also printed: the share of padding in the pixels of an epoch, and the
+pipeline's images per second when nothing else runs.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main():
         print(f"pipeline alone: {scan.usable / seconds:.0f} images/s; padding: {100 * padding / pixels:.1f}% of pixels")
 
         examples.start(session)
-        session.run(graph.train_ops.train_op, dict(zip(batch, kept[0])))  # warms up
+        session.run(graph.train_ops.train_op, dict(zip(batch, kept[0])))  # warm-up
         ratios = []
         for number in range(1, ROUNDS + 1):
             took = {}
@@ -67,7 +67,7 @@ def main():
                     session.run(graph.train_ops.train_op, dict(zip(batch, one)) if source == "memory" else {})
                 took[source] = (time.perf_counter() - started) / len(kept)
             ratios.append(took["pipeline"] / took["memory"])
-            print(f"round {number}: {took['memory']:.3f} s a step from memory, {took['pipeline']:.3f} s from the "
+            print(f"round {number}: {took['memory']:.3f} s per step from memory, {took['pipeline']:.3f} s from the "
                   f"pipeline, ratio {ratios[-1]:.3f}", flush=True)
         print(f"ratio: median {statistics.median(ratios):.3f}")
 

@@ -1,19 +1,19 @@
-"""Trains on real jobs for a fixed wall time with the defaults alone, and tests what came of it.
+"""Trains on real jobs for a fixed wall time with the defaults, and tests the resulting models.
 
     python benchmarks/jobs.py FOLDER... [--minutes 10] [--seeds 0] [--keep DIR] [--decodings] [-- FLAG...]
     python benchmarks/jobs.py FOLDER... --train-command COMMAND [--test-command COMMAND] ...
 
 FOLDER is a job, or holds jobs. A job is `train.tsv` and `test.tsv` (path, tab, label); or one `annotations.tsv`, or
-`NAME.png` with `NAME.gt.txt`, of which every fifth (of the table, or by name) is held out to test. What follows `--` is
-handed to `aocr train`. Printed are, for each run and at the end as a Markdown table: samples, steps, images trained on,
-wall seconds of the whole training process, exact match and CER of the test set, images a second of the test. A run that
-fails is told of with the end of its stderr; the others go on, and the exit code is 1.
+`NAME.png` with `NAME.gt.txt`, of which every fifth (in table or name order) is held out for the test. Arguments after
+`--` are passed to `aocr train`. Each run, and a final Markdown table, gives: samples, steps, images trained on, wall
+seconds of the whole training process, exact match and CER on the test set, images per second of the test. A failed run
+is reported with the end of its stderr; the others continue, and the exit code is 1.
 
-Another program is measured by its command lines, in which these are replaced: {train} and {test}, tables as above with
-absolute paths; {images}, the job's folder of images; {minutes}; {seed}; {model}, an empty directory for its own use;
-{out}, the table of path, tab, text to write for the images of {test}. Where `--test-command` writes it, images a
-second count that whole process; those of aocr are what `aocr test` says, without start-up. A training that takes longer
-than 1.5 times the minutes and 120 s is killed.
+Another program is measured by its command lines, with these placeholders: {train} and {test}, tables as above with
+absolute paths; {images}, the job's folder of images; {minutes}; {seed}; {model}, an empty directory for the program;
+{out}, the table of path, tab, text to write for the images of {test}. If `--test-command` writes it, images per second
+include that whole process; those of aocr come from `aocr test`, without start-up. A training is killed after 1.5 times
+the minutes plus 120 s.
 """
 
 import argparse
@@ -33,12 +33,12 @@ import unicodedata
 from aocr.config import DECODINGS
 from aocr.evaluation.metrics import Totals
 
-HELD_OUT = 5  # one sample of so many
+HELD_OUT = 5  # one sample in this many
 TEST_LIMIT = 3600.0  # seconds
-TOLD_LINES = 3  # of the stderr of what failed
+TOLD_LINES = 3  # last lines of stderr in a failure report
 COLUMNS = {"train": ".0f", "test": ".0f", "steps": ".0f", "images": ".0f", "train s": ".0f", "exact %": ".1f",
            "CER %": ".2f", "images/s": ".1f"}
-# What is to be learned. images: path of their folder. train, test: lists of (absolute path, label).
+# A task to learn. images: path of their folder. train, test: lists of (absolute path, label).
 Job = collections.namedtuple("Job", ("name", "images", "train", "test"))
 
 
@@ -55,14 +55,14 @@ def main():
         sys.exit(f"two jobs have the same name: {', '.join(names)}")
     width = max(map(len, names))
     print("  ".join([f"{'job':{width}}", "seed", *(f"{name:>7}" for name in columns)]), flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # which ends what `call` waits for
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so `call` kills its child
     runs, failures = {name: {} for name in names}, 0
     with tempfile.TemporaryDirectory() as directory:
         for name, seed, outcome in all_runs(jobs, args, os.path.abspath(args.keep or directory)):
-            told = "  ".join(f"{cell([outcome], *column):>{max(7, len(column[0]))}}" for column in columns.items())
+            row = "  ".join(f"{cell([outcome], *column):>{max(7, len(column[0]))}}" for column in columns.items())
             if "train s" in outcome:
                 runs[name][seed] = outcome
-                print(f"{name:{width}}  {seed:>4}  {told}", flush=True)
+                print(f"{name:{width}}  {seed:>4}  {row}", flush=True)
             if "failed" in outcome:
                 failures += 1
                 print(f"{name:{width}}  {seed:>4}  failed: {outcome['failed']}", flush=True)
@@ -74,36 +74,36 @@ def main():
 
 
 def parse(arguments):
-    """The command line; `flags` are those after `--`."""
+    """Parses the command line; `flags` are those after `--`."""
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", metavar="FOLDER", nargs="+")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--keep", metavar="DIR", help="keep datasets, models, readings and logs below it")
+    parser.add_argument("--keep", metavar="DIR", help="keep datasets, models, readings and logs in this directory")
     parser.add_argument("--decodings", action="store_true", help="also test with each decoding")
-    parser.add_argument("--train-command", metavar="COMMAND", help="train with it instead of aocr")
-    parser.add_argument("--test-command", metavar="COMMAND", help="what writes {out}, if the other one does not")
+    parser.add_argument("--train-command", metavar="COMMAND", help="train with this command instead of aocr")
+    parser.add_argument("--test-command", metavar="COMMAND", help="writes {out}, if --train-command does not")
     args = parser.parse_args(arguments[:cut])
     args.flags = arguments[cut + 1:]
     args.methods = ("", *(f"{method} " for method in DECODINGS if args.decodings))  # "": the default
     args.limit = 1.5 * 60 * args.minutes + 120  # seconds of a training
     if (args.decodings or args.flags) if args.train_command else args.test_command:
-        parser.error("--decodings and FLAG are for aocr, --test-command for what --train-command trained")
+        parser.error("--decodings and FLAG need aocr, --test-command needs --train-command")
     return args
 
 
 def find_jobs(folder):
-    """The job in a folder, or those in the folders there."""
+    """Returns the job in a folder, or those in its subfolders."""
     if not os.path.isdir(folder):
         sys.exit(f"{folder}: no such folder")
     below = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
     job = read_job(folder)
-    return [job] if job else [job for job in map(read_job, below) if job] or sys.exit(f"{folder}: no job there")
+    return [job] if job else [job for job in map(read_job, below) if job] or sys.exit(f"{folder}: contains no job")
 
 
 def read_job(folder):
-    """The job in a folder, None if there is none."""
+    """Returns the job in a folder, or None."""
     folder = os.path.abspath(folder)
     name, there = os.path.basename(folder), set(os.listdir(folder))
     if {"train.tsv", "test.tsv"} <= there:
@@ -120,7 +120,7 @@ def read_job(folder):
 
 
 def read_table(folder, name):
-    """(absolute path, text) of each line of a table."""
+    """Returns (absolute path, text) of each line of a table."""
     lines = [line.partition("\t") for line in read(folder, name).split("\n") if line.strip()]
     return [(os.path.normpath(os.path.join(folder, path)), as_label(text)) for path, _, text in lines]
 
@@ -131,12 +131,12 @@ def read(folder, name):
 
 
 def as_label(text):
-    """A text as `aocr dataset` makes it a label."""
+    """Normalizes a text as `aocr dataset` normalizes a label."""
     return unicodedata.normalize("NFC", text).strip()
 
 
 def all_runs(jobs, args, directory):
-    """Makes each run of each job: an iterator of (job's name, seed, figures by column, and the error as `failed`)."""
+    """Yields each run of each job: (job's name, seed, figures by column, with any error as `failed`)."""
     run = run_other if args.train_command else run_aocr
     for job in jobs:
         place, counts = os.path.join(directory, job.name), None
@@ -153,7 +153,7 @@ def all_runs(jobs, args, directory):
 
 
 def prepare(job, place, datasets):
-    """Writes a job's tables and, if wanted, makes `datasets` of them: how many samples there are, by column."""
+    """Writes a job's tables and, with `datasets`, converts them. Returns the number of samples by column."""
     counts = {}
     for part, rows in (("train", job.train), ("test", job.test)):
         table = os.path.join(place, part + ".tsv")
@@ -161,16 +161,16 @@ def prepare(job, place, datasets):
             file.writelines(f"{image}\t{label}\n" for image, label in rows)
         counts[part] = len(rows)
         if datasets:
-            _, told = aocr(os.path.join(place, f"dataset-{part}"), None, "dataset", "--no-force-uppercase", table,
-                           os.path.join(place, part + ".tfrecords"))
-            counts[part] = int(told["records"])
+            _, values = aocr(os.path.join(place, f"dataset-{part}"), None, "dataset", "--no-force-uppercase", table,
+                             os.path.join(place, part + ".tfrecords"))
+            counts[part] = int(values["records"])
             if counts[part] < len(rows):
-                print(f"{job.name}: aocr dataset used {counts[part]} of {len(rows)} to {part}", file=sys.stderr)
+                print(f"{job.name}: aocr dataset used {counts[part]} of {len(rows)} {part} rows", file=sys.stderr)
     return counts
 
 
 def run_aocr(job, place, own, seed, args):
-    """Trains and tests with aocr: figures by column."""
+    """Trains and tests with aocr. Returns figures by column."""
     model = os.path.join(own, "model")
     seconds, _ = aocr(os.path.join(own, "train"), args.limit, "train", os.path.join(place, "train.tfrecords"),
                       "--model-dir", model, "--max-minutes", f"{args.minutes:g}", "--seed", str(seed), *args.flags)
@@ -179,25 +179,26 @@ def run_aocr(job, place, own, seed, args):
     figures = {"steps": summary["step"], "images": images, "train s": seconds}
     for method in args.methods:
         try:
-            _, told = aocr(os.path.join(own, f"{method}test".replace(" ", "-")), TEST_LIMIT, "test",
-                           os.path.join(place, "test.tfrecords"), "--model-dir", model,
-                           *(["--decoding", method.strip()] if method else []))
+            _, values = aocr(os.path.join(own, f"{method}test".replace(" ", "-")), TEST_LIMIT, "test",
+                             os.path.join(place, "test.tfrecords"), "--model-dir", model,
+                             *(["--decoding", method.strip()] if method else []))
         except Failed as error:  # the model may lack a decoding
             figures["failed"] = error
             continue
-        figures |= {f"{method}exact %": 100 * float(told["exact_match"]), f"{method}CER %": 100 * float(told["cer"])}
-        figures.setdefault("images/s", float(told["images_per_second"]))
+        figures |= {f"{method}exact %": 100 * float(values["exact_match"]),
+                    f"{method}CER %": 100 * float(values["cer"])}
+        figures.setdefault("images/s", float(values["images_per_second"]))
     return figures
 
 
 def aocr(files, limit, command, *arguments):
-    """`call` of a command of aocr, its log beside `files`: (seconds it took, dict of what it printed)."""
+    """Runs an aocr command with `call`, its log beside `files`. Returns (seconds, dict of the printed values)."""
     seconds = call([sys.executable, "-m", "aocr", command, "--log-path", files + ".log", *arguments], files, limit)
     return seconds, dict(line.split(": ", 1) for line in read("", files + ".out").splitlines() if ": " in line)
 
 
 def run_other(job, place, own, seed, args):
-    """Trains and tests with another program: figures by column."""
+    """Trains and tests with another program. Returns figures by column."""
     values = dict(train=os.path.join(place, "train.tsv"), test=os.path.join(place, "test.tsv"), images=job.images,
                   minutes=f"{args.minutes:g}", seed=str(seed), model=os.path.join(own, "model"),
                   out=os.path.join(own, "out.tsv"))
@@ -208,24 +209,24 @@ def run_other(job, place, own, seed, args):
         figures["images/s"] = len(job.test) / call(test, os.path.join(own, "test"), TEST_LIMIT)
     texts = dict(read_table(own, "out.tsv"))
     if texts.keys().isdisjoint(image for image, _ in job.test):
-        raise Failed(f"{values['out']} names none of the images to test")
+        raise Failed(f"{values['out']} lists no test image")
     totals = Totals()
-    for image, label in job.test:  # nothing was read where an image is missing
+    for image, label in job.test:  # a missing image counts as read empty
         totals.add(texts.get(image, ""), label)
     metrics = totals.metrics()
     return {**figures, "exact %": 100 * metrics["exact_match"], "CER %": 100 * metrics["cer"]}
 
 
 def call(command, files, limit):
-    """Runs a command, with its output in FILES.out and FILES.err: seconds it took.
+    """Runs a command, with its output in FILES.out and FILES.err. Returns the seconds it took.
 
-    Failed if it does not end well within `limit` seconds (None: at any time); all that it started is killed then.
+    Raises Failed on a non-zero exit code, or after `limit` seconds (None: no limit), when its process group is killed.
     """
     started = time.monotonic()
     with open(files + ".out", "wb") as out, open(files + ".err", "wb") as err, subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True) as process:
         try:
-            problem = process.wait(limit) and f"ended with {process.returncode}"
+            problem = process.wait(limit) and f"exited with code {process.returncode}"
         except subprocess.TimeoutExpired:
             problem = f"was killed after {limit:.0f} s"
         finally:
@@ -238,7 +239,7 @@ def call(command, files, limit):
 
 
 def cell(runs, column, form):
-    """The mean of a column over runs, with each run's value where they differ."""
+    """Formats the mean of a column over runs, with each run's value if they differ."""
     values = [run[column] for run in runs if column in run]
     shown = [format(value, form) for value in values]
     if len(set(shown)) < 2:

@@ -1,10 +1,10 @@
-"""A training that is killed with SIGKILL at random moments, against one that is left alone.
+"""Compares a training run killed with SIGKILL at random times with an undisturbed one.
 
     python benchmarks/kill.py [--kills 20] [--steps 300] [--seed 1]
 
-After each kill every tensor of the newest and of the best checkpoint is read; at the end all variables of both runs
-are compared. A moment is uniform over the time from the start of a process to some seconds of training, during which
-checkpoints are written all the time.
+After each kill every tensor of the newest and the best checkpoint is read; at the end all variables of both runs are
+compared. Kill times are uniform from the start of a process to some seconds into training, during which checkpoints
+are written constantly.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from aocr.commands.runtime import quiet_tensorflow
 
 FLAGS = ["--attn-num-hidden", "8", "--batch-size", "4", "--steps-per-checkpoint", "2", "--validation-split", "0.1",
          "--validate-every", "4", "--keep", "2", "--deterministic", "--log-path", ""]
-TRAINING_SECONDS = 8.0  # after the first step, within which the kill comes
+TRAINING_SECONDS = 8.0  # after the first step; the kill comes no later
 
 
 def aocr(*arguments, **settings):
@@ -32,7 +32,7 @@ def aocr(*arguments, **settings):
 
 
 def read(directory):
-    """{name: value} of the newest checkpoint in a directory, None without one. Raises what TensorFlow raises."""
+    """Returns {name: value} of a directory's newest checkpoint, or None. Raises TensorFlow's errors."""
     import tensorflow.compat.v1 as tf
 
     path = tf.train.latest_checkpoint(directory)
@@ -53,7 +53,7 @@ def train_and_kill(dataset, model_dir, steps, moment):
         process.communicate()
         return True, time.monotonic() - started
     if process.returncode:
-        sys.exit(f"a run ended with {process.returncode}: {error}")
+        sys.exit(f"a run exited with code {process.returncode}: {error}")
     return False, time.monotonic() - started
 
 
@@ -79,7 +79,7 @@ def main():
             still, seconds = train_and_kill(dataset, killed, args.steps,
                                             moments.uniform(0, startup + TRAINING_SECONDS))
             if not still:
-                print(f"the run ended before it was killed again; give more --steps for {args.kills} kills")
+                print(f"the run ended before the next kill; increase --steps for {args.kills} kills")
                 break
             kills += 1
             newest, best = read(killed), read(os.path.join(killed, "best"))

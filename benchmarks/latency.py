@@ -1,9 +1,9 @@
-"""Milliseconds for one image, warm, batch 1: ours and the original's recorded graph in turn (A B A B), in one process.
+"""Compares warm latency at batch size 1 with the original's recorded graph, interleaved (A B A B) in one process.
 
     python benchmarks/latency.py IMAGE... [--original DIR] [--max-width 160] [--max-height 60]
 
-The weights are fresh, and the text is written to its greatest length, which is unkind to a model that would stop
-earlier. TF_ENABLE_ONEDNN_OPTS=0 or 1 in the environment chooses the kernels of both sides.
+The weights are untrained and texts have maximum length, which disadvantages a model that would stop earlier.
+TF_ENABLE_ONEDNN_OPTS=0 or 1 in the environment selects the kernels of both sides.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main():
     if args.original:
         readers["original"] = original_reader(args)
     milliseconds = {name: [] for name in readers}
-    for number in range(-1, ROUNDS):  # the first round warms up
+    for number in range(-1, ROUNDS):  # the first round is the warm-up
         for name, read in readers.items():
             for k in range(WARM_UP if number < 0 else READS):
                 started = time.perf_counter()
@@ -52,7 +52,7 @@ def main():
 
 
 def our_reader(args):
-    """A function that reads one encoded image with our graph."""
+    """Returns a function that reads one encoded image with our graph."""
     from aocr.model import open_model
     from aocr.network import Network
 
@@ -63,7 +63,7 @@ def our_reader(args):
 
 
 def original_reader(args):
-    """The same with the original's graph."""
+    """Returns the same for the original's graph."""
     import tensorflow.compat.v1 as tf
 
     name = os.path.join(args.original, f"original-test-{args.max_width}x{args.max_height}")

@@ -1,4 +1,4 @@
-"""Batches of noise in memory, for programs that measure the graph alone."""
+"""Batches of noise in memory, for benchmarks of the graph alone."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -8,7 +8,7 @@ from aocr.data.pipeline import Batch
 
 
 def noise_batches(count, width, steps, vocabulary):
-    """The `batches` argument of Examples: without end, one batch of `count` images of a width, labels of steps - 1."""
+    """Returns the `batches` argument of Examples: one batch of `count` images, label length steps - 1, repeated."""
     random = np.random.default_rng(0)
     sizes = [count, steps]
     batch = Batch(

@@ -1,5 +1,5 @@
-"""Seconds that a cold process takes: `aocr --help`, `import tensorflow`, `aocr predict` of one file, and `aocr train`
-to its first update, in turn.
+"""Measures cold start-up, interleaved: `aocr --help`, `import tensorflow`, `aocr predict` of one file, and `aocr train`
+to its first update.
 
     python benchmarks/start_up.py --model-dir MODEL --dataset DATASET IMAGE
 """
@@ -42,14 +42,14 @@ def main():
 
 
 def whole(command):
-    """Seconds until a command ends."""
+    """Returns the seconds until a command exits."""
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
 def to_first_update(command):
-    """Seconds until `aocr train` logs its first step."""
+    """Returns the seconds until `aocr train` logs its first step."""
     with tempfile.TemporaryDirectory() as directory:
         started = time.perf_counter()
         with subprocess.Popen([*command, "--model-dir", directory], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -59,7 +59,7 @@ def to_first_update(command):
                     took = time.perf_counter() - started
                     process.kill()
                     return took
-    raise SystemExit(f"{' '.join(command)}: no first step came")
+    raise SystemExit(f"{' '.join(command)}: ended without a first step")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Where the time of one training step goes, in percent, by stage and by kind of op.
+"""Breaks down the time of one training step, in percent, by stage and by kind of op.
 
     python benchmarks/timeline.py [--width 86] [--batch 65] [--precision float32] [--trace FILE.json]
 
-Ops run side by side on several cores, so that their times add up to more than the step's. FILE can be looked at in
-chrome://tracing or https://ui.perfetto.dev.
+Ops run in parallel on several cores, so their times add up to more than the step's. Open FILE in chrome://tracing or
+https://ui.perfetto.dev.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from aocr.commands.runtime import quiet_tensorflow
 from aocr.config import ModelConfig, TrainConfig
 
 WARM_UP, ROUNDS, LISTED = 3, 5, 12
-# the first pattern that a node's name matches names its stage
+# the first pattern that matches a node's name gives its stage
 STAGES = (("optimizer", r"^training/(?!gradients)"), ("cnn", r"cnn/|Conv2D"), ("encoder", r"encoder|IdentityN"),
           ("ctc", r"ctc"), ("decoder", r"decode"), ("input", r"batches|Iterator"), ("rest", ""))
 
@@ -59,7 +59,7 @@ def main():
                 stages[stage + back] += node.op_end_rel_micros
                 kinds[kind] += node.op_end_rel_micros
     total = sum(stages.values())
-    print(f"a step: {statistics.median(seconds):.3f} s; its ops together: {1e-6 * total / ROUNDS:.3f} s, of which")
+    print(f"step: {statistics.median(seconds):.3f} s; sum of its ops: {1e-6 * total / ROUNDS:.3f} s, of which")
     for table in (stages, kinds):
         print(", ".join(f"{name} {100 * spent / total:.1f}%" for name, spent in table.most_common(LISTED)))
     if args.trace:

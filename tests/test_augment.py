@@ -308,9 +308,9 @@ def test_a_recipe_from_a_file(tmp_path):
 
 @pytest.mark.parametrize("content, told", [
     ('{"rotate": 3}', "unknown key 'rotate'; valid keys are rotation, shear"),
-    ('{"rotation": 46}', "rotation is 46; the most is 45"),
-    ('{"noise": -1}', "noise is -1; the least is 0"),
-    ('{"blur": NaN}', "blur is nan; give a finite number"),
+    ('{"rotation": 46}', "rotation is 46; the maximum is 45"),
+    ('{"noise": -1}', "noise is -1; the minimum is 0"),
+    ('{"blur": NaN}', "blur is nan; use a finite number"),
     ('{"blur": "much"}', 'blur is "much"; give a number'),
     ('{"invert": true}', "invert is true; give a number"),
     ('{"jpeg": 50.5}', "jpeg is 50.5; give an integer"),
@@ -375,7 +375,7 @@ def test_a_sheet_leaves_out_what_cannot_be_decoded(words, tmp_path, capsys):
 
 @pytest.mark.parametrize("flags, code, told", [
     (["--augment", "sceen"], 1, "--augment sceen: cannot be read"),
-    (["--count", "0"], 2, "--count is 0; the least is 1"),
+    (["--count", "0"], 2, "--count is 0; the minimum is 1"),
 ])
 def test_mistakes_on_the_command_line(dataset, tmp_path, capsys, flags, code, told):
     assert main(["augment", dataset, str(tmp_path / "a.png"), "--log-path", "", *flags]) == code

@@ -40,7 +40,7 @@ def test_a_description_is_read_as_it_was_written():
     (dict(max_width=True), "max_width is True, no int"),
     (dict(max_height=None), "max_height is None, no int"),
     (dict(color="yes"), "color is 'yes', no bool"),
-    (dict(max_width=0), "the least is 1"),
+    (dict(max_width=0), "the minimum is 1"),
     (dict(model=[]), "AttributeError"),
     (dict(charset="AB"), "charset is no list"),
     (dict(charset={"A": 1}), "charset is no list"),

@@ -1,4 +1,4 @@
-"""The command line by itself: what it takes, what it refuses, where the log goes, how it ends."""
+"""The command line itself: accepted and rejected arguments, logging, exit codes."""
 
 import logging
 import os
@@ -23,25 +23,25 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"aocr {aocr.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments, told", [
+@pytest.mark.parametrize("arguments, message", [
     ([], "COMMAND"),
     (["fly"], "invalid choice"),
     (["train"], "DATASET"),
     (["train", "data", "--bogus"], "unrecognized"),
-    (["train", "data", "--max-w", "3"], "unrecognized"),  # no guessing of what was meant
+    (["train", "data", "--max-w", "3"], "unrecognized"),  # no abbreviations
     (["train", "data", "--batch-size", "many"], "--batch-size"),
     (["export", "--format", "tflite"], "invalid choice"),
 ])
-def test_what_is_not_understood_is_refused(arguments, told, capsys):
+def test_what_is_not_understood_is_refused(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments, told", [
-    (["train", "data", "--batch-size", "0"], "--batch-size is 0; the least is 1"),
-    (["train", "data", "--max-gradient-norm", "0"], "--max-gradient-norm is 0.0; give a number above 0"),
+@pytest.mark.parametrize("arguments, message", [
+    (["train", "data", "--batch-size", "0"], "--batch-size is 0; the minimum is 1"),
+    (["train", "data", "--max-gradient-norm", "0"], "--max-gradient-norm is 0.0; use a number above 0"),
     (["train", "data", "--max-gradient-norm", "nan"], "--max-gradient-norm is nan"),
     (["train", "data", "--initial-learning-rate", "-0.5"], "--initial-learning-rate is -0.5"),
     (["train", "data", "--attn-num-layers", "0"], "--attn-num-layers is 0"),
@@ -50,10 +50,10 @@ def test_what_is_not_understood_is_refused(arguments, told, capsys):
     (["export", "--model-version", "0"], "--model-version is 0"),
     (["dataset", "list", "--log-step", "0"], "--log-step is 0"),
 ])
-def test_a_value_beyond_its_limit_is_one_line_and_exit_2(arguments, told, capsys):
+def test_a_value_beyond_its_limit_is_one_line_and_exit_2(arguments, message, capsys):
     assert main([*arguments, "--log-path", ""]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"aocr: error: {told}") and len(captured.err.splitlines()) == 1
+    assert captured.err.startswith(f"aocr: error: {message}") and len(captured.err.splitlines()) == 1
     assert not captured.out
 
 
@@ -66,7 +66,7 @@ def test_a_gradient_norm_is_a_float():
     ["--job-dir", "gs://b/j", "train", "data"],
     ["train", "data", "--steps-per-checkpoint", "5", "--job-dir", "gs://b/j"],
     ["train", "--model-dir=gs://b/j", "data"],
-    ["--model-dir", "other", "train", "data", "--job-dir", "gs://b/j"],  # the nearer one counts
+    ["--model-dir", "other", "train", "data", "--job-dir", "gs://b/j"],  # the last one wins
 ])
 def test_the_job_directory_may_stand_on_either_side(arguments):
     assert build_parser().parse_args(arguments).model_dir == "gs://b/j"
@@ -86,7 +86,7 @@ def test_an_option_that_may_be_repeated():
 
 @pytest.mark.parametrize("command", ["train", "test", "predict", "export"])
 def test_the_original_s_flags_are_taken_everywhere(command):
-    """Of the original, every command that uses a model took all of these."""
+    """The original accepts all of these on every command that uses a model."""
     arguments = {"train": ["data"], "test": ["data"], "predict": [], "export": ["out"]}[command]
     build_parser().parse_args([
         command, *arguments, "--max-width", "1", "--max-height", "2", "--max-prediction", "3", "--full-ascii",
@@ -106,11 +106,11 @@ def test_a_flag_without_effect_says_so(tmp_path, capsys):
 def test_help_tells_every_default(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
-    told = " ".join(capsys.readouterr().out.split())
-    for default in ("160", "60", "8", "128", "16, fewer where the mean width is above 400 pixels at "
-                    "height 32; with --optimizer adadelta 65", "1000", "100", "./checkpoints",
-                    "0.001; with --optimizer adadelta 1.0", "1.0; with --optimizer adadelta 5.0", "aocr.log"):
-        assert f"(default: {default})" in told
+    shown = " ".join(capsys.readouterr().out.split())
+    for default in ("160", "60", "8", "128", "16, fewer if the mean width is above 400 pixels at "
+                    "height 32; 65 with --optimizer adadelta", "1000", "100", "./checkpoints",
+                    "0.001; 1.0 with --optimizer adadelta", "1.0; 5.0 with --optimizer adadelta", "aocr.log"):
+        assert f"(default: {default})" in shown
 
 
 def test_the_log_goes_to_the_file_too(tmp_path, capsys):
@@ -136,10 +136,10 @@ def test_a_log_file_that_cannot_be_written_is_an_error_if_it_was_asked_for(tmp_p
     assert main(["predict", "--log-path", str(tmp_path / "no" / "run.log"), "x.png"]) == 1
     assert "--log-path" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)
-    os.mkdir("aocr.log")  # the default's place is taken
+    os.mkdir("aocr.log")  # blocks the default log file
     assert main(["predict", "--model-dir", "none", "x.png"]) == 1
     error = capsys.readouterr().err
-    assert "going on without a log file" in error and "no checkpoint there" in error
+    assert "continuing without a log file" in error and "no checkpoint there" in error
 
 
 def test_a_fault_of_ours_is_told_with_its_cause(monkeypatch, capsys):
@@ -153,7 +153,7 @@ def test_a_fault_of_ours_is_told_with_its_cause(monkeypatch, capsys):
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
-    """`aocr ... | head`: the pipe is closed before we print."""
+    """`aocr ... | head`: the pipe is closed before aocr prints."""
     code = "import sys, aocr.commands.predict as p; from aocr.cli import main\n" \
            "def run(args):\n    print('x' * 100000, flush=True)\n    return 0\n" \
            "p.run = run\nsys.exit(main(['predict', '--log-path', '']))"
@@ -200,41 +200,41 @@ def test_storage_is_not_waited_for_in_silence_unless_the_user_chose(monkeypatch)
     assert os.environ[RETRIES] == "5"
 
 
-@pytest.mark.parametrize("text, told", [
+@pytest.mark.parametrize("text, message", [
     ("abca", "the charset repeats 'a'"), ("", "at least one character"), ("latin1.txt", "latin1.txt: cannot be read"),
 ])
-def test_a_charset_that_is_none(text, told, tmp_path, monkeypatch, capsys):
+def test_a_charset_that_is_none(text, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latin1.txt").write_bytes(b"caf\xe9")
     assert main(["predict", "x.png", "--charset", text, "--log-path", ""]) in (1, 2)
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_one_alphabet_only(capsys):
     assert main(["predict", "x.png", "--charset", "ab", "--full-ascii", "--log-path", ""]) == 2
-    assert "both name an alphabet" in capsys.readouterr().err
+    assert "--full-ascii and --charset are mutually exclusive" in capsys.readouterr().err
 
 
 def test_flags_that_nobody_knows(capsys):
-    """Beam's own flags pass, but only to it."""
+    """Beam's flags are accepted only with --runner."""
     with pytest.raises(SystemExit) as caught:
         main(["dataset", "list", "out", "--num_workers=3"])
     assert caught.value.code == 2 and "unrecognized arguments: --num_workers=3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags, told", [
+@pytest.mark.parametrize("flags, message", [
     ([], None),
     (["--monitor", "loss"], "--monitor has no effect without --validation or --validation-split"),
     (["--monitor", "loss", "--validation-split", "0.1"], None),
     (["--charset-change", "fail"], "--charset-change has no effect without --init-from"),
     (["--charset-change", "fail", "--init-from", "x"], None),
-    (["--charset-change", "fail", "--init-from", "x", "--full-ascii"], "no effect beside --charset or --full-ascii"),
+    (["--charset-change", "fail", "--init-from", "x", "--full-ascii"], "no effect with --charset or --full-ascii"),
     (["--weight-decay", "0.1"], "--weight-decay has no effect with --optimizer adam"),
     (["--weight-decay", "0.1", "--optimizer", "adamw"], None),
     (["--forget-bias", "1", "--use-gru"], "--forget-bias has no effect with --use-gru"),
     (["--max-gradient-norm", "2", "--no-gradient-clipping"], "--max-gradient-norm has no effect with")])
-def test_a_flag_that_another_one_makes_useless_is_told(tmp_path, capsys, flags, told):
+def test_a_flag_that_another_one_makes_useless_is_told(tmp_path, capsys, flags, message):
     missing = str(tmp_path / "missing.tfrecords")
     assert main(["train", missing, "--model-dir", str(tmp_path), "--log-path", "", *flags]) == 1
     warnings = [line for line in capsys.readouterr().err.splitlines() if "no effect" in line]
-    assert len(warnings) == bool(told) and (not told or told in warnings[0])
+    assert len(warnings) == bool(message) and (not message or message in warnings[0])

@@ -1,4 +1,4 @@
-"""Options: defaults, limits, and the canvas that follows from them."""
+"""Options: defaults, limits, and the canvas derived from them."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ from aocr.config import (
     flags_of,
 )
 
-# pytest would collect a class of this name.
+# pytest would otherwise collect this class.
 TestConfig.__test__ = False
 
 ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, DatasetConfig, InspectConfig, SynthConfig,
@@ -76,7 +76,7 @@ def test_other_defaults():
 
 @pytest.mark.parametrize("width, height, canvas", [
     (160, 60, 86),  # 85.33: the defaults
-    (48, 32, 48),  # at the network's own height nothing changes
+    (48, 32, 48),  # at the network's height nothing changes
     (400, 32, 400),
     (3, 4, 24),
     (101, 64, 51),  # 50.5
@@ -89,7 +89,7 @@ def test_canvas_width_is_the_scaled_width_rounded_up(width, height, canvas):
 
 
 def test_a_choice_is_one_of_those_that_there_are():
-    with pytest.raises(ValueError, match="--format is 'onnx'; give one of savedmodel, frozengraph"):
+    with pytest.raises(ValueError, match="--format is 'onnx'; use one of savedmodel, frozengraph"):
         ExportConfig(format="onnx")
     with pytest.raises(ValueError, match="--schedule is 'linear'"):
         TrainConfig(schedule="linear")
@@ -143,7 +143,7 @@ def test_every_number_but_the_gpu_is_limited():
     unlimited = {field.name for kind in ALL for field in dataclasses.fields(kind)
                  if field.type in (int, float)
                  and all(field.metadata[limit] is None for limit in ("least", "most", "above"))}
-    assert unlimited == {"gpu_id"}  # a negative one is the CPU
+    assert unlimited == {"gpu_id"}  # negative: the CPU
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

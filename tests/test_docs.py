@@ -1,4 +1,4 @@
-"""The pages that people read: short, linked, and of today's options."""
+"""The documentation is short, its links work, and its options exist."""
 
 import re
 import shlex
@@ -34,7 +34,7 @@ def test_the_list_of_parameters_is_up_to_date():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_have_the_options_that_are_written(page):
-    """Each line of a code block that begins with `aocr`, up to a pipe."""
+    """Parses each line of a code block that begins with `aocr`, up to a pipe."""
     blocks = re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     for line in "".join(blocks).replace("\\\n", " ").splitlines():
         if line.startswith("aocr ") and ": " not in line.partition(" ")[0]:

@@ -1,4 +1,4 @@
-"""The whole job through the command line: words drawn here go in, the same words come out."""
+"""End to end through the command line: a model trained on drawn words reads them back."""
 
 import json
 import os
@@ -14,20 +14,20 @@ from aocr.cli import main
 
 
 def summary(text):
-    """`name: value` lines -> dict of str."""
+    """Parses `name: value` lines into a dict of str."""
     return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
 
 
 def test_training_reads_its_words_back(trained, capsys):
     assert main(["test", trained.dataset, "--model-dir", trained.model_dir, "--log-path", ""]) == 0
-    told = summary(capsys.readouterr().out)
-    assert list(told) == ["decoding", "samples", "skipped", "exact_match", "accuracy", "cer", "wer", "mean_probability",
-                          "seconds", "images_per_second"]
-    assert told["samples"] == str(len(trained.labels))
-    assert float(told["exact_match"]) == 1.0
-    assert float(told["accuracy"]) == 1.0
-    assert float(told["cer"]) == 0.0
-    assert 0.5 < float(told["mean_probability"]) <= 1.0
+    figures = summary(capsys.readouterr().out)
+    assert list(figures) == ["decoding", "samples", "skipped", "exact_match", "accuracy", "cer", "wer",
+                             "mean_probability", "seconds", "images_per_second"]
+    assert figures["samples"] == str(len(trained.labels))
+    assert float(figures["exact_match"]) == 1.0
+    assert float(figures["accuracy"]) == 1.0
+    assert float(figures["cer"]) == 0.0
+    assert 0.5 < float(figures["mean_probability"]) <= 1.0
 
 
 def test_test_logs_a_line_a_sample_in_order(trained, tmp_path):
@@ -85,7 +85,7 @@ def test_the_model_directory_describes_itself(trained):
     assert description["model"]["attn_num_hidden"] == 64
     assert "".join(description["charset"]) == "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     assert description["preprocessing"]["version"] == 1
-    # The widest word is wider than the default canvas, so the canvas was fitted to it.
+    # The widest word is wider than the default canvas, so the canvas is fitted to it.
     assert description["preprocessing"]["canvas_width"] == max(trained.widths) > 86
 
 
@@ -167,7 +167,7 @@ def test_export_refuses_a_directory_that_holds_something(trained, tmp_path, caps
     arguments = ["export", str(target), "--model-dir", trained.model_dir, "--log-path", ""]
     assert main(arguments) == 1
     assert "not empty" in capsys.readouterr().err
-    assert main([*arguments, "--force"]) == 1  # --force replaces exports, not other people's files
+    assert main([*arguments, "--force"]) == 1  # --force replaces exports, not other files
     assert "mine.txt" in capsys.readouterr().err
     (target / "mine.txt").unlink()
     assert main(arguments) == 0
@@ -186,7 +186,7 @@ def test_a_version_is_where_tensorflow_serving_looks(trained, tmp_path):
 
 
 def test_the_text_does_not_depend_on_the_neighbours(trained, capsys):
-    """Alone, and in a batch with a much wider image."""
+    """Reads images alone, and in a batch with a much wider one."""
     alone = []
     for image in trained.images[:3]:
         assert main(["predict", "--model-dir", trained.model_dir, "--log-path", "", image]) == 0
@@ -203,10 +203,10 @@ def test_each_way_to_decode_reads_the_words_back(trained, capsys):
     for method in ("attention", "ctc", "joint"):
         assert main(["test", trained.dataset, "--model-dir", trained.model_dir, "--log-path", "", "--decoding",
                      method]) == 0
-        told = summary(capsys.readouterr().out)
-        assert told["decoding"] == method
-        if method != "ctc":  # which 130 steps on five words need not be enough for
-            assert told["exact_match"] == "1.000000" and told["wer"] == "0.000000"
+        figures = summary(capsys.readouterr().out)
+        assert figures["decoding"] == method
+        if method != "ctc":  # may need more than 130 steps on five words
+            assert figures["exact_match"] == "1.000000" and figures["wer"] == "0.000000"
 
 
 def test_a_model_without_ctc_decodes_by_attention_only(dataset, tmp_path, capsys):

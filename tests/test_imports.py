@@ -1,4 +1,4 @@
-"""What is imported when, and who knows whom."""
+"""Heavy imports, and the dependencies between modules."""
 
 import ast
 import subprocess
@@ -28,7 +28,7 @@ def test_help_imports_nothing_heavy(arguments):
 
 
 def modules():
-    """Module name -> names of our modules that it imports, anywhere in it."""
+    """Maps each module to the aocr modules that it imports anywhere in its code."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = ("aocr", *path.relative_to(PACKAGE).with_suffix("").parts)

@@ -1,4 +1,4 @@
-"""What is packed is whole, and runs where it is installed: job services pack it so."""
+"""The packages are complete and run wherever they are installed, built and installed as job services do."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ PACKED = ("aocr", "tests", "benchmarks", "setup.py", "pyproject.toml", "docs", "
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    """(sdist, wheel) built from a copy of the sources, without the network."""
+    """Returns (sdist, wheel), built offline from a copy of the sources."""
     copy = tmp_path_factory.mktemp("sources")
     for name in PACKED:
         if (ROOT / name).is_dir():
@@ -32,7 +32,7 @@ def archives(tmp_path_factory):
 
 
 def modules():
-    """Every module of the package, from the root, and the mark that it has type annotations."""
+    """Returns the paths of all modules of the package, from the root, and of py.typed."""
     return {str(path.relative_to(ROOT)) for path in (ROOT / "aocr").rglob("*.py")} | {"aocr/py.typed"}
 
 
@@ -47,7 +47,7 @@ def test_the_sdist_and_the_wheel_hold_every_module(archives):
 
 
 def test_the_installed_sdist_runs_from_anywhere(archives, tmp_path):
-    """Installed as a job service does, beside the dependencies that are here already."""
+    """Installs it like a job service, with the dependencies of this environment."""
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     site, = environment.glob("lib/python*/site-packages")

@@ -1,4 +1,4 @@
-"""Training that is killed, spoilt or fed with broken data goes on as if nothing had happened, or says why not."""
+"""Training that is killed, diverges or reads broken data recovers exactly, or reports why not."""
 
 import dataclasses
 import errno
@@ -26,31 +26,31 @@ from aocr.training.reports import Reports
 from aocr.training.state import RunState
 from aocr.training.validation import Validator
 
-# All that a run could lose: an optimizer's slots, averages, a schedule, dropout, augmentation, sums of gradients.
+# All state that a run could lose: optimizer slots, averages, schedule, dropout, augmentation, accumulated gradients.
 RECIPE = ["--attn-num-hidden", "8", "--batch-size", "2", "--accumulate", "2", "--optimizer", "adamw", "--ema", "0.9",
           "--schedule", "cosine", "--warm-up", "2", "--augment", "scene", "--deterministic", "--log-path", "",
           "--max-steps", "6", "--steps-per-checkpoint", "3", "--log-step", "1"]
 
 
 def train(dataset, model_dir, *flags):
-    """Runs `aocr train`; the exit code."""
+    """Runs `aocr train`. Returns the exit code."""
     return main(["train", dataset, "--model-dir", str(model_dir), *flags])
 
 
 def variables(checkpoint):
-    """{name: value} of all that a checkpoint holds but the run's state."""
+    """Returns {name: value} of a checkpoint, without the run's state."""
     reader = tf.train.load_checkpoint(checkpoint)
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name != "training/state"}
 
 
 def state_of(checkpoint):
-    """The RunState in a checkpoint, but for the time that the run took."""
+    """Returns the RunState in a checkpoint, without the elapsed time."""
     text = tf.train.load_checkpoint(checkpoint).get_tensor("training/state").decode()
     return dataclasses.replace(RunState.from_json(text, checkpoint), minutes=0.0)
 
 
 def as_killed_at(model_dir, step, copy):
-    """A copy of a model directory as a run leaves it that is killed some time after the checkpoint of a step."""
+    """Copies a model directory as left by a run killed some time after the checkpoint of a step."""
     shutil.copytree(model_dir, copy)
     for name in os.listdir(copy):
         if name.startswith("model.ckpt-") and not name.startswith(f"model.ckpt-{step}."):
@@ -80,7 +80,7 @@ VALIDATED = ["--attn-num-hidden", "8", "--batch-size", "2", "--deterministic", "
 
 @pytest.fixture(scope="module")
 def left_alone(dataset, tmp_path_factory):
-    """A model directory after a run with two validations; not to be changed."""
+    """Returns a model directory after a run with two validations; read-only."""
     model_dir = tmp_path_factory.mktemp("validated") / "model"
     assert train(dataset, model_dir, *VALIDATED, dataset) == 0
     return model_dir
@@ -89,7 +89,7 @@ def left_alone(dataset, tmp_path_factory):
 @pytest.mark.parametrize("during", ["step", "validation"])
 @pytest.mark.parametrize("cut", [1, 2])  # within the run, and at its end
 def test_a_validation_that_a_signal_cut_short_is_made_up(dataset, left_alone, tmp_path, monkeypatch, during, cut):
-    monkeypatch.setattr(run, "HURRIED_IMAGES", 1)  # statistics of fewer images would be seen
+    monkeypatch.setattr(run, "HURRIED_IMAGES", 1)  # so that statistics of fewer images would show
     place, name, number = (Validator, "validate", cut) if during == "validation" else (Reports, "step", 2 * cut)
     calls, before = itertools.count(1), getattr(place, name)
 
@@ -128,8 +128,8 @@ def test_a_signal_in_the_last_step_changes_nothing(dataset, tmp_path, monkeypatc
     flags = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", "", "--max-steps", "1"]
     assert train(dataset, tmp_path, *flags) == 0
     assert state_of(str(tmp_path / "model.ckpt-1")).finished
-    told = json.loads((tmp_path / "run.json").read_text())
-    assert (told["finished"], told["signal"], told["error"], told["replicas"]) == (True, signal.SIGTERM, None, 1)
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert (info["finished"], info["signal"], info["error"], info["replicas"]) == (True, signal.SIGTERM, None, 1)
 
 
 def test_a_run_that_cannot_save_is_not_told_as_finished(dataset, tmp_path, monkeypatch, capsys):
@@ -138,9 +138,9 @@ def test_a_run_that_cannot_save_is_not_told_as_finished(dataset, tmp_path, monke
 
     monkeypatch.setattr(Keeper, "_write", full)
     assert train(dataset, tmp_path, "--attn-num-hidden", "8", "--log-path", "", "--max-steps", "1") == 1
-    told = json.loads((tmp_path / "run.json").read_text())
-    assert told["finished"] is False and "No space left on device" in told["error"]
-    assert f"aocr: error: {told['error']}\n" in capsys.readouterr().err
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert info["finished"] is False and "No space left on device" in info["error"]
+    assert f"aocr: error: {info['error']}\n" in capsys.readouterr().err
 
 
 def test_a_new_run_follows_a_finished_one_where_the_data_are(dataset, tmp_path, capsys):
@@ -152,7 +152,7 @@ def test_a_new_run_follows_a_finished_one_where_the_data_are(dataset, tmp_path, 
     second = state_of(str(tmp_path / "model.ckpt-8"))
     assert (second.finished, second.first_step, second.epoch, second.batch) == (True, 4, 2, 2)
     capsys.readouterr()
-    assert train(dataset, tmp_path, *flags, "--batch-size", "3") == 0  # the position means nothing to other batches
+    assert train(dataset, tmp_path, *flags, "--batch-size", "3") == 0  # the position is invalid at another batch size
     third = state_of(str(tmp_path / "model.ckpt-12"))
     assert (third.epoch, third.batch) == (4, 2)
 
@@ -168,7 +168,7 @@ def test_another_optimizer_starts_afresh_and_says_so(dataset, tmp_path, capsys):
     after = variables(str(tmp_path / "model.ckpt-2"))
     name = "cnn/conv1/kernel"
     np.testing.assert_array_equal(after[name], before[name])
-    # averages that were not there begin with the weights, not with what a fresh graph holds
+    # new averages start from the weights, not from the graph's initial values
     np.testing.assert_allclose(after[f"training/{name}/ExponentialMovingAverage"], before[name], rtol=1e-6)
 
 
@@ -188,7 +188,7 @@ def test_a_spoilt_run_goes_back_three_times_then_stops(dataset, tmp_path, capsys
 
 
 def test_a_file_that_breaks_after_it_was_looked_through_is_one_clear_error(tmp_path, capsys):
-    """Its sidecar fits, so nobody looks through it before."""
+    """Its sidecar matches, so training does not scan it first."""
     path, noise = str(tmp_path / "data.tfrecords"), np.random.default_rng(1)
     found = scanning.DatasetStatistics(path, [path], [0])
     with tf.io.TFRecordWriter(path) as writer:
@@ -206,16 +206,16 @@ def test_a_file_that_breaks_after_it_was_looked_through_is_one_clear_error(tmp_p
     assert error.startswith(f"aocr: error: {path}: broken since it was looked through") and "corrupted record" in error
 
 
-@pytest.mark.parametrize("flags, told", [
-    (["--patience", "2"], "--patience needs a validation"),
-    (["--schedule", "plateau"], "--schedule plateau needs a validation"),
-    (["--validation", "a", "--validation-split", "0.1"], "give one of them"),
-    (["--freeze", "cnn,head"], "--freeze is cnn,head; give one or two of cnn, encoder, decoder"),
-    (["--freeze", "cnn,encoder,decoder"], "give one or two of"),
+@pytest.mark.parametrize("flags, message", [
+    (["--patience", "2"], "--patience needs validation"),
+    (["--schedule", "plateau"], "--schedule plateau needs validation"),
+    (["--validation", "a", "--validation-split", "0.1"], "use one of them"),
+    (["--freeze", "cnn,head"], "--freeze is cnn,head; use one or two of cnn, encoder, decoder"),
+    (["--freeze", "cnn,encoder,decoder"], "use one or two of"),
 ])
-def test_options_that_contradict_each_other(flags, told, capsys):
+def test_options_that_contradict_each_other(flags, message, capsys):
     assert train("data", "model", "--log-path", "", *flags) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_states_are_read_or_refused():

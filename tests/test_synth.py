@@ -107,11 +107,11 @@ def test_a_list_that_cannot_be_used(content, told, capsys):
 
 
 @pytest.mark.parametrize("arguments, told", [
-    (["--words", "list", "--pattern", "[0-9A-Z]{3,6}"], "--words and --pattern exclude each other"),
+    (["--words", "list", "--pattern", "[0-9A-Z]{3,6}"], "--words and --pattern are mutually exclusive"),
     (["--pattern", "AB*"], r"--pattern AB*: at character 3: `*` is not supported here; write `\*` for the literal"),
-    (["--count", "0"], "--count is 0; the least is 1"),
-    (["--seed", "4294967296"], "--seed is 4294967296; the most is 4294967295"),
-    (["--min-font-size", "41"], "--min-font-size is 41; the most is --max-font-size, 40"),
+    (["--count", "0"], "--count is 0; the minimum is 1"),
+    (["--seed", "4294967296"], "--seed is 4294967296; the maximum is 4294967295"),
+    (["--min-font-size", "41"], "--min-font-size is 41; the maximum is --max-font-size, 40"),
 ])
 def test_a_wrong_command_line_is_exit_2(arguments, told, capsys):
     assert synth("words", *arguments) == 2

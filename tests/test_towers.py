@@ -90,7 +90,7 @@ def test_the_mean_of_equal_gradients_that_met_makes_the_same_step(dataset):
 def test_a_run_on_two(dataset, tmp_path, words, capsys):
     flags = ["--model-dir", str(tmp_path), "--log-path", ""]
     assert main(["train", dataset, *flags, *SMALL, "--gpus", "2", "--max-steps", "2"]) == 0
-    assert "--gpus 2: there is no GPU here" in capsys.readouterr().err
+    assert "--gpus 2: no GPU is available" in capsys.readouterr().err
     assert main(["train", dataset, *flags, *SMALL, "--max-steps", "1"]) == 0  # on one again
     assert "step: 3" in capsys.readouterr().out
     assert main(["predict", *flags, *words.images]) == 0
@@ -98,8 +98,8 @@ def test_a_run_on_two(dataset, tmp_path, words, capsys):
 
 def test_gpus_that_contradict(dataset, tmp_path, capsys, monkeypatch):
     assert main(["train", dataset, "--model-dir", str(tmp_path), *SMALL, "--gpus", "2", "--gpu-id", "-1"]) == 2
-    assert "--gpus is 2, but --gpu-id -1 asks for the CPU" in capsys.readouterr().err
+    assert "--gpus is 2, but --gpu-id -1 selects the CPU" in capsys.readouterr().err
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b", "c"])
     assert session_config(1, gpus=2).gpu_options.visible_device_list == "1,2"
-    with pytest.raises(UserError, match="--gpus is 3 from --gpu-id 1 on, but the GPUs here are 0 to 2"):
+    with pytest.raises(UserError, match="--gpus is 3 from --gpu-id 1 on, but the available GPUs are 0 to 2"):
         session_config(1, gpus=3)

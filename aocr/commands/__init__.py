@@ -1,1 +1,1 @@
-"""One module a command: its flags and its run."""
+"""One module per command, with its flags and its run."""

@@ -1,6 +1,6 @@
-"""Draw a sheet of augmented images, to see what training with --augment would see.
+"""Draw a sheet of augmented images, to preview --augment.
 
-Each row shows one image of the dataset as the network sees it, and to its right variants of it.
+Each row shows one image of the dataset as the network sees it, followed by its variants.
 """
 
 import argparse
@@ -13,10 +13,10 @@ HELP = "draw a sheet of augmented images"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Adds the command's arguments."""
     parser.add_argument("dataset", metavar="DATASET",
-                        help="dataset that `aocr dataset` made, or a pattern ('data-*.tfrecords') of several")
-    parser.add_argument("output", metavar="OUT.png", help="picture to write")
+                        help="dataset made by `aocr dataset`, or a glob pattern such as 'data-*.tfrecords'")
+    parser.add_argument("output", metavar="OUT.png", help="image to write")
     add_options(parser, AugmentConfig)
 
 

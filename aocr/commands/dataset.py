@@ -1,12 +1,12 @@
 """Make a dataset (TFRecord files) from annotated images.
 
-An input is a text file of lines (an image's path, a tab or blank, its label), a .tsv, .csv or .jsonl table, a directory
-of images with their labels in files beside them or in their names, a dataset, a pattern of several, or - for standard
-input. The last path is the output, unless there is one path only.
+An input is a text file of lines (image path, tab or space, label), a .tsv, .csv or .jsonl table, a directory of images
+with labels in text files beside them or in the file names, a dataset, a glob pattern of these, or - for stdin. The last
+path is the output, unless it is the only one.
 
-Relative paths lead from the working directory, else from the annotation file's directory, else from --image-root. Rows
-that cannot be used are reported with their line and reason, skipped and counted. Images that TensorFlow does not read,
-or reads otherwise than they are shown, are stored as PNG. Beside each file, FILE.json tells what it holds.
+Relative paths are resolved against the working directory, then the annotation file's directory, then --image-root.
+Unusable rows are reported with line and reason, skipped and counted. Images that TensorFlow cannot read, or decodes
+differently from how they are displayed, are stored as PNG. FILE.json beside each file describes its contents.
 """
 
 import argparse
@@ -21,18 +21,18 @@ OUTPUT = "./dataset.tfrecords"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Adds the command's arguments."""
     parser.add_argument("paths", metavar="INPUT", nargs="+",
-                        help=f"annotations, and last the OUTPUT to write (default: {OUTPUT})")
+                        help=f"annotations, followed by the OUTPUT to write (default: {OUTPUT})")
     add_options(parser, DatasetConfig)
 
 
 def _beam():
-    """The module that builds on Apache Beam. UserError if that is not installed."""
+    """Returns the module that builds with Apache Beam. UserError if Beam is not installed."""
     try:
         from aocr.data import beam
     except ImportError as error:
-        raise UserError(f"--runner needs Apache Beam ({error}): in aocr's sources, pip install '.[beam]'") from None
+        raise UserError(f"--runner needs Apache Beam ({error}); run pip install '.[beam]' in aocr's sources") from None
     return beam
 
 

@@ -1,8 +1,8 @@
 """Export a trained model for serving, as a SavedModel or a frozen graph.
 
 The SavedModel has the tag `serve` and the signature `serving_default`: `input` (encoded images) -> `output` (texts)
-and `probability`, in the shape of the input. With --model-version N it is written to DIR/N, where TensorFlow Serving
-finds it by itself.
+and `probability`, both in the shape of the input. With --model-version N it is written to DIR/N, where TensorFlow
+Serving finds it.
 """
 
 import argparse
@@ -15,7 +15,7 @@ HELP = "export a model for serving"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Adds the command's arguments."""
     parser.add_argument("directory", metavar="DIR", nargs="?", default="exported",
                         help="directory to write (default: %(default)s)")
     add_options(parser, PlaceConfig)

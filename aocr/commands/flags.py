@@ -1,4 +1,4 @@
-"""Command line options from the option classes, and back."""
+"""Converts option classes to command line options, and parsed options back."""
 
 import argparse
 import dataclasses
@@ -12,29 +12,29 @@ log = logging.getLogger(__name__)
 
 Chosen = TypeVar("Chosen", bound=Options)  # an option class
 
-# A charset is no option of ModelConfig: it is stored by its characters. This is the flag that names one.
-ORIGINAL_EVERYWHERE = {
+ORIGINAL_EVERYWHERE = {  # option class -> fields that the original accepted on every command that uses a model
     TrainConfig: ("initial_learning_rate", "max_gradient_norm", "gradient_clipping"),
     TestConfig: ("distance", "output_dir"),
 }
-CHARSET_HELP = "read and write exactly these characters, or those in the UTF-8 file of this name"
-FULL_ASCII_HELP = "read and write the ASCII characters 32 to 126 (default: 0-9 and A-Z, and what else the labels hold)"
+# Not options of ModelConfig, since a charset is stored as its characters.
+CHARSET_HELP = "charset: exactly these characters, or those in this UTF-8 file"
+FULL_ASCII_HELP = "charset: ASCII 32 to 126 (default: 0-9, A-Z and all other characters in the labels)"
 
 
 def add_options(parser: argparse.ArgumentParser, options: type[Options], title: str | None = None) -> None:
-    """Adds an argument for each field of an option class. What is not given is not set."""
+    """Adds an argument for each field of an option class. Omitted options are absent from the namespace."""
     group = parser.add_argument_group(title) if title else parser
     for field in (field for field in dataclasses.fields(options) if flags_of(field)):
         group.add_argument(*flags_of(field), default=argparse.SUPPRESS, help=_help(field), **_settings(field))
 
 
 def add_model_options(parser: argparse.ArgumentParser, *own: type[Options]) -> None:
-    """Adds the model's options, `--full-ascii` included.
+    """Adds the model's options, including `--full-ascii` and `--charset`.
 
-    `own`: the command's other option classes. Of those that the original had on every command that uses a model, what
-    is not among them is accepted and told to be without effect, so that its users' scripts go on working.
+    `own`: the command's other option classes. Flags outside of them that the original accepted on every command that
+    uses a model are accepted with a warning, so that existing scripts keep working.
     """
-    add_options(parser, ModelConfig, "model (stored with it; only the first training needs these)")
+    add_options(parser, ModelConfig, "model (stored with it; needed only by the first training)")
     parser.add_argument("--full-ascii", action="store_true", default=argparse.SUPPRESS, help=FULL_ASCII_HELP)
     parser.add_argument("--charset", metavar="TEXT", default=argparse.SUPPRESS, help=CHARSET_HELP)
     parser.set_defaults(without_effect=[])
@@ -48,20 +48,20 @@ def add_model_options(parser: argparse.ArgumentParser, *own: type[Options]) -> N
 
 
 class _WithoutEffect(argparse.Action):
-    """Notes that an option was given which does nothing here."""
+    """Records an option that has no effect on the command."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         namespace.without_effect = [*namespace.without_effect, option_string]
 
 
 def warn_without_effect(args: argparse.Namespace) -> None:
-    """One warning for each option that was given and does nothing."""
+    """Logs a warning for each given option that has no effect."""
     for option in args.without_effect:
         log.warning("%s has no effect on `aocr %s`", option, args.command)
 
 
 def _settings(field):
-    """What argparse needs to know of a field."""
+    """Returns the argparse settings of a field."""
     choices = field.metadata["choices"]
     if isinstance(field.default, bool):
         return dict(dest=field.name, action="store_false" if field.metadata["negated"] else "store_true")
@@ -82,14 +82,14 @@ def _help(field):
 
 
 def given(args: argparse.Namespace, options: type[Options]) -> dict[str, Any]:
-    """The fields of an option class that the command line sets, by name."""
+    """Returns the fields of an option class that the command line sets, by name."""
     names = {field.name for field in dataclasses.fields(options)}
     return {name: tuple(value) if isinstance(value, list) else value
             for name, value in vars(args).items() if name in names}
 
 
 def collect(args: argparse.Namespace, options: type[Chosen]) -> Chosen:
-    """An instance of an option class from the command line and its defaults. UserError if a value breaks a limit."""
+    """Builds an option class from the command line and its defaults. UserError if a value is out of range."""
     try:
         return options(**given(args, options))
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""Describe a dataset: labels, characters, sizes, formats, duplicates, and the flags that lose nothing of it.
+"""Describe a dataset: labels, characters, sizes, formats, duplicates, and the train flags that fit all of it.
 
---sheet draws samples with their labels, for a person to look over.
+--sheet draws labelled samples for visual inspection.
 """
 
 import argparse
@@ -14,9 +14,9 @@ HELP = "describe a dataset"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Adds the command's arguments."""
     parser.add_argument("dataset", metavar="DATASET",
-                        help="dataset that `aocr dataset` made, or a pattern ('data-*.tfrecords') of several")
+                        help="dataset made by `aocr dataset`, or a glob pattern such as 'data-*.tfrecords'")
     add_options(parser, InspectConfig)
 
 

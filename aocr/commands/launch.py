@@ -1,4 +1,4 @@
-"""A cluster on this machine: its processes, started together, and ended with the chief."""
+"""Runs a cluster on this machine: its processes start together and stop with the chief."""
 
 import argparse
 import json
@@ -19,45 +19,45 @@ from aocr.errors import usage_error
 log = logging.getLogger(__name__)
 
 FLAG = "--local-cluster"
-LAST_WORDS = 15.0  # seconds that workers have to end after the chief, and what was told to end has for it
-EVALUATION = 600.0  # seconds that an evaluator has to validate the last checkpoints after the chief's end
+LAST_WORDS = 15.0  # seconds that workers have to exit after the chief, and any process after SIGTERM
+EVALUATION = 600.0  # seconds that an evaluator has to validate the last checkpoints after the chief exits
 POLL = 0.1
 
 
 def sizes_of(text: str) -> dict[str, int]:
-    """The number of processes of each job, from a text such as ps=1,worker=2. UserError if it is none that works."""
+    """Returns the number of processes per job from text such as ps=1,worker=2. UserError if it is invalid."""
     sizes = {}
     for part in text.split(","):
         name, _, number = part.partition("=")
         if name not in (job.PARAMETER_SERVER, job.WORKER, job.EVALUATOR) or not number.isdigit() or name in sizes:
-            raise usage_error(f"{FLAG} is {text!r}; give something like ps=1,worker=2 (and evaluator=1); the chief "
-                              "comes on top")
+            raise usage_error(f"{FLAG} is {text!r}; use something like ps=1,worker=2 (and evaluator=1); the chief "
+                              "is implied")
         sizes[name] = int(number)
     if not sizes.get(job.PARAMETER_SERVER):
-        raise usage_error(f"{FLAG} is {text!r}, without a ps, which keeps the weights; add ps=1")
+        raise usage_error(f"{FLAG} is {text!r}, without a ps to hold the weights; add ps=1")
     if sizes.get(job.EVALUATOR, 0) > 1:
-        raise usage_error(f"{FLAG} has {sizes[job.EVALUATOR]} evaluators; one validates all checkpoints")
+        raise usage_error(f"{FLAG} has {sizes[job.EVALUATOR]} evaluators; the maximum is 1")
     return sizes
 
 
 def launch(parallel: ParallelConfig, args: argparse.Namespace) -> int:
-    """Runs this very command as a cluster of processes on this machine.
+    """Runs this command as a cluster of processes on this machine.
 
-    Args: args: the command line, parsed; `argv`: as it was given.
-    Returns: the chief's exit code. UserError if the cluster cannot be.
+    Args: args: the parsed command line; its `argv`: the original arguments.
+    Returns: the chief's exit code. UserError if the options allow no cluster.
     """
     sizes = sizes_of(parallel.local_cluster)
     if job.told(job.CLUSTER):
-        raise usage_error(f"{FLAG} starts a cluster, but {job.CLUSTER} makes this process a part of one; leave one of "
-                          "them out")
+        raise usage_error(f"{FLAG} starts a cluster, but {job.CLUSTER} makes this process part of one; remove one of "
+                          "them")
     if parallel.evaluator and not sizes.get(job.EVALUATOR):
-        raise usage_error(f"--evaluator with {FLAG} {parallel.local_cluster}: nobody would validate; add evaluator=1")
+        raise usage_error(f"--evaluator with {FLAG} {parallel.local_cluster}: no process validates; add evaluator=1")
     argv = [*arguments(args.argv), *(["--evaluator"] if sizes.get(job.EVALUATOR) else [])]
     return _Cluster(sizes, argv, getattr(args, "log_path", CommonConfig.log_path), parallel.sync).run()
 
 
 def arguments(argv: Iterable[str]) -> list[str]:
-    """A command line without what only the launcher needs."""
+    """Returns a command line without the launcher's own flag."""
     kept, skip = [], False
     for argument in argv:
         if not skip and argument != FLAG and not argument.startswith(f"{FLAG}="):
@@ -82,7 +82,7 @@ class _Cluster:
         self._chief = self._processes[names[0]]
 
     def run(self):
-        """Waits for the chief, and ends the others. Returns its exit code."""
+        """Waits for the chief, then stops the others. Returns the chief's exit code."""
         before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             gone = set()
@@ -100,7 +100,7 @@ class _Cluster:
         return code if code >= 0 else 128 - code
 
     def _note(self, number, _):
-        """The chief saves; a second signal ends all at once."""
+        """Forwards a signal to the chief, which saves; a second signal kills all processes."""
         if self._signal:
             for process in self._processes.values():
                 process.kill()
@@ -108,28 +108,28 @@ class _Cluster:
         self._chief.send_signal(number)
 
     def _look_after(self, gone):
-        """Tells once of each process that ended before the chief; `gone`: those that were told of."""
+        """Logs, once each, processes that fail before the chief. `gone`: the exited ones handled so far."""
         for (name, k), process in self._processes.items():
             if process is not self._chief and process.poll() is not None and (name, k) not in gone:
                 gone.add((name, k))
                 if not process.returncode:
                     continue
-                log.error("%s %d ended with code %d before the chief", name, k, process.returncode)
+                log.error("%s %d exited with code %d before the chief", name, k, process.returncode)
                 if name in self._needed:
-                    log.error("the run cannot go on without it, and ends with what the chief saves")
+                    log.error("the run cannot continue without it; the chief saves and stops")
                     self._chief.send_signal(signal.SIGTERM)
 
     def _wait(self, name, seconds):
-        """Waits for the processes of a job, but not for longer."""
+        """Waits at most this long for the processes of a job."""
         end = time.monotonic() + seconds
-        for (its, k), process in self._processes.items():
-            while its == name and process.poll() is None and time.monotonic() < end and not self._signal:
+        for (kind, k), process in self._processes.items():
+            while kind == name and process.poll() is None and time.monotonic() < end and not self._signal:
                 time.sleep(POLL)
-            if its == name and process.poll() is None and not self._signal:
-                log.warning("%s %d still works after the chief's end and %.0f s more, and is ended", name, k, seconds)
+            if kind == name and process.poll() is None and not self._signal:
+                log.warning("%s %d is still running %.0f s after the chief; stopping it", name, k, seconds)
 
     def _end(self):
-        """Ends what still runs."""
+        """Stops the processes that still run."""
         for process in self._processes.values():
             if process.poll() is None:
                 process.terminate()
@@ -143,7 +143,7 @@ class _Cluster:
 
 
 def _free_ports(count):
-    """Ports of the loopback interface that nobody uses."""
+    """Returns unused ports of the loopback interface."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -154,14 +154,13 @@ def _free_ports(count):
 
 
 def _start(cluster, task, argv, log_path):
-    """Starts the process of a task: (job name, index). A thread passes its standard error on, each line with its name.
-    """
+    """Starts the process of a task (job name, index). A thread relays its stderr, each line prefixed with the task."""
     name, k = task
     stem, extension = os.path.splitext(log_path)
     own_log = f"{stem}-{name}-{k}{extension}" if log_path else ""
-    told = json.dumps({"cluster": cluster, "task": {"type": name, "index": k}})
+    tf_config = json.dumps({"cluster": cluster, "task": {"type": name, "index": k}})
     process = subprocess.Popen(
-        [sys.executable, "-m", "aocr", *argv, "--log-path", own_log], env={**os.environ, job.CLUSTER: told},
+        [sys.executable, "-m", "aocr", *argv, "--log-path", own_log], env={**os.environ, job.CLUSTER: tf_config},
         stderr=subprocess.PIPE, text=True, errors="replace",
         start_new_session=True)  # so that Ctrl-C in a terminal reaches the launcher alone
     process.relay = threading.Thread(target=_relay, args=(process.stderr, f"{name} {k}"), daemon=True)

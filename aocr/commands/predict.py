@@ -1,8 +1,8 @@
 """Read images with a trained model.
 
 Prints one line per file: path, probability and text, separated by tabs, in the order given. A file that cannot be read
-gives one line on stderr, and the exit code is 1 at the end. Without FILE arguments, paths are read from standard input,
-one per line, and processed as they arrive.
+yields one line on stderr and an exit code of 1 at the end. Without FILE arguments, paths are read from stdin, one per
+line, and processed as they arrive.
 """
 
 import argparse
@@ -24,8 +24,8 @@ HELP = "read images with a model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    parser.add_argument("files", metavar="FILE", nargs="*", help="images (default: paths on standard input)")
+    """Adds the command's arguments."""
+    parser.add_argument("files", metavar="FILE", nargs="*", help="images (default: paths on stdin)")
     add_options(parser, PlaceConfig)
     add_options(parser, CheckpointConfig)
     add_options(parser, PredictConfig)
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report(predictions: "Iterable[FilePrediction]") -> int:
-    """Prints a line for each prediction, or logs its problem; returns the exit code."""
+    """Prints each prediction, or logs its problem. Returns the exit code."""
     code = 0
     for path, text, probability, problem in predictions:
         if problem:

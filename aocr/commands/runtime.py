@@ -1,4 +1,4 @@
-"""What every command that runs TensorFlow sets up before importing it."""
+"""Common setup of the commands that run TensorFlow."""
 
 import argparse
 import contextlib
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
-RETRIES = "GCS_RETRY_CONFIG_MAX_RETRIES"  # how often gs:// is asked again, after 1, 2, 4 ... seconds
+RETRIES = "GCS_RETRY_CONFIG_MAX_RETRIES"  # retries of a gs:// request, after 1, 2, 4 ... seconds
 PROCESSOR = "/proc/cpuinfo"
-BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16"}  # the last one on ARM
+BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16"}  # the last is ARM's
 
 log = logging.getLogger(__name__)
 
 
 def quiet_tensorflow(in_batches: bool = False) -> None:
-    """Imports TensorFlow without its chatter on stderr, unless TF_CPP_MIN_LOG_LEVEL is set.
+    """Imports TensorFlow without its messages on stderr, unless TF_CPP_MIN_LOG_LEVEL is set.
 
-    `in_batches`: the command is about large batches of images. TensorFlow uses its oneDNN kernels by itself on some
-    processors only, but such work is faster with them (a training step took 1.4 instead of 2.2 s); one image at a time
-    can take longer, so other commands leave the choice to TensorFlow. The user's own choice stands.
+    `in_batches`: the command processes large batches. TensorFlow enables its oneDNN kernels by default on some CPUs
+    only, but they speed up large batches (a training step took 1.4 instead of 2.2 s). Single images can be slower with
+    them, so other commands leave the choice to TensorFlow. A value set by the user takes precedence.
 
-    Storage that does not answer is asked for half a minute, instead of the three and a half of TensorFlow's default, in
-    which nothing would be said; here too the user's choice stands.
+    Storage that does not answer is retried for half a minute, not for TensorFlow's default of three and a half, in
+    which nothing is logged. Here too a value set by the user takes precedence.
 
-    While it is imported, it writes straight to the file descriptor, whatever that variable says (the reports of a
-    missing GPU among it), so stderr is put aside; it comes back, with what was said, if the import fails.
+    The import writes straight to the file descriptor at any log level (about a missing GPU, for example), so stderr is
+    redirected meanwhile; if the import fails, the captured output is written to it.
     """
     os.environ.setdefault(RETRIES, "5")
     if in_batches:
@@ -68,48 +68,48 @@ def _stderr_aside():
 
 
 def session_config(gpu_id: int, deterministic: bool = False, gpus: int = 1) -> "tf.ConfigProto":
-    """For sessions on `gpus` GPUs from one on, whose memory is taken as needed; negative: the CPU. `deterministic`:
-    one thread, and only GPU kernels that give equal results each time.
+    """Returns the configuration for `gpus` GPUs from `gpu_id` on, memory allocated on demand; negative: for the CPU.
 
-    UserError if there are GPUs, but not these. Without any GPU the CPU is used, as if it were several if need be.
+    `deterministic`: one thread, and deterministic GPU kernels only. UserError if there are GPUs, but not these. Without
+    GPUs the CPU is used, as several virtual devices if `gpus` > 1.
     """
     import tensorflow.compat.v1 as tf
 
     config = tf.ConfigProto()
-    config.allow_soft_placement = True  # a GPU's tower has ops without a GPU kernel: texts of assertions
+    config.allow_soft_placement = True  # a GPU's tower has ops without a GPU kernel: assertion messages
     if deterministic:
         config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = 1
     if gpu_id < 0:
         if gpus > 1:
-            raise usage_error(f"--gpus is {gpus}, but --gpu-id {gpu_id} asks for the CPU; leave one of them out")
+            raise usage_error(f"--gpus is {gpus}, but --gpu-id {gpu_id} selects the CPU; remove one of them")
         config.device_count["GPU"] = 0
         return config
     here = len(tf.config.list_physical_devices("GPU"))
     if here and gpu_id >= here:
-        raise usage_error(f"--gpu-id is {gpu_id}, but the GPUs here are 0 to {here - 1}; negative means the CPU")
+        raise usage_error(f"--gpu-id is {gpu_id}, but the available GPUs are 0 to {here - 1}; use -1 for the CPU")
     if here and gpu_id + gpus > here:
-        raise usage_error(f"--gpus is {gpus} from --gpu-id {gpu_id} on, but the GPUs here are 0 to {here - 1}; give "
-                          "fewer")
+        raise usage_error(f"--gpus is {gpus} from --gpu-id {gpu_id} on, but the available GPUs are 0 to {here - 1}; "
+                          "use fewer")
     config.gpu_options.allow_growth = True
     if here:
         if deterministic:
             tf.config.experimental.enable_op_determinism()
         config.gpu_options.visible_device_list = ",".join(map(str, range(gpu_id, gpu_id + gpus)))
     elif gpus > 1:
-        log.warning("--gpus %d: there is no GPU here; as many virtual devices of the processor take their places, "
-                    "which gains nothing and is for trying out", gpus)
+        log.warning("--gpus %d: no GPU is available; using virtual CPU devices instead, which is no faster and only "
+                    "for testing", gpus)
         config.device_count["CPU"] = gpus
     return config
 
 
 def print_values(values: dict[str, Any], formats: dict[str, str] | None = None) -> None:
-    """Prints `name: value` lines, floats with six digits unless `formats` (by name) says otherwise."""
+    """Prints `name: value` lines, floats with six decimals unless `formats` (by name) overrides this."""
     for name, value in values.items():
         print(f"{name}: {format(value, (formats or {}).get(name, '.6f')) if isinstance(value, float) else value}")
 
 
 def warn_of_slow_precision(precision: str, gpu_id: int) -> None:
-    """One warning if the convolutions' number format is one that this machine computes slowly."""
+    """Logs a warning if this machine is slow with the convolutions' data type."""
     import tensorflow.compat.v1 as tf
 
     if precision == "float32" or (gpu_id >= 0 and tf.config.list_physical_devices("GPU")):
@@ -117,18 +117,18 @@ def warn_of_slow_precision(precision: str, gpu_id: int) -> None:
     try:
         with open(PROCESSOR, encoding="ascii", errors="replace") as file:
             features = set(file.read().split())
-    except OSError:  # no Linux: nothing is known
+    except OSError:  # not Linux: CPU features unknown
         return
     if not features & BFLOAT16_FEATURES:
-        log.warning("--precision %s: this processor has no instructions for it and takes longer than with float32",
+        log.warning("--precision %s: this CPU has no instructions for it and is slower than with float32",
                     precision)
 
 
 def model_arguments(args: argparse.Namespace,
                     model_dir: str | None = None) -> tuple[PlaceConfig, dict[str, Any], Charset | None]:
-    """The place, the ModelConfig fields that were given, and the charset that was asked for, each checked.
+    """Returns the place, the given ModelConfig fields, and the requested charset, all validated.
 
-    `model_dir`: directory of the model where no flag names one; None: PlaceConfig's default.
+    `model_dir`: model directory if no flag names one; None: PlaceConfig's default.
     """
     place = collect(args, PlaceConfig)
     if model_dir and "model_dir" not in given(args, PlaceConfig):
@@ -141,11 +141,11 @@ def model_arguments(args: argparse.Namespace,
 
 
 def _given_charset(args, graphemes):
-    """The Charset that `--full-ascii` or `--charset` asks for; None without them."""
+    """Returns the Charset that `--full-ascii` or `--charset` requests; None without them."""
     characters = getattr(args, "charset", None)
     if getattr(args, "full_ascii", False):
         if characters is not None:
-            raise usage_error("--full-ascii and --charset both name an alphabet; give one of them")
+            raise usage_error("--full-ascii and --charset are mutually exclusive; use one of them")
         return Charset(FULL_ASCII, graphemes)
     if characters is None:
         return None
@@ -154,7 +154,7 @@ def _given_charset(args, graphemes):
         if exists(characters):
             lines = read_bytes(characters).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--charset {characters}: cannot be read: {cause(error)}; name a file in UTF-8") from None
+        raise UserError(f"--charset {characters}: cannot be read: {cause(error)}; name a UTF-8 file") from None
     try:
         split = splitter(graphemes)
         return Charset((character for line in lines for character in split(line)), graphemes)

@@ -1,7 +1,7 @@
-"""Draw words to train on: images, and the annotation file that `aocr dataset` reads.
+"""Draw words to train on: images, and the annotation file for `aocr dataset`.
 
-Words are drawn from a list or a pattern. An image depends on the seed, its number and the options alone, so a run can
-be repeated with any number of processes.
+Words come from a list or a pattern. An image depends only on the seed, its number and the options, so runs are
+reproducible with any number of processes.
 """
 
 import argparse
@@ -14,8 +14,8 @@ HELP = "draw words to train on"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    parser.add_argument("directory", metavar="OUT", help="directory for the images and annotations.txt, new or empty")
+    """Adds the command's arguments."""
+    parser.add_argument("directory", metavar="OUT", help="new or empty directory for the images and annotations.txt")
     add_options(parser, SynthConfig)
 
 
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     config = collect(args, SynthConfig)
     if {"words", "pattern"} <= given(args, SynthConfig).keys():
-        raise usage_error("--words and --pattern exclude each other; give one of them")
+        raise usage_error("--words and --pattern are mutually exclusive; use one of them")
     from aocr.data.synth import make_words
 
     annotations = make_words(args.directory, config)

@@ -1,6 +1,6 @@
 """Test a trained model on a dataset.
 
-Prints the metrics, one `name: value` per line. The log has a line for each sample.
+Prints the metrics, one `name: value` per line. The log has a line per sample.
 """
 
 import argparse
@@ -22,9 +22,9 @@ FORMATS = {"seconds": ".3f", "images_per_second": ".1f"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Adds the command's arguments."""
     parser.add_argument("dataset", metavar="DATASET",
-                        help="dataset that `aocr dataset` made, or a pattern ('data-*.tfrecords') of several")
+                        help="dataset made by `aocr dataset`, or a glob pattern such as 'data-*.tfrecords'")
     add_options(parser, PlaceConfig)
     add_options(parser, CheckpointConfig)
     add_options(parser, TestConfig, "testing")
@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     place, given, charset = model_arguments(args)
     config = collect(args, TestConfig)
     if config.visualize and is_remote(config.output_dir):
-        raise usage_error(f"--output-dir is {config.output_dir}; pictures are written to local directories only, so "
-                          "name one")
+        raise usage_error(f"--output-dir is {config.output_dir}; remote storage cannot hold attention images; name a "
+                          "local directory")
     quiet_tensorflow(in_batches=True)
     from aocr.checkpoint import find_model
     from aocr.testing import test

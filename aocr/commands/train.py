@@ -1,9 +1,8 @@
 """Train a model on a dataset.
 
-Writes checkpoints, TensorBoard events and a description of the model to --model-dir, and goes on from the newest
-checkpoint there. The size of the canvas, the longest label and the alphabet are fitted to the data where no flag
-limits them. SIGINT and SIGTERM save before they end the run. With TF_CONFIG in the environment it is one process of a
-cluster.
+Writes checkpoints, TensorBoard events and a description of the model to --model-dir, and resumes from the newest
+checkpoint there. Canvas size, maximum label length and charset are fitted to the data unless set by flags. On SIGINT
+and SIGTERM the run saves before it ends. With TF_CONFIG in the environment it is one process of a cluster.
 """
 
 import argparse
@@ -34,18 +33,18 @@ HELP = "train a model on a dataset"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Adds the command's arguments."""
     parser.add_argument("dataset", metavar="DATASET",
-                        help="dataset that `aocr dataset` made, or a pattern ('data-*.tfrecords') of several")
+                        help="dataset made by `aocr dataset`, or a glob pattern such as 'data-*.tfrecords'")
     add_options(parser, PlaceConfig)
     add_options(parser, TrainConfig, "training")
-    add_options(parser, ParallelConfig, "several machines and GPUs")
+    add_options(parser, ParallelConfig, "multiple machines and GPUs")
     add_model_options(parser, TrainConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
-    clock = Clock()  # TensorFlow's import is part of the run's minutes
+    clock = Clock()  # before TensorFlow's import, which counts towards --max-minutes
     place, model_flags, charset = model_arguments(args, job.told(job.CHECKPOINT_DIR))
     config, parallel = collect(args, TrainConfig), collect(args, ParallelConfig)
     task = job.task_of(job.told(job.CLUSTER))
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     evaluates = task is not None and task.job == job.EVALUATOR
     if task and not (task.is_chief or evaluates):
         return worker.work(args.dataset, config, session, parallel, task)
-    # Who validates exports: an evaluator knows the best checkpoint only after the chief has ended.
+    # The process that validates exports: an evaluator finds the best checkpoint only after the chief has ended.
     target = job.told(job.EXPORT_DIR) if evaluates == parallel.evaluator else None
     target = target and _export_target(target)
     if evaluates:
@@ -79,21 +78,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report(result: "RunResult", model_dir: str) -> None:
-    """Prints how a run ended."""
+    """Prints the result of a run."""
     values = dict(step=result.step, loss=result.loss, **{f"best_{name}": value for name, value
                                                          in (result.best or {}).items()}, model=model_dir)
     print_values({name: value for name, value in values.items() if value is not None})
 
 
 def warn_of_idle_flags(flags: dict[str, Any], config: TrainConfig, use_gru: bool, charset: Charset | None) -> None:
-    """One warning for each option that was given and that another one makes useless.
+    """Logs a warning for each given option that another one disables.
 
-    Args: flags: the TrainConfig fields that were given. charset: that was asked for.
+    Args: flags: the given TrainConfig fields. charset: the requested one.
     """
     for name, idle, why in (
             ("monitor", not config.validates, "without --validation or --validation-split"),
             ("charset_change", not config.init_from, "without --init-from"),
-            ("charset_change", config.init_from and charset, "beside --charset or --full-ascii"),
+            ("charset_change", config.init_from and charset, "with --charset or --full-ascii"),
             ("weight_decay", config.optimizer != "adamw", f"with --optimizer {config.optimizer}"),
             ("forget_bias", use_gru, "with --use-gru"),
             ("max_gradient_norm", not config.gradient_clipping, "with --no-gradient-clipping")):
@@ -102,32 +101,32 @@ def warn_of_idle_flags(flags: dict[str, Any], config: TrainConfig, use_gru: bool
 
 
 def check_options(config: TrainConfig, parallel: ParallelConfig, task: job.Task | None) -> None:
-    """UserError if something was asked for that such a process, or a run of several, cannot do.
+    """Raises UserError for options that this process, or a cluster, does not support.
 
     `task`: None for a process that trains alone.
     """
     evaluates = task is not None and task.job == job.EVALUATOR
     if evaluates and not parallel.evaluator:
-        raise usage_error(f"{job.CLUSTER} makes this process an evaluator; give --evaluator to all processes, so that "
-                          "the chief leaves the validation to it")
+        raise usage_error(f"{job.CLUSTER} makes this process an evaluator; pass --evaluator to all processes, so that "
+                          "the chief does not validate")
     if parallel.evaluator:
         if not config.validates:
-            raise usage_error("--evaluator needs something to validate on; give --validation or --validation-split")
+            raise usage_error("--evaluator needs validation data; add --validation or --validation-split")
         for name, used in (("--patience", bool(config.patience)), ("--validate-every", bool(config.validate_every)),
                            ("--schedule plateau", config.schedule == "plateau")):
             if used:
-                raise usage_error(f"{name} does not go with --evaluator: it validates each checkpoint, and the process "
-                                  "that trains does not wait for it; leave one of them out")
+                raise usage_error(f"{name} does not work with --evaluator, which validates each checkpoint while "
+                                  "training continues; remove one of them")
     if not task:
         if parallel.sync:
-            raise usage_error(f"--sync is for a cluster; give --local-cluster, or {job.CLUSTER} in the environment")
+            raise usage_error(f"--sync needs a cluster; add --local-cluster, or set {job.CLUSTER} in the environment")
     elif not evaluates:
         for name, used in (("--max-minutes", bool(config.max_minutes)), ("--accumulate", config.accumulate > 1),
                            ("--deterministic", config.deterministic),
                            ("--on-nan rollback", config.on_nan == "rollback"),
                            ("--schedule plateau", config.schedule == "plateau")):
             if used:
-                raise usage_error(f"{name} does not work in a cluster ({job.CLUSTER}); leave it out, or train in one "
+                raise usage_error(f"{name} does not work in a cluster ({job.CLUSTER}); remove it, or train in one "
                                   "process")
 
 
@@ -138,7 +137,7 @@ def _export_target(directory):
 
 
 def _export(model_dir, target):
-    """Exports what was trained, the best checkpoint where there is one."""
+    """Exports the trained model, from the best checkpoint if it exists."""
     from aocr import export
     from aocr.checkpoint import find_model
 
