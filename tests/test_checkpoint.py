@@ -36,14 +36,14 @@ def test_a_description_is_read_as_it_was_written():
 
 
 @pytest.mark.parametrize("change, told", [
-    (dict(max_width=1.5), "max_width is 1.5, no int"),
-    (dict(max_width=True), "max_width is True, no int"),
-    (dict(max_height=None), "max_height is None, no int"),
-    (dict(color="yes"), "color is 'yes', no bool"),
+    (dict(max_width=1.5), "max_width is 1.5, not int"),
+    (dict(max_width=True), "max_width is True, not int"),
+    (dict(max_height=None), "max_height is None, not int"),
+    (dict(color="yes"), "color is 'yes', not bool"),
     (dict(max_width=0), "the least is 1"),
     (dict(model=[]), "AttributeError"),
-    (dict(charset="AB"), "charset is no list"),
-    (dict(charset={"A": 1}), "charset is no list"),
+    (dict(charset="AB"), "charset is not a list"),
+    (dict(charset={"A": 1}), "charset is not a list"),
     (dict(charset=["\ud800"]), "surrogates not allowed"),
     (dict(charset=[1]), "expected str"),
     (dict(charset=[]), "at least one character"),
@@ -88,7 +88,7 @@ def test_checkpoints_whose_files_are_gone_leave_the_older_ones(steps, tmp_path, 
     assert "model.ckpt-8, whose files are missing; " in caplog.text
     remove(steps(5))
     remove(steps(3))
-    with pytest.raises(UserError, match="names .*model.ckpt-8, but neither its files nor older ones are there"):
+    with pytest.raises(UserError, match="names .*model.ckpt-8, but neither its files nor older ones exist"):
         latest_checkpoint(str(tmp_path))
 
 
@@ -103,7 +103,7 @@ def test_checkpoints_that_are_given_up_are_known_no_more(steps, tmp_path):
 def test_a_broken_list_of_checkpoints_is_one_clear_error(steps, tmp_path):
     for content in ("", "model_checkpoint_path: \"a"):
         (tmp_path / "checkpoint").write_text(content)
-        with pytest.raises(UserError, match="checkpoint: does not tell what checkpoints there are"):
+        with pytest.raises(UserError, match="checkpoint: broken list of checkpoints"):
             latest_checkpoint(str(tmp_path))
 
 
