@@ -304,7 +304,7 @@ def _noted_decoding(checkpoint, description):
 
 
 def _chosen(method, description, model_dir):
-    """Returns a Description's Decoding, by another method if requested. UserError if the model cannot decode so."""
+    """Returns a Description's Decoding, by another method if requested. UserError if the model lacks it."""
     decoding = description.decoding
     if method and method != decoding.method:
         decoding = Decoding(method, decoding.ctc_share)

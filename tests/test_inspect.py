@@ -46,7 +46,7 @@ def test_the_facts_as_json(dataset, capsys):
     assert facts["images"] == {"PNG L": 4, "JPEG L": 1}
     assert (facts["copies"], facts["copies_with_other_labels"]) == (2, 1)
     assert facts["flags"] == "--max-width 160 --max-height 60 --max-prediction 8"
-    assert "records 0 and 4 are one image with two labels" in captured.err
+    assert "records 0 and 4 have the same image but different labels" in captured.err
 
 
 def test_the_facts_by_graphemes(tmp_path, capsys):
