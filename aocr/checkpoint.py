@@ -298,7 +298,7 @@ def _noted_decoding(checkpoint, description):
         reader = tf.train.load_checkpoint(checkpoint)
         decoding = Decoding(*json.loads(reader.get_tensor(STATE_VARIABLE))["decoding"])
         check_decoding(decoding, description.config)
-    except (tf.errors.OpError, LookupError, ValueError, TypeError):  # none stored; a damaged checkpoint fails on restore
+    except (tf.errors.OpError, LookupError, ValueError, TypeError):  # none stored; damage shows on restore
         return description.decoding
     return decoding
 

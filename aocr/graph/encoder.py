@@ -18,7 +18,7 @@ class EncoderOutput(NamedTuple):
 
 def bidirectional_encoder(features: tf.Tensor, lengths: tf.Tensor, *, units: int, use_gru: bool,
                           initializers: Initializers = GLOROT) -> EncoderOutput:
-    """Runs over the features in both directions (Schuster and Paliwal 1997), over each image's own length only.
+    """Reads the features in both directions (Schuster and Paliwal 1997), each image over its own length only.
 
     Args:
       features: float32 [N, S, F]. lengths: int32 [N], 1 <= length <= S.
