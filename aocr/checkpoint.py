@@ -1,4 +1,4 @@
-"""The model directory: its description, its checkpoints, and opening what it holds."""
+"""The model directory: its description, its checkpoints, and opening its model."""
 
 import dataclasses
 import json
@@ -27,29 +27,29 @@ log = logging.getLogger(__name__)
 DESCRIPTION_NAME = "model.json"
 FORMAT_VERSION = 1
 CHECKPOINT_PREFIX = "model.ckpt"
-STATE_NAME = "checkpoint"  # TensorFlow's file that tells which checkpoints there are
-BEST_NAME = "best"  # the directory of the best checkpoint, in that of the model
+STATE_NAME = "checkpoint"  # TensorFlow's file that lists the checkpoints
+BEST_NAME = "best"  # subdirectory of the best checkpoint
 LAST, BEST = "last", "best"  # names of checkpoints
-# What models are whose description does not say so, being older than these options.
+# Values for descriptions that are older than these options.
 UNSAID = dict(cnn=ORIGINAL, attention_units=0, ctc=False, right_to_left=False)
 
-Restored = TypeVar("Restored")  # what restoring gives: see `attempt`
+Restored = TypeVar("Restored")  # result of restoring: see `attempt`
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a model directory says of its weights."""
+    """The content of a model directory's description file."""
 
     config: ModelConfig
     charset: Charset
-    decoding: Decoding = None  # type: ignore[assignment]  # that reads best, as far as is known; None: joint, with CTC
+    decoding: Decoding = None  # type: ignore[assignment]  # the best one known; None: joint if there is CTC
 
     def __post_init__(self) -> None:
         if not self.decoding:
             object.__setattr__(self, "decoding", Decoding(JOINT if self.config.ctc else ATTENTION))
 
     def to_json(self) -> str:
-        """The content of the description file."""
+        """Returns the content of the description file."""
         return json.dumps({
             "format_version": FORMAT_VERSION,
             "aocr_version": aocr.__version__,
@@ -63,7 +63,7 @@ class Description:
 
     @classmethod
     def from_json(cls, content: str, path: str) -> "Description":
-        """From a description file's content. UserError, naming `path`, if it is not of this version or broken."""
+        """Parses a description file. UserError, naming `path`, if it is of another version or broken."""
         try:
             values = load_json(content)
             version = values["format_version"]
@@ -74,14 +74,14 @@ class Description:
             options = dict(UNSAID, **dict(values["model"].items()))
             for field in dataclasses.fields(ModelConfig):
                 if type(value := options.get(field.name, field.default)) is not field.type:
-                    raise TypeError(f"{field.name} is {value!r}, no {type(field.default).__name__}")
+                    raise TypeError(f"{field.name} is {value!r}, not {type(field.default).__name__}")
             if not isinstance(values["charset"], list):
-                raise TypeError("charset is no list")
-            "".join(values["charset"]).encode()  # what is no text does not pass here
+                raise TypeError("charset is not a list")
+            "".join(values["charset"]).encode()  # raises unless all are valid text
             config = ModelConfig(**options)
             if values.get("network", network_numbers(config)) != network_numbers(config):
-                raise UserError(f"{path}: the network {config.cnn} of aocr {values['aocr_version']} is not that of "
-                                f"this aocr {aocr.__version__}; use that version")
+                raise UserError(f"{path}: the network {config.cnn} of aocr {values['aocr_version']} differs from that "
+                                f"of this aocr {aocr.__version__}; use the former version")
             decoding = Decoding(**values["decoding"]) if "decoding" in values else None
             if decoding:
                 check_decoding(decoding, config)
@@ -91,22 +91,22 @@ class Description:
 
 
 def network_numbers(config: ModelConfig) -> dict[str, Any]:
-    """The numbers of a model's network as they stand in a description."""
+    """Returns the parameters of a model's network as stored in a description."""
     return {"stride": config.network.stride, "layers": [
         {name: list(value) if isinstance(value, tuple) else value for name, value in layer._asdict().items()}
         for layer in config.network.layers]}
 
 
 def check_decoding(decoding: Decoding, config: ModelConfig) -> None:
-    """ValueError if a Decoding is none, or a model of this config cannot do it."""
+    """Raises ValueError if a Decoding is invalid, or not available to a model of this config."""
     if decoding.method not in DECODINGS or not 0.0 <= decoding.ctc_share <= 1.0:
-        raise ValueError(f"decoding {decoding}")
+        raise ValueError(f"invalid decoding {decoding}")
     if decoding.method != ATTENTION and not config.ctc:
         raise ValueError(f"decoding {decoding.method} without a CTC branch")
 
 
 def read_description(model_dir: str) -> Description | None:
-    """The description in a model directory, None if there is none. UserError if it cannot be read."""
+    """Returns the description in a model directory, None if it is absent. UserError if it cannot be read."""
     path = posixpath.join(model_dir, DESCRIPTION_NAME)
     if not tf.io.gfile.exists(path):
         return None
@@ -117,7 +117,7 @@ def read_description(model_dir: str) -> Description | None:
 
 
 def write_description(model_dir: str, description: Description) -> None:
-    """Writes the description, complete at once."""
+    """Writes the description atomically."""
     write_text(posixpath.join(model_dir, DESCRIPTION_NAME), description.to_json())
 
 
@@ -129,68 +129,68 @@ def set_decoding(model_dir: str, decoding: Decoding) -> None:
 
 
 def is_there(path: str) -> bool:
-    """Whether the files of a checkpoint (path without suffix) are there."""
+    """Returns whether the files of a checkpoint (path without suffix) exist."""
     return tf.io.gfile.exists(f"{path}.index") and bool(tf.io.gfile.glob(f"{path}.data-*"))
 
 
 def latest_checkpoint(model_dir: str) -> str | None:
-    """Path of the newest checkpoint, without suffix; None if the directory holds none. UserError if unreadable."""
-    there = _checkpoints(model_dir)
-    return there[0] if there else None
+    """Returns the newest checkpoint's path without suffix; None if the directory holds none. UserError if unreadable.
+    """
+    found = _checkpoints(model_dir)
+    return found[0] if found else None
 
 
 def known_checkpoints(directory: str) -> list[str]:
-    """Paths, without suffix, of the checkpoints that a directory holds, the oldest first. UserError if unreadable."""
+    """Returns the paths, without suffix, of a directory's checkpoints, oldest first. UserError if unreadable."""
     return _checkpoints(directory)[::-1]
 
 
 def _checkpoints(directory):
-    """Paths of the checkpoints that a directory's state names and whose files are there, the one to take first.
-    UserError if the state is broken, or if no file of what it names is there.
+    """Returns the paths of the checkpoints that a directory's state file names and whose files exist, newest first.
+    UserError if the state file is broken, or if none of the files it names exists.
     """
     path = posixpath.join(directory, STATE_NAME)
     try:
-        read_bytes(path)  # for tf.train, one that cannot be read is none, and training would start afresh
+        read_bytes(path)  # tf.train takes an unreadable file for a missing one; training would start from scratch
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {cause(error)}") from None
     try:
         state = tf.train.get_checkpoint_state(directory)
-    except ValueError:  # of an empty file
+    except ValueError:  # an empty file
         state = None
-    if not state and not tf.io.gfile.exists(path):  # forgotten just now
+    if not state and not tf.io.gfile.exists(path):  # removed in the meantime
         return []
     if not state:
-        raise UserError(f"{path}: does not tell what checkpoints there are; restore it from a copy, or remove it to "
-                        "start afresh")
+        raise UserError(f"{path}: broken list of checkpoints; restore it from a copy, or remove it to start from "
+                        "scratch")
     newest = state.model_checkpoint_path
     named = [newest, *(name for name in reversed(state.all_model_checkpoint_paths) if name != newest)]
-    there = [name for name in named if is_there(name)]
-    if not there:
-        raise UserError(f"{path}: names {newest}, but neither its files nor older ones are there; restore them from a "
-                        f"copy, or remove {path} to start afresh")
-    if there[0] != newest:
-        log.warning("%s names %s, whose files are missing; %s is the newest that is there", path, newest, there[0])
-    return there
+    found = [name for name in named if is_there(name)]
+    if not found:
+        raise UserError(f"{path}: names {newest}, but neither its files nor older ones exist; restore them from a "
+                        f"copy, or remove {path} to start from scratch")
+    if found[0] != newest:
+        log.warning("%s names %s, whose files are missing; using %s, the newest that exists", path, newest, found[0])
+    return found
 
 
 def keep_checkpoints(directory: str, paths: Sequence[str]) -> None:
-    """Makes all but these checkpoints of a directory unknown to later commands: paths, the oldest first."""
+    """Hides all but these checkpoints of a directory from later commands: paths, oldest first."""
     names = [posixpath.basename(path) for path in paths]  # relative, so that the directory can be moved
     write_text(posixpath.join(directory, STATE_NAME), f'model_checkpoint_path: "{names[-1]}"\n' + "".join(
         f'all_model_checkpoint_paths: "{name}"\n' for name in names))
 
 
 def step_of(path: str) -> int:
-    """The global step that a checkpoint's name tells; -1 if it tells none."""
+    """Returns the global step in a checkpoint's name; -1 if it has none."""
     step = path.rpartition("-")[2]
     return int(step) if step.isdecimal() else -1
 
 
 def copy_checkpoint(path: str, directory: str) -> None:
-    """Copies a checkpoint (without suffix) to a directory, as the only one there. Raises tf.errors.OpError or OSError.
-    """
+    """Copies a checkpoint (without suffix) to a directory, replacing all there. Raises tf.errors.OpError or OSError."""
     make_directory(directory)
     before = known_checkpoints(directory)
     copy = posixpath.join(directory, posixpath.basename(path))
@@ -199,7 +199,7 @@ def copy_checkpoint(path: str, directory: str) -> None:
     for file in tf.io.gfile.glob(f"{path}.*"):
         tf.io.gfile.copy(file, posixpath.join(directory, posixpath.basename(file)), overwrite=True)
     if not is_there(copy):
-        raise tf.errors.NotFoundError(None, None, f"{path} is gone")
+        raise tf.errors.NotFoundError(None, None, f"{path} no longer exists")
     keep_checkpoints(directory, [copy])
     for old in before:
         if old != copy:
@@ -208,14 +208,14 @@ def copy_checkpoint(path: str, directory: str) -> None:
 
 
 def forget_checkpoints(model_dir: str) -> None:
-    """Makes the directory's checkpoints unknown to later commands. The files stay, until new ones replace them."""
+    """Hides the directory's checkpoints from later commands. The files stay until new ones replace them."""
     state = posixpath.join(model_dir, STATE_NAME)
     if tf.io.gfile.exists(state):
         tf.io.gfile.remove(state)
 
 
 def hide_checkpoint(path: str) -> None:
-    """Makes one checkpoint unknown to later commands, since it is to be written over, which may be cut short."""
+    """Hides one checkpoint from later commands, as it is about to be overwritten, which may be interrupted."""
     directory = posixpath.dirname(path)
     others = [known for known in known_checkpoints(directory) if known != path]
     if others:
@@ -238,7 +238,7 @@ def check_flags(description: Description, given: dict[str, Any], charset: Charse
 
 
 def attempt(restore: Callable[[str], Restored], checkpoint: str) -> Restored:
-    """`restore(checkpoint)`. UserError if the files are broken or do not fit."""
+    """Returns `restore(checkpoint)`. UserError if the files are broken or do not fit."""
     try:
         return restore(checkpoint)
     except (tf.errors.OpError, ValueError) as error:
@@ -247,7 +247,7 @@ def attempt(restore: Callable[[str], Restored], checkpoint: str) -> Restored:
 
 
 class Trained(NamedTuple):
-    """A trained model that was found, but not built yet."""
+    """A trained model that was found, but is not built yet."""
 
     network: AnyNetwork
     decoding: Decoding
@@ -255,21 +255,21 @@ class Trained(NamedTuple):
 
     @property
     def config(self) -> ModelConfig:
-        """The network's."""
+        """The network's config."""
         return self.network.config
 
     @property
     def charset(self) -> Charset:
-        """The network's."""
+        """The network's charset."""
         return self.network.charset
 
     @property
     def is_original(self) -> bool:
-        """Whether the original wrote it."""
+        """Whether the original aocr wrote it."""
         return isinstance(self.network, legacy.OriginalNetwork)
 
     def open(self, **how: Any) -> Model:
-        """The model, its weights restored; keyword arguments as of model.open_model. UserError if they cannot be."""
+        """Returns the model with weights; keyword arguments as of model.open_model. UserError if restoring fails."""
         model = open_model(self.network, decoding=self.decoding, **how)
         attempt(model.restore, self.checkpoint)
         return model
@@ -277,15 +277,15 @@ class Trained(NamedTuple):
 
 def find_model(model_dir: str, given: dict[str, Any], charset: Charset | None = None, which: str | None = None,
                decoding: str | None = None) -> Trained:
-    """The trained model in a directory.
+    """Finds the trained model in a directory.
 
     Args:
-      given: ModelConfig fields, and charset: what the user set. They must not contradict the description; for a
-        directory that the original wrote, which has none, they are all that is known.
-      decoding: method; None: the one that read best when the checkpoint was validated, or that of the description.
-      which: `last`, `best`, the path of a checkpoint (without suffix), or None: the best where there is one.
+      given: ModelConfig fields, and charset: the user's settings. They must not contradict the description; a directory
+        that the original wrote has no description, only these settings.
+      decoding: method; None: the one that read best when the checkpoint was validated, or else the description's.
+      which: `last`, `best`, the path of a checkpoint (without suffix), or None: the best if it exists, else the last.
 
-    Raises: UserError if there is none.
+    Raises: UserError if no model is found.
     """
     checkpoint = _find_checkpoint(model_dir, which)
     description = read_description(model_dir)
@@ -317,20 +317,20 @@ def _validated_decoding(checkpoint, description, model_dir):
 
 
 def _chosen(method, description, model_dir):
-    """The Decoding of a Description, by another method if one is asked for. UserError if the model cannot do that."""
+    """Returns a Description's Decoding, by another method if requested. UserError if the model lacks it."""
     decoding = description.decoding
     if method and method != decoding.method:
         decoding = Decoding(method, decoding.ctc_share)
     try:
         check_decoding(decoding, description.config)
     except ValueError:
-        raise usage_error(f"--decoding {method}: the model in {model_dir} has no CTC branch; it decodes by "
-                          f"{ATTENTION} only") from None
+        raise usage_error(f"--decoding {method}: the model in {model_dir} has no CTC branch; use "
+                          f"{ATTENTION}") from None
     return decoding
 
 
 def _find_checkpoint(model_dir, which):
-    """The path of a checkpoint, as `find_model`. UserError if there is none."""
+    """Returns the path of a checkpoint, as for `find_model`. UserError if it does not exist."""
     if which not in (None, LAST, BEST):
         if not is_there(which):
             raise UserError(f"--checkpoint {which}: no such checkpoint; give {LAST}, {BEST} or a path without suffix, "
@@ -344,5 +344,5 @@ def _find_checkpoint(model_dir, which):
     if not (best or last):
         raise UserError(f"{model_dir}: no checkpoint there; train one with `aocr train` or name another --model-dir")
     if best and not which:
-        log.info("%s is the best checkpoint; --checkpoint %s takes the newest", best, LAST)
+        log.info("using the best checkpoint, %s; --checkpoint %s selects the newest", best, LAST)
     return best or last

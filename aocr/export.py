@@ -1,4 +1,4 @@
-"""What leaves the house: SavedModel and frozen graph."""
+"""Exports a model as SavedModel or frozen graph."""
 
 import os
 import posixpath
@@ -13,31 +13,31 @@ from aocr.inputs import INPUT_NAME
 from aocr.model import PREDICTION_NAME, PROBABILITY_NAME, Model
 
 FROZEN_NAME = "frozen_graph.pb"
-MAIN_NAMES = {FROZEN_NAME, "saved_model.pb"}  # without which a directory is no export
+MAIN_NAMES = {FROZEN_NAME, "saved_model.pb"}  # files that make a directory an export
 EXPORTED_NAMES = MAIN_NAMES | {"variables", "assets", "assets.extra", "fingerprint.pb"}
 
 
 def target_of(directory: str, config: ExportConfig) -> str:
-    """The directory to write to. UserError if it holds something; with config.force, if that is no earlier export."""
+    """Returns the directory to write to. UserError if not empty; with config.force, if not an earlier export."""
     if config.model_version and config.format != "savedmodel":
-        raise usage_error(f"--model-version {config.model_version} goes with --format savedmodel, not {config.format}")
+        raise usage_error(f"--model-version {config.model_version} needs --format savedmodel, not {config.format}")
     target = directory if is_remote(directory) else os.path.abspath(directory)
     target = target.rstrip("/") or target
     if config.model_version:
         target = posixpath.join(target, str(config.model_version))
     if exists(target) and not tf.io.gfile.isdir(target):
-        raise UserError(f"{target}: a file; name a directory")
+        raise UserError(f"{target}: is a file; name a directory")
     held = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(target)) if tf.io.gfile.isdir(target) else []
     if held and not config.force:
         raise UserError(f"{target}: not empty; name another directory, or replace an earlier export with --force")
     if not EXPORTED_NAMES.issuperset(held):
-        raise UserError(f"{target}: --force replaces an earlier export, but there is more in it "
+        raise UserError(f"{target}: --force replaces an earlier export only, and other files are there "
                         f"({', '.join(sorted(set(held) - EXPORTED_NAMES)[:5])}); name another directory")
     return target
 
 
 def export(model: Model, target: str, config: ExportConfig) -> None:
-    """Writes a model, complete at once.
+    """Writes a model; an incomplete one never passes for an export.
 
     `target`: from `target_of`. Raises: UserError if it cannot be written.
     """
@@ -52,7 +52,7 @@ def export(model: Model, target: str, config: ExportConfig) -> None:
 
 
 def _put(model, write, target):
-    """Aside first, under a name that TensorFlow Serving passes over, then renamed."""
+    """Writes under a temporary name, which TensorFlow Serving ignores, then renames."""
     parent, name = posixpath.split(target)
     part = posixpath.join(parent, f"{name}.part")
     try:
@@ -67,7 +67,7 @@ def _put(model, write, target):
 
 
 def _upload(model, write, target):
-    """File by file, since remote storage renames no directories, and last the file without which it is no export."""
+    """Copies file by file, since remote storage cannot rename directories; the file that makes it an export is last."""
     with tempfile.TemporaryDirectory() as directory:
         part = os.path.join(directory, "part")
         write(model, part)
@@ -104,7 +104,7 @@ def _freeze(model, directory):
 
 
 def _remove(path):
-    """Removes a directory, and first what makes it an export, so that half of it is none."""
+    """Removes a directory, the files that make it an export first, so that no partial export remains."""
     if tf.io.gfile.isdir(path):
         for name in sorted(MAIN_NAMES):
             if tf.io.gfile.exists(posixpath.join(path, name)):

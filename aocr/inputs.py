@@ -1,4 +1,4 @@
-"""What goes into a graph: encoded images that a caller feeds, or the batches of a dataset."""
+"""The inputs of a graph: encoded images that a caller feeds, or the batches of a dataset."""
 
 from collections.abc import Callable
 
@@ -37,10 +37,10 @@ class Examples:
                  seed: int = 0):
         """
         Args:
-          batches: data.pipeline.batches with its own arguments bound: function of `prepare`, `to_sequences`, `epochs`,
-            `first_batch` and `augment`.
-          shuffled: passes have numbers, which their orders follow from.
-          recipe: of the variants of the images, None for the images as they are. seed: of the variants.
+          batches: data.pipeline.batches with its other arguments bound: function of `prepare`, `to_sequences`,
+            `epochs`, `first_batch` and `augment`.
+          shuffled: epochs are numbered, and the number determines the order.
+          recipe: of the image variants, None for the images as they are. seed: of the variants.
         """
         def to_sequences(label):
             return teaching_sequences(text_to_ids(label, network.charset))
@@ -60,9 +60,9 @@ class Examples:
         self.shape = tf.shape(self.batch.widths)
 
     def start(self, session: tf.Session, first_epoch: int = 0, epochs: int | None = 1, first_batch: int = 0) -> None:
-        """Goes to the start of the dataset.
+        """Restarts the dataset.
 
-        `epochs`: None for no end. `first_batch`: batches of the first pass that are left out.
+        `epochs`: None for no end. `first_batch`: number of batches to skip in the first epoch.
         """
         end = LAST_EPOCH if epochs is None else first_epoch + epochs
         session.run(self._iterator.initializer, {self._span: [first_epoch, end, first_batch]})

@@ -1,4 +1,4 @@
-"""Facts about a dataset, as values and as text for people."""
+"""Statistics of a dataset, as values and as text for people."""
 
 import collections
 import hashlib
@@ -22,15 +22,15 @@ from aocr.files import cause, whole_file
 
 log = logging.getLogger(__name__)
 
-RARE = 10  # labels that a character is in, to be called rare if there are fewer
-WIDTH_STEP = 32  # pixels, of the histogram of widths
-BAR = 40  # characters, of the longest bar of a histogram
+RARE = 10  # a character in fewer labels is rare
+WIDTH_STEP = 32  # pixels, bin size of the histogram of widths
+BAR = 40  # characters, length of a histogram's longest bar
 
 
 def inspect(dataset: str, config: InspectConfig) -> dict:
-    """Facts about a dataset, as plain values; draws the sheet if config names one.
+    """Returns statistics of a dataset, as plain values; draws the sheet if config names one.
 
-    Raises: UserError if the dataset cannot be read or the sheet not be written.
+    Raises: UserError if the dataset cannot be read or the sheet cannot be written.
     """
     scan = scanning.scan(dataset, config.graphemes)
     images, samples = _look_at_images(scan, config)
@@ -45,7 +45,7 @@ def inspect(dataset: str, config: InspectConfig) -> dict:
 
 
 def _look_at_images(scan, config):
-    """One pass over the records: what their files are, duplicates, and samples for a sheet, (number, label, file)."""
+    """Scans the records for file kinds, heights, duplicates, and samples for a sheet, (number, label, file)."""
     kinds, heights, samples = collections.Counter(), collections.Counter(), []
     chosen = set(scan.choose(config.count, config.seed)) if config.sheet else ()
     records = numbered_records(scan).map(lambda number, serialized: (number, parse_example(serialized)))
@@ -62,12 +62,12 @@ def _look_at_images(scan, config):
                 samples.append((number, label.decode(), encoded))
         copies, conflicts = duplicates.copies(), [(a, b) for (_, a), (_, b) in duplicates.conflicts()]
     for number, first in conflicts:
-        log.warning("%s: records %d and %d are one image with two labels", scan.path, first, number)
+        log.warning("%s: records %d and %d have the same image but different labels", scan.path, first, number)
     return dict(kinds=kinds, heights=heights, copies=copies, conflicts=len(conflicts)), samples
 
 
 def _kind(encoded):
-    """("PNG RGB", height in pixels) of an image file."""
+    """Returns ("PNG RGB", height in pixels) of an image file."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             return f"{image.format} {image.mode}", image.height
@@ -106,14 +106,14 @@ def _sorted(table, value=int):
 
 
 def _summary(counter):
-    """Least, median and greatest key."""
+    """Returns the least, median and greatest key."""
     keys = sorted(counter)
-    ends = np.cumsum([counter[key] for key in keys])  # of each key's place among all that were counted, sorted
+    ends = np.cumsum([counter[key] for key in keys])  # end of each key's ranks among all counted values, sorted
     return dict(least=keys[0], median=keys[np.searchsorted(ends, ends[-1] // 2, side="right")], greatest=keys[-1])
 
 
 def as_text(facts: dict) -> str:
-    """The facts of `inspect` as lines for people."""
+    """Formats the statistics of `inspect` as lines for people."""
     heights = facts["heights"]
     lines = [f"dataset: {facts['dataset']}", f"files: {facts['files']}", f"records: {facts['records']}",
              f"used: {facts['used']}", f"unreadable: {len(facts['unreadable'])}",
@@ -123,13 +123,13 @@ def as_text(facts: dict) -> str:
              f"empty labels: {facts['empty_labels']}", "", "label length: labels",
              *_bars(facts["label_lengths"], lambda length: length), "", "width at height 32: images",
              *_bars(facts["widths_at_height_32"], lambda width: f"{width} to {int(width) + WIDTH_STEP - 1}"),
-             "", f"characters, and the labels that hold them ({len(facts['characters'])}):",
+             "", f"characters, with the number of labels that contain them ({len(facts['characters'])}):",
              "  " + "  ".join(f"{_visible(character)} {count}" for character, count in facts["characters"].items())]
     if facts["rare_characters"]:
         lines += ["", f"rare characters, in fewer than {RARE} labels:"]
         lines += [f"  {_visible(character)} ({code_points(character)}): {seen['labels']}, first in {seen['label']!r} "
                   f"(record {seen['record']})" for character, seen in facts["rare_characters"].items()]
-    lines += ["", "flags that lose nothing, which `aocr train` finds by itself:", f"  {facts['flags']}"]
+    lines += ["", "flags that fit all samples, set by `aocr train` automatically:", f"  {facts['flags']}"]
     return "\n".join(lines)
 
 
@@ -138,7 +138,7 @@ def _visible(character):
 
 
 def _bars(histogram, name):
-    """One line a key, with a bar."""
+    """Formats a histogram: one line per key, with a bar."""
     names = {key: name(key) for key in histogram}
     room, most = max(map(len, names.values())), max(histogram.values())
     return [f"  {names[key]:>{room}}  {count:>8}  {'#' * math.ceil(BAR * count / most)}"

@@ -1,9 +1,8 @@
-"""Models that the original `aocr` trained (its TensorFlow 2 port): read, not trained on.
+"""Models that the original `aocr` trained (its TensorFlow 2 port): for reading, not for further training.
 
-Their weights are only right in the network that they were trained in, so it stands here as it was, with what is
-peculiar to it: images are padded to the canvas with black and never scaled up, nothing is masked, the decoder's layers
-share one set of weights and start from the front of the forward encoder's state, and `--use-gru` changes the decoder
-alone.
+Their weights only fit the network that they were trained in, so it is rebuilt here with its peculiarities: images are
+padded to the canvas with black and never scaled up, nothing is masked, the decoder's layers share one set of weights
+and start from the front of the forward encoder's state, and `--use-gru` changes the decoder alone.
 """
 
 import dataclasses
@@ -26,7 +25,7 @@ DECODER = "embedding_attention_decoder"
 EMBEDDING = f"{DECODER}/embedding"
 RECURRENT = f"{DECODER}/attention_decoder/multi_rnn_cell/cell_0"
 
-# Its options that a newer model may have otherwise.
+# Its values of options that differ in newer models.
 NETWORK = dict(cnn=ORIGINAL, attn_num_layers=2, attention_units=0, ctc=False)
 
 # name, filters, kernel size, batch norm, pool (height, width) after it
@@ -42,14 +41,14 @@ CONVOLUTIONS = (
 
 
 def is_original(checkpoint: str) -> bool:
-    """Did the original write this checkpoint (path without suffix)?"""
+    """Returns whether the original wrote this checkpoint (path without suffix)."""
     return EMBEDDING in _shapes(checkpoint)
 
 
 def settings(checkpoint: str, given: dict[str, Any], charset: Charset | None) -> tuple[ModelConfig, Charset]:
-    """The model's options from the flags that it was trained with, as far as the checkpoint can confirm them.
+    """Returns the model's options from the given flags, checked as far as the checkpoint allows.
 
-    Args: checkpoint: path without suffix; given: ModelConfig fields; charset: None for the default alphabet.
+    Args: checkpoint: path without suffix; given: ModelConfig fields; charset: None for the default charset.
     Raises: UserError naming both values if a flag contradicts the checkpoint.
     """
     shapes = _shapes(checkpoint)
@@ -67,38 +66,39 @@ def settings(checkpoint: str, given: dict[str, Any], charset: Charset | None) ->
     for field in dataclasses.fields(ModelConfig):
         if field.name in actual and getattr(config, field.name) != actual[field.name]:
             raise usage_error(f"{checkpoint}: trained with {flags_of(field)[0]} {actual[field.name]}, not "
-                              f"{getattr(config, field.name)}; this checkpoint of the original aocr wants the flags "
-                              "that it was trained with")
+                              f"{getattr(config, field.name)}; pass the flags that this checkpoint of the original "
+                              "aocr was trained with")
     if shapes[EMBEDDING][0] != len(charset):
         raise usage_error(f"{checkpoint}: trained with {shapes[EMBEDDING][0]} ids, not {len(charset)}; "
-                          f"its alphabet was the default one, or --full-ascii")
+                          f"pass --full-ascii if it was trained with it, else no charset")
     return config, charset
 
 
 def our_names(names: Container[str], decoder_layers: int) -> dict[str, str]:
-    """Which variables of a checkpoint of the original (`names`) stand for which of ours: {our name: its name}.
+    """Maps our variables to those of a checkpoint of the original, among `names`: {our name: its name}.
 
-    Its decoder's layers share their weights, so they are the start of each of ours. How the encoder hands over to the
-    decoder has no counterpart.
+    Its decoder's layers share their weights, so each of ours starts from them. The bridge from encoder to decoder has
+    no counterpart.
     """
-    pairs = {f"cnn/conv{k}/{ours}": f"conv_conv{k}/{its}" for k in range(1, 1 + len(CONVOLUTIONS)) for ours, its in (
-        ("kernel", "W"), *((ours, f"batch_normalization/{its}") for ours, its in (
-            ("gamma", "gamma"), ("beta", "beta"), ("population_mean", "moving_mean"),
-            ("population_variance", "moving_variance"))))}
+    pairs = {f"cnn/conv{k}/{ours}": f"conv_conv{k}/{theirs}"
+             for k in range(1, 1 + len(CONVOLUTIONS)) for ours, theirs in (
+                 ("kernel", "W"), *((ours, f"batch_normalization/{theirs}") for ours, theirs in (
+                     ("gamma", "gamma"), ("beta", "beta"), ("population_mean", "moving_mean"),
+                     ("population_variance", "moving_variance"))))}
     for part in ("kernel", "bias"):
-        for ours, its in (("forward", "fw"), ("backward", "bw")):
-            pairs[f"encoder/{ours}/{part}"] = f"bidirectional_rnn/{its}/basic_lstm_cell/{part}"
+        for ours, theirs in (("forward", "fw"), ("backward", "bw")):
+            pairs[f"encoder/{ours}/{part}"] = f"bidirectional_rnn/{theirs}/basic_lstm_cell/{part}"
         for layer in range(decoder_layers):
             pairs[f"decoder/layer{layer}/{part}"] = f"{RECURRENT}/basic_lstm_cell/{part}"
             for gate in ("gates", "candidate"):
                 pairs[f"decoder/layer{layer}/{gate}/{part}"] = f"{RECURRENT}/gru_cell/{gate}/{part}"
     inside = f"{DECODER}/attention_decoder"
-    for ours, its in (("input", ""), ("attention/query", "Attention_0/"), ("output", "AttnOutputProjection/")):
-        pairs[f"decoder/{ours}/kernel"] = f"{inside}/{its}weights"
-        pairs[f"decoder/{ours}/bias"] = f"{inside}/{its}biases"
+    for ours, theirs in (("input", ""), ("attention/query", "Attention_0/"), ("output", "AttnOutputProjection/")):
+        pairs[f"decoder/{ours}/kernel"] = f"{inside}/{theirs}weights"
+        pairs[f"decoder/{ours}/bias"] = f"{inside}/{theirs}biases"
     pairs.update({"decoder/embedding": EMBEDDING, "decoder/attention/memory": f"{inside}/AttnW_0",
                   "decoder/attention/v": f"{inside}/AttnV_0"})
-    return {ours: its for ours, its in pairs.items() if its in names}
+    return {ours: theirs for ours, theirs in pairs.items() if theirs in names}
 
 
 def _shapes(checkpoint):
@@ -106,13 +106,13 @@ def _shapes(checkpoint):
 
 
 class OriginalNetwork:
-    """The original's network, reading as it did: network.Network's counterpart. Its probability, too, ends with EOS."""
+    """The original's network, with the interface of network.Network. Its probability includes EOS, too."""
 
     def __init__(self, config: ModelConfig, charset: Charset):
         self.config, self.charset = config, charset
 
     def build(self, images: PreparedImages, *, dtype: tf.DType = tf.float32) -> Branches:
-        """Adds the network over some images to the current graph. `dtype` is the convolutions'."""
+        """Adds the network on some images to the current graph. `dtype`: of the convolutions."""
         features = tf.cast(_features(tf.cast(images.pixels, dtype)), tf.float32)  # [N, S, 512]
         memory, forward = _encoder(features, self.config.encoder_units)
         lengths = tf.fill([tf.shape(features)[0]], tf.shape(features)[1])  # nothing is masked
@@ -120,7 +120,7 @@ class OriginalNetwork:
         return Branches(OriginalDecoder(encoded, self.config, len(self.charset)), None, lengths, [])
 
     def prepare_image(self, encoded: tf.Tensor) -> PreparedImage:
-        """An encoded image (string []) as the original's network reads it, of the canvas' size."""
+        """Prepares an encoded image (string []) as the original did, padded to the canvas."""
         canvas = self.config.canvas_width
         pixels = tf.io.decode_png(encoded, channels=self.config.channels)  # [h, w, C]; also JPEG, GIF
         height, width = tf.unstack(tf.shape(pixels)[:2])
@@ -133,24 +133,24 @@ class OriginalNetwork:
                          lambda: tf.compat.v2.image.resize(pixels, target, method="bicubic"))
         size = tf.shape(pixels)
         pixels = tf.pad(pixels, [[0, IMAGE_HEIGHT - size[0]], [0, canvas - size[1]], [0, 0]])
-        pixels.set_shape([IMAGE_HEIGHT, None, self.config.channels])  # as of images of any width
+        pixels.set_shape([IMAGE_HEIGHT, None, self.config.channels])  # any width, as in network.Network
         return PreparedImage((pixels - 128.0) / 128.0, tf.constant(canvas), squeezed)
 
     def drawn_steps(self, width: int, height: int) -> float:
-        """Steps of the encoder that an image of this size takes, of the last one a part."""
+        """Returns the encoder steps that an image of this size takes, the last one counted in part."""
         fitting = -(-width * IMAGE_HEIGHT // height)
         if fitting <= self.config.canvas_width and height <= IMAGE_HEIGHT:
-            fitting = width  # which is not scaled
+            fitting = width  # small images are not scaled
         return min(fitting, self.config.canvas_width) / self.config.network.stride
 
     @property
     def decoder_steps(self) -> int:
-        """The most steps of a greedy decoding."""
+        """Maximum number of greedy steps."""
         return self.config.max_prediction + 2
 
 
 def _features(x):
-    """The convolutions: [N, H, W, C] -> [N, S, 512]."""
+    """Applies the convolutions: [N, H, W, C] -> [N, S, 512]."""
     for name, filters, size, normalise, pool in CONVOLUTIONS:
         with tf.variable_scope(name):
             x = layers.conv(x, filters, (size, size), name="W")
@@ -163,7 +163,7 @@ def _features(x):
 
 
 def _batch_norm(x):
-    """Batch norm by the population's statistics, under the names of the original."""
+    """Applies batch norm by population statistics, under the original's variable names."""
     with tf.variable_scope("batch_normalization"):
         gamma, beta, mean, variance = (layers.variable(name, [x.shape[3]], tf.zeros_initializer())
                                        for name in ("gamma", "beta", "moving_mean", "moving_variance"))
@@ -171,7 +171,7 @@ def _batch_norm(x):
 
 
 def _encoder(features, units):
-    """[N, S, 512] -> memory [N, S, 2U] and the forward direction's final LSTMState."""
+    """Runs both directions: [N, S, 512] -> memory [N, S, 2U] and the forward direction's final LSTMState."""
     x = tf.transpose(features, [1, 0, 2])  # [S, N, 512]
     cells = [layers.LSTMCell(f"bidirectional_rnn/{direction}/basic_lstm_cell", features.shape[2], units)
              for direction in ("fw", "bw")]
@@ -182,7 +182,7 @@ def _encoder(features, units):
 
 
 class OriginalDecoder(AttentionDecoder):
-    """The same steps as ours, with the original's variables, shared layers and start state."""
+    """The same steps as ours, with the original's variables, shared layers and initial state."""
 
     def __init__(self, encoded: EncoderOutput, config: ModelConfig, vocabulary: int):
         units, count, depth = config.attn_num_hidden, config.attn_num_layers, encoded.memory.shape[2]
@@ -210,7 +210,7 @@ class OriginalDecoder(AttentionDecoder):
 
 
 class _Affine(layers.Linear):
-    """A linear layer under the original's names."""
+    """A linear layer with the original's variable names."""
 
     def __init__(self, prefix, inputs, outputs):
         self.kernel = layers.variable(prefix + "weights", [inputs, outputs])

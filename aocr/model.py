@@ -1,4 +1,4 @@
-"""The model: a network over its inputs, with its session and its weights."""
+"""The model: a network on its inputs, with its session and its weights."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -16,16 +16,16 @@ from aocr.inputs import EncodedImages, Examples
 from aocr.network import AnyNetwork, Branches
 
 PREDICTION_NAME, PROBABILITY_NAME = "prediction", "probability"
-STATE_VARIABLE = "training/state"  # what a run notes of itself, saved at one with the weights
+STATE_VARIABLE = "training/state"  # a run's own state, saved together with the weights
 
 
 def averaged_name(name: str) -> str:
-    """The name in a checkpoint of the average of a weight of this name."""
+    """Returns the checkpoint name of the average of the weight of this name."""
     return f"training/{name}/{WeightAverage.SUFFIX}"
 
 
 class Candidate(NamedTuple):
-    """A text that may be what an image shows, and the log probabilities that the two branches give it."""
+    """A possible text of an image, and its log probabilities by the two branches."""
 
     text: str
     by_attention: float
@@ -33,7 +33,7 @@ class Candidate(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What the model reads in one image of a dataset."""
+    """The model's reading of one image of a dataset."""
 
     number: int  # of the record
     label: str
@@ -42,25 +42,25 @@ class Prediction(NamedTuple):
     width: int  # of the prepared image, in pixels
     text: str
     probability: float
-    loss: float  # teacher forced; nats a step
+    loss: float  # with teacher forcing; nats per step
     attention: np.ndarray  # [steps, S] of the characters read and EOS, over the image's own length
-    candidates: tuple  # of Candidate, in joint decoding: CTC's likeliest texts, then the attention decoder's own
+    candidates: tuple  # of Candidate, in joint decoding: CTC's best texts, then the attention decoder's greedy one
 
 
 class Model:
-    """A network over images, in its tf.Graph and tf.Session: restores and gives weights, reads.
+    """A network on images, with its tf.Graph and tf.Session: restores and returns weights, and reads.
 
-    With EncodedImages it reads images that it is given (`predict`, export), with Examples a dataset (`read`).
+    With EncodedImages it reads images that a caller feeds (`predict`, export), with Examples a dataset (`read`).
     """
 
     def __init__(self, network: AnyNetwork, inputs: EncodedImages | Examples, *, decoding: Decoding | None = None,
                  branches: Branches | None = None, precision: str = "float32", target: str = "",
                  session_config: tf.ConfigProto | None = None):
-        """To be made in the graph of the inputs; sessions see what is added to that later on.
+        """Must be called in the graph of the inputs; the session sees ops that are added later.
 
         Args:
-          decoding: how it reads; None: not at all.
-          branches: of the network over these inputs, if that is built already.
+          decoding: how to read; None: build no ops for reading.
+          branches: of the network on these inputs, if it is built already.
           precision: number format of the convolutions.
           target, session_config: as of tf.Session.
         """
@@ -75,7 +75,7 @@ class Model:
         self.connect()
 
     def connect(self) -> None:
-        """Opens a session; a cluster's weights are where they are, others start anew."""
+        """Opens a session. A cluster's weights persist; others must be initialized or restored again."""
         self.session = tf.Session(self._target, graph=self.graph, config=self._session_config)
 
     def __enter__(self) -> "Model":
@@ -87,7 +87,7 @@ class Model:
     # ---- the graph
 
     def _add_prediction(self, decoding):
-        """Sets `reading` (decoding.Transcription), `prediction` and `probability`, shaped as the inputs."""
+        """Sets `reading` (decoding.Transcription), `prediction` and `probability`, in the shape of the inputs."""
         decoder, ctc_logits, lengths = self.branches[:3]
         self.reading = transcribe(decoding, decoder, ctc_logits, lengths, self.network.decoder_steps)
         shape = self.inputs.shape
@@ -97,43 +97,43 @@ class Model:
         self.probability = tf.reshape(self.reading.probability[:count], shape, name=PROBABILITY_NAME)
 
     def _add_losses(self):
-        """Sets `sample_losses` [N], the attention decoder's, teacher forced."""
+        """Sets `sample_losses` [N], the attention decoder's with teacher forcing."""
         batch = self.inputs.batch
-        taught = self.branches.decoder.decode(tf.shape(batch.inputs)[1], teacher=batch.inputs)
-        self.sample_losses = losses.sequence_loss(taught.logits, batch.targets, batch.weights)
+        forced = self.branches.decoder.decode(tf.shape(batch.inputs)[1], teacher=batch.inputs)
+        self.sample_losses = losses.sequence_loss(forced.logits, batch.targets, batch.weights)
 
     # ---- weights
 
     @functools.cached_property
     def variables(self) -> dict[str, tf.Variable]:
-        """All variables of the graph, by the names that they have in checkpoints."""
+        """All variables of the graph by their checkpoint names."""
         with self.graph.as_default():
             return {variable.op.name: variable for variable in tf.global_variables()}
 
     def initialize(self) -> None:
-        """Fresh weights."""
+        """Initializes all variables."""
         self.session.run([variable.initializer for variable in self.variables.values()])
 
     def restore(self, checkpoint: str) -> None:
-        """Weights from a checkpoint (path without suffix); where it has averages of them, those.
+        """Restores the weights from a checkpoint (path without suffix), or their averages where it has them.
 
-        Raises: tf.errors.OpError or ValueError if they are not there or do not fit.
+        Raises: tf.errors.OpError or ValueError if they are missing or do not fit.
         """
         stored = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
         names = {name: averaged_name(name) if averaged_name(name) in stored else name for name in self.variables}
         self.restore_as(checkpoint, {names[name]: variable for name, variable in self.variables.items()})
 
     def restore_as(self, checkpoint: str, variables: dict[str, tf.Variable]) -> None:
-        """Variables by the names that they have in a checkpoint. Raises: as `restore`."""
+        """Restores variables, given by their names in the checkpoint. Raises: as `restore`."""
         with self.graph.as_default():
             tf.train.Saver(variables).restore(self.session, checkpoint)
 
     def values(self) -> dict[str, np.ndarray]:
-        """All that a checkpoint holds, as for `load`."""
+        """Returns the values of all variables, as for `load`."""
         return self.session.run(self.variables)
 
     def load(self, values: dict[str, np.ndarray]) -> None:
-        """Sets variables by their names. KeyError for a name that the graph does not have."""
+        """Sets variables by their names. KeyError for a name that the graph lacks."""
         # An initializer's second input is the value that it assigns.
         initializers = {self.variables[name].initializer: value for name, value in values.items()}
         self.session.run(list(initializers), {op.inputs[1]: value for op, value in initializers.items()})
@@ -141,7 +141,7 @@ class Model:
     # ---- use
 
     def predict(self, encoded: Iterable[bytes]) -> list[tuple[str, float]]:
-        """Reads encoded images: (text, probability) of each.
+        """Reads encoded images; returns (text, probability) of each.
 
         Raises: tf.errors.InvalidArgumentError if one of them cannot be decoded.
         """
@@ -150,7 +150,7 @@ class Model:
         return [(read.decode(), float(probability)) for read, probability in zip(texts, probabilities)]
 
     def read(self) -> Iterator[Prediction]:
-        """Reads the dataset: a Prediction of each sample, in the order of the batches."""
+        """Reads the dataset; yields a Prediction of each sample, in the order of the batches."""
         inputs = self.inputs
         assert isinstance(inputs, Examples)
         inputs.start(self.session)
@@ -172,21 +172,21 @@ class Model:
             ends = np.flatnonzero(got["ids"][k] == EOS_ID)
             steps = ends[0] + 1 if len(ends) else got["ids"].shape[1]
             length = -(-int(batch.widths[k]) // self.config.network.stride)
-            comment = batch.comments[k].decode("utf-8", "replace")  # a path need not be text
+            comment = batch.comments[k].decode("utf-8", "replace")  # a path need not be valid UTF-8
             yield Prediction(
                 int(number), batch.labels[k].decode(), comment, batch.encoded[k], int(batch.widths[k]), read,
                 float(got["probability"][k]), float(got["losses"][k]), got["attention"][k, :steps, :length],
                 self._candidates(got["candidates"], k) if "candidates" in got else ())
 
     def _candidates(self, got, k):
-        """The Candidates of the k-th image, from the arrays of decoding.Candidates."""
+        """Returns the Candidates of the k-th image, from the arrays of decoding.Candidates."""
         return tuple(Candidate(self.charset.decode(ids), float(by_attention), float(by_ctc))
                      for ids, by_attention, by_ctc in zip(got.ids[k], got.by_attention[k], got.by_ctc[k]))
 
 
 def open_model(network: AnyNetwork, *, batches: Callable | None = None, decoding: Decoding, precision: str = "float32",
                session_config: tf.ConfigProto | None = None) -> Model:
-    """A Model that reads, in a graph of its own: the samples of `batches` (as of Examples), or encoded images."""
+    """Returns a Model in a new graph that reads the samples of `batches` (as of Examples), or else encoded images."""
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         inputs = Examples(network, batches) if batches else EncodedImages(network)

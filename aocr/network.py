@@ -1,4 +1,4 @@
-"""The network: from images to what its two branches say of them.
+"""The network: from images to the outputs of its two branches.
 
 Shape letters, here and in `graph/`: N images, H x W pixels (H = 32), C channels, S encoder steps (W / the CNN's stride,
 rounded up), T decoder steps, V ids of the charset, K classes of CTC, U units.
@@ -20,16 +20,16 @@ from aocr.graph.preprocess import PreparedImage, PreparedImages, prepare_image
 
 
 class Branches(NamedTuple):
-    """The two readers of one memory."""
+    """The two branches that read the memory."""
 
     decoder: AttentionDecoder
     ctc_logits: tf.Tensor | None  # [N, S, K] float32; None without CTC
-    lengths: tf.Tensor  # [N] int32, steps of each image
-    moments: list[Moments]  # of each batch norm layer in this batch
+    lengths: tf.Tensor  # [N] int32, encoder steps of each image
+    moments: list[Moments]  # of this batch, one per batch norm layer
 
 
 class AnyNetwork(Protocol):
-    """What a Model needs of a network: that of this package, or the original's."""
+    """The interface that Model requires of a network: that of this package, or the original's."""
 
     config: ModelConfig
     charset: Charset
@@ -53,13 +53,13 @@ class Network:
     def build(self, images: PreparedImages, *, is_training: bool = False, dtype: tf.DType = tf.float32,
               initializers: Initializers = GLOROT, dropout: Callable | None = None,
               reuse: bool = False) -> Branches:
-        """Adds the network over some images to the current graph.
+        """Adds the network on some images to the current graph.
 
         Args:
-          is_training: batch norm by this batch's moments.
+          is_training: batch norm uses the moments of this batch.
           dtype: of the convolutions; weights stay float32.
           dropout: function of the features ([N, S, F] float32) that drops some of them.
-          reuse: use the variables of a network that is in the graph already.
+          reuse: share the variables of a network already in the graph.
         """
         config = self.config
         with tf.variable_scope(tf.get_variable_scope(), reuse=reuse or None):
@@ -78,14 +78,14 @@ class Network:
         return Branches(decoder, logits, encoded.lengths, features.moments)
 
     def prepare_image(self, encoded: tf.Tensor) -> PreparedImage:
-        """An encoded image (string []) as the network reads it."""
+        """Prepares an encoded image (string []) for the network."""
         return prepare_image(encoded, canvas_width=self.config.canvas_width, channels=self.config.channels)
 
     def drawn_steps(self, width: int, height: int) -> float:
-        """Steps of the encoder that an image of this size takes, of the last one a part."""
+        """Returns the encoder steps that an image of this size takes, the last one counted in part."""
         return min(max(scaled_width(width, height), 1), self.config.canvas_width) / self.config.network.stride
 
     @property
     def decoder_steps(self) -> int:
-        """The most steps of a greedy decoding: the longest label and EOS."""
+        """Maximum number of greedy steps: the longest label and EOS."""
         return self.config.max_prediction + 1

@@ -1,27 +1,27 @@
-"""The convolutional networks by name: what `--cnn` chooses from. `graph/cnn.py` builds them."""
+"""The convolutional networks by name, for `--cnn`. `graph/cnn.py` builds them."""
 
 import math
 from typing import NamedTuple
 
 
 class Layer(NamedTuple):
-    """One convolution with what follows it: batch norm, max pooling, relu."""
+    """A convolution, followed by batch norm, max pooling and relu."""
 
     filters: int
     kernel: tuple[int, int] = (3, 3)  # height, width
     stride: tuple[int, int] = (1, 1)
     batch_norm: bool = True
-    pool: tuple[int, int] = (1, 1)  # height, width of the pooled windows, which do not overlap
+    pool: tuple[int, int] = (1, 1)  # height, width of the pooling windows, which do not overlap
 
 
 class Network(NamedTuple):
-    """A sliding CNN: 32 rows of pixels become one, `stride` columns one feature vector of size `features`."""
+    """A sliding CNN: reduces 32 rows of pixels to one, `stride` columns to one feature vector of size `features`."""
 
     layers: tuple[Layer, ...]
 
     @property
     def stride(self) -> int:
-        """Columns of pixels for one step of the encoder: S = ceil(W / stride)."""
+        """Pixel columns per encoder step: S = ceil(W / stride)."""
         return math.prod(layer.stride[1] * layer.pool[1] for layer in self.layers)
 
     @property
@@ -32,7 +32,7 @@ class Network(NamedTuple):
 
 ORIGINAL = "original"
 NETWORKS = {
-    # As the original aocr has it.
+    # That of the original aocr.
     ORIGINAL: Network((
         Layer(64, batch_norm=False, pool=(2, 2)),
         Layer(128, batch_norm=False, pool=(2, 2)),
@@ -42,8 +42,8 @@ NETWORKS = {
         Layer(512, batch_norm=False, pool=(2, 1)),
         Layer(512, (2, 2), pool=(2, 1)),
     )),
-    # For two cores, a tenth of the operations: half the resolution from the first layer on, a quarter from the
-    # second; batch norm in every layer.
+    # For two CPU cores, with a tenth of the operations: half the resolution from the first layer on, a quarter from
+    # the second; batch norm in every layer.
     "compact": Network((
         Layer(32, (5, 5), stride=(2, 2)),
         Layer(64, stride=(2, 2)),

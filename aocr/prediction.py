@@ -1,4 +1,4 @@
-"""Reading image files: batches of paths in, results out as they come."""
+"""Reads image files: batches of paths in, results out as they arrive."""
 
 import itertools
 import queue
@@ -13,7 +13,7 @@ from aocr.model import Model
 
 
 class FilePrediction(NamedTuple):
-    """What was read in a file, or the problem that it has."""
+    """The text read in a file, or the problem with it."""
 
     path: str
     text: str = ""
@@ -22,13 +22,12 @@ class FilePrediction(NamedTuple):
 
 
 def predict_files(model: Model, paths: Iterable[str], batch_size: int) -> Iterator[FilePrediction]:
-    """Reads image files, in order, at most `batch_size` at once. Raises: Unreachable if remote storage does not answer.
-    """
+    """Reads image files, in order, at most `batch_size` at once. Raises: Unreachable if remote storage is down."""
     return _predict(model, _chunks(paths, batch_size))
 
 
 def predict_lines(model: Model, lines: BinaryIO, batch_size: int) -> Iterator[FilePrediction]:
-    """The same for paths on the lines of a stream, each of which is answered as soon as it is there."""
+    """Reads image files whose paths are lines of a stream, each as soon as it arrives."""
     return _predict(model, _waiting_lines(lines, batch_size))
 
 
@@ -42,13 +41,13 @@ def _predict(model, chunks):
 
 
 def _read(model, paths):
-    """(text, probability), or the exception, of each file."""
+    """Returns (text, probability), or the exception, for each file."""
     results = [_or_error(read_bytes, path) for path in paths]
     images = [k for k, content in enumerate(results) if isinstance(content, bytes)]
     if images:
         try:
             readings = model.predict([results[k] for k in images])
-        except tf.errors.InvalidArgumentError:  # one of them is no image: find out which
+        except tf.errors.InvalidArgumentError:  # at least one is not an image: find out which
             readings = [_or_error(lambda k=k: model.predict([results[k]])[0]) for k in images]
         for k, reading in zip(images, readings):
             results[k] = reading
@@ -65,11 +64,11 @@ def _or_error(function, *args):
 
 
 def _problem(error):
-    """One line about a file that could not be read."""
+    """Returns one line about a file that could not be read."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, tf.errors.InvalidArgumentError):
-        return "not an image that can be decoded (PNG, JPEG, GIF, BMP and WebP can)"
+        return "not a supported image (PNG, JPEG, GIF, BMP or WebP)"
     return cause(error)
 
 
@@ -79,7 +78,7 @@ def _chunks(items, size):
 
 
 def _waiting_lines(lines, size):
-    """Chunks of the lines that are there, at most `size` of them: nobody waits for an answer to fill a batch."""
+    """Yields chunks of the lines received so far, at most `size` each: no line waits for a batch to fill."""
     waiting, end = queue.Queue(), object()
 
     def collect():

@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share."""
+"""Fixtures shared by several test modules."""
 
 import signal
 import zlib
@@ -9,15 +9,15 @@ import tensorflow.compat.v1 as tf
 
 pytest_plugins = ["model_fixtures"]
 
-# A shell starts what it puts in the background with SIGINT ignored, and the commands under test would inherit that.
+# A shell starts background jobs with SIGINT ignored, which the commands under test would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Bench:
-    """A piece of the network in a graph and session of its own.
+    """A piece of the network in a separate graph and session.
 
-    `weights` maps a variable's name to its value, `initial` to the one that it would start training with. Values are
-    drawn from a random state that the name seeds, so that the same pieces in two graphs have the same weights.
+    `weights` maps a variable's name to its value, `initial` to its initial value in training. Values are drawn from a
+    random state seeded by the name, so that the same pieces in two graphs have the same weights.
     """
 
     def __init__(self, build, feed, weights):
@@ -37,19 +37,19 @@ class Bench:
             variables[name].initializer.inputs[1]: value for name, value in self.weights.items()})
 
     def run(self, **feed):
-        """What `build` returned, as arrays."""
+        """Returns the results of `build`, as arrays."""
         return self.session.run(self._fetches, {self._inputs[name]: value for name, value in feed.items()})
 
 
 def _placeholder(name, value):
-    """Of the last size of a value that has several, and otherwise of any size."""
+    """Makes a placeholder with a value's last dimension if it has several, and all others unknown."""
     value = np.asarray(value)
     shape = [None] * (value.ndim - 1) + [value.shape[-1]] if value.ndim > 1 else [None] * value.ndim
     return tf.placeholder(tf.as_dtype(value.dtype), shape, name)
 
 
 def _drawn(name, shape):
-    """Values that keep the size of what goes through them, none of them special (no zeros, no ones)."""
+    """Draws values that preserve the scale of signals, none of them special (no zeros, no ones)."""
     random = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith("variance"):
         return random.uniform(0.5, 2.0, shape)
@@ -72,13 +72,13 @@ def bench():
 
 @pytest.fixture
 def run_graph(bench):
-    """Runs a function of tensors once: `run_graph(build, **feed)` gives what it returned, as arrays."""
+    """Runs a function of tensors once: `run_graph(build, **feed)` returns its results, as arrays."""
     return lambda build, **feed: bench(build, feed).run(**feed)
 
 
 @pytest.fixture
 def count_nodes():
-    """Counts the nodes of a tf.Graph, those of its functions (loops' bodies among them) included."""
+    """Counts the nodes of a tf.Graph, including those of its functions (loop bodies among them)."""
 
     def count(graph):
         definition = graph.as_graph_def()

@@ -1,4 +1,4 @@
-"""Fixtures around one small model that has learnt five drawn words by heart."""
+"""Fixtures around one small model overfitted to five drawn words."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from aocr.cli import main
 
 
 def draw_word(text, size=24):
-    """A word in black on white, 32 pixels high: PIL image."""
+    """Draws a word in black on white, 32 pixels high: PIL image."""
     font = ImageFont.load_default(size=size)
     left, top, right, bottom = font.getbbox(text)
     image = Image.new("L", (right - left + 8, 32), 255)
@@ -38,7 +38,7 @@ def words(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def dataset(words, tmp_path_factory):
-    """A dataset of the words, file names included: its path."""
+    """Path of a dataset of the words, file names included."""
     path = str(tmp_path_factory.mktemp("dataset") / "words.tfrecords")
     assert main(["dataset", words.annotations, path, "--save-filename", "--log-path", ""]) == 0
     return path
@@ -46,7 +46,7 @@ def dataset(words, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(words, dataset, tmp_path_factory):
-    """A small model that has learnt the words by heart: .model_dir, .dataset, and what `words` has."""
+    """A small model overfitted to the words: .model_dir, .dataset, and the attributes of `words`."""
     model_dir = str(tmp_path_factory.mktemp("trained") / "model")
     assert main(["train", dataset, "--model-dir", model_dir, "--attn-num-hidden", "64", "--batch-size", "5",
                  "--max-steps", "130", "--log-path", ""]) == 0
@@ -55,7 +55,7 @@ def trained(words, dataset, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported_model(trained, tmp_path_factory):
-    """The trained model exported both ways: .directory, .frozen, and what the checkpoint reads in .images."""
+    """The trained model exported both ways: .directory, .frozen, .images, and the checkpoint's readings of them."""
     directory = str(tmp_path_factory.mktemp("exported"))
     saved_model, frozen = os.path.join(directory, "saved"), os.path.join(directory, "frozen")
     assert main(["export", saved_model, "--model-dir", trained.model_dir, "--log-path", ""]) == 0

@@ -1,7 +1,7 @@
-"""A second, naive writing of the network's recurrent parts in NumPy: one image at a time, in float64, step by step.
+"""A second, naive implementation of the network's recurrent parts in NumPy: image by image, step by step, in float64.
 
-Weights are a dict from a variable's name to its value; `scope` is what stands before the names used. States are dicts
-with "cell" and "hidden" (LSTM) or "hidden" alone (GRU).
+Weights are a dict from a variable's name to its value; `scope` is the prefix of the names used. States are dicts with
+"cell" and "hidden" (LSTM) or "hidden" alone (GRU).
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def linear(weights, scope, x):
 
 
 def lstm_step(weights, scope, x, state):
-    """One step: each unit's gates stand in four blocks of the kernel, input, candidate, forget, output."""
+    """Runs one step; the kernel has four blocks of gates: input, candidate, forget, output."""
     gates = linear(weights, scope, np.concatenate([x, state["hidden"]]))
     units = len(state["hidden"])
     cell, hidden = np.zeros(units), np.zeros(units)
@@ -36,7 +36,7 @@ def lstm_step(weights, scope, x, state):
 
 
 def gru_step(weights, scope, x, state):
-    """One step: `update` keeps the old, `reset` weakens the old state before the candidate sees it."""
+    """Runs one step: `update` keeps the old state, `reset` weakens it before the candidate sees it."""
     old = state["hidden"]
     units = len(old)
     gates = sigmoid(linear(weights, f"{scope}/gates", np.concatenate([x, old])))
@@ -50,7 +50,7 @@ def cell_step(use_gru):
 
 
 def sequence(weights, scope, xs, use_gru):
-    """The states after each of the steps xs [S, inputs], from a zero state."""
+    """Returns the states after each of the steps xs [S, inputs], from a zero state."""
     bias = weights[f"{scope}/candidate/bias"] if use_gru else weights[f"{scope}/bias"]
     units = len(bias) if use_gru else len(bias) // 4
     state = {name: np.zeros(units) for name in (["hidden"] if use_gru else ["cell", "hidden"])}
@@ -62,18 +62,18 @@ def sequence(weights, scope, xs, use_gru):
 
 
 def encode(weights, scope, xs, use_gru):
-    """xs [S, F] of one image, without padding -> (memory [S, 2U], last forward state, last backward state)."""
+    """Encodes one image without padding: xs [S, F] -> (memory [S, 2U], last forward state, last backward state)."""
     forward = sequence(weights, f"{scope}/forward", xs, use_gru)
     backward = sequence(weights, f"{scope}/backward", xs[::-1], use_gru)
     memory = []
     for s in range(len(xs)):
-        # The backward direction comes to column s as its (S - s)-th.
+        # Column s is the (S - s)-th step of the backward direction.
         memory.append(np.concatenate([forward[s]["hidden"], backward[len(xs) - 1 - s]["hidden"]]))
     return np.array(memory), forward[-1], backward[-1]
 
 
 def bridge(weights, scope, forward, backward, layers):
-    """The decoder's first states: layer k has the k-th piece of the projections."""
+    """Returns the decoder's initial states: layer k has the k-th piece of the projections."""
     states = [{} for _ in range(layers)]
     for name in forward:
         projected = linear(weights, f"{scope}/{name}", np.concatenate([forward[name], backward[name]]))
@@ -86,7 +86,7 @@ def bridge(weights, scope, forward, backward, layers):
 
 
 def attend(weights, scope, memory, states):
-    """Additive attention: weights [S] over memory [S, D], which is one image's own steps."""
+    """Returns the weights [S] of additive attention over memory [S, D], one image's own steps."""
     query = linear(weights, f"{scope}/query", np.concatenate(
         [state[name] for state in states for name in ("cell", "hidden") if name in state]))
     scores = []
@@ -97,7 +97,7 @@ def attend(weights, scope, memory, states):
 
 
 def decoder_step(weights, scope, memory, previous, context, states, use_gru):
-    """-> (logits [V], attention [S], context [D], states)."""
+    """Runs one step: (logits [V], attention [S], context [D], states)."""
     x = linear(weights, f"{scope}/input", np.concatenate([weights[f"{scope}/embedding"][previous], context]))
     new_states = []
     for k, state in enumerate(states):
@@ -112,7 +112,7 @@ def decoder_step(weights, scope, memory, previous, context, states, use_gru):
 
 
 def decode_taught(weights, scope, memory, states, use_gru, teacher):
-    """Each step reads a character of `teacher`: -> (logits [T, V], attention [T, S])."""
+    """Decodes with teacher forcing: (logits [T, V], attention [T, S])."""
     context, logits, attention = np.zeros(memory.shape[1]), [], []
     for previous in teacher:
         step_logits, step_attention, context, states = decoder_step(
@@ -123,7 +123,7 @@ def decode_taught(weights, scope, memory, states, use_gru, teacher):
 
 
 def decode_greedy(weights, scope, memory, states, use_gru, steps):
-    """Each step reads what the one before wrote; goes on after EOS: -> (logits [T, V], attention [T, S], ids [T])."""
+    """Decodes greedily, continuing after EOS: (logits [T, V], attention [T, S], ids [T])."""
     previous, context, logits, attention, ids = GO, np.zeros(memory.shape[1]), [], [], []
     for _ in range(steps):
         step_logits, step_attention, context, states = decoder_step(
@@ -136,13 +136,13 @@ def decode_greedy(weights, scope, memory, states, use_gru, steps):
 
 
 def sequence_loss(logits, targets, counts):
-    """Mean of -log p(target) over the steps that count, of one sample."""
+    """Returns one sample's mean of -log p(target) over the steps that count."""
     losses = [-np.log(softmax(logits[t])[targets[t]]) for t in range(len(targets)) if counts[t]]
     return sum(losses) / len(losses)
 
 
 def sequence_probability(logits):
-    """Product of the steps' largest probabilities, up to and including the first EOS."""
+    """Returns the product of the steps' largest probabilities, up to and including the first EOS."""
     product = 1.0
     for step in logits:
         product *= softmax(step).max()

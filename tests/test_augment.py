@@ -1,4 +1,4 @@
-"""Augmentation: each operation against values from the hand, what must stay as it is, recipes, and the commands."""
+"""Augmentation: each operation against hand-computed values, invariants, recipes, and the commands."""
 
 import io
 import itertools
@@ -30,19 +30,19 @@ RECIPES = dict(PRESETS, strongest=STRONGEST)
 
 
 def image(width, channels, seed=0):
-    """Any image: float32 [32, width, channels] with values that preprocessing could give."""
+    """Returns a random image: float32 [32, width, channels] with values that preprocessing could give."""
     levels = np.random.RandomState(seed).randint(0, 256, (32, width, channels))
     return ((levels - 128) / 128).astype(np.float32)
 
 
 def word(text):
-    """A drawn word, black on white, as the network sees it."""
+    """Draws a word, black on white, as the network sees it."""
     return ((np.asarray(draw_word(text), np.float32) - 128) / 128)[:, :, np.newaxis]
 
 
 @pytest.fixture
 def variant(bench):
-    """variant(pixels, recipe, seed): an augmented image. One graph a recipe and number of channels."""
+    """variant(pixels, recipe, seed): an augmented image. One graph per recipe and number of channels."""
     made = {}
 
     def run(pixels, recipe, seed=(0, 0)):
@@ -102,7 +102,7 @@ def test_shear_and_rotation_of_the_corners(run_graph):
 
 
 def test_a_quarter_turn_moves_a_pixel_where_it_belongs(run_graph):
-    """Clockwise: what is in column x of row y of a square comes to row x, in the column y from the right."""
+    """Clockwise: the pixel in column x of row y of a square moves to row x, column y from the right."""
     pixels = np.zeros((32, 32, 1), np.float32)
     pixels[4, 10] = 1.0
 
@@ -117,7 +117,7 @@ def test_a_quarter_turn_moves_a_pixel_where_it_belongs(run_graph):
 
 
 def test_a_trapezoid_maps_back_to_the_frame(run_graph):
-    """A right side of half the height: the frame's middle is where the diagonals meet, at a third from the right."""
+    """The right side has half the height: the frame's centre is where the diagonals meet, a third from the right."""
     corners = np.array([[-1, -1], [1, -0.5], [1, 0.5], [-1, 1]], np.float32)
     points = np.array([[[-1, -1], [1, 0.5], [1 / 3, 0]]], np.float32)
     got = run_graph(lambda points, corners: graph.projected(points, graph.corner_map(corners)), points=points,
@@ -137,9 +137,9 @@ def test_elastic_shifts_stay_small_smooth_and_off_the_border(run_graph, width):
                       width=np.int32(width))
     assert shift.shape == (32, width, 2)
     assert np.abs(shift).max() < 2.4
-    assert np.abs(shift[[0, -1]]).max() < 0.3 and np.abs(shift[:, [0, -1]]).max() < 0.3  # by the cubic's overshoot
+    assert np.abs(shift[[0, -1]]).max() < 0.3 and np.abs(shift[:, [0, -1]]).max() < 0.3  # the cubic's overshoot
     assert shift.any() == (width >= 3 * graph.WAVE)
-    for axis in (0, 1):  # nothing folds: of neighbours, none overtakes the other
+    for axis in (0, 1):  # nothing folds: no pixel overtakes its neighbour
         assert np.diff(shift[:, :, 1 - axis], axis=axis).min(initial=0) > -0.9
 
 
@@ -176,7 +176,7 @@ def test_no_blur_and_blur_of_one_colour(run_graph):
 
 
 def test_noise_has_the_deviation_that_was_drawn(run_graph):
-    """Its mean is 0, its deviation uniform up to the most, and half of the image's own where that is less."""
+    """Its mean is 0, its deviation uniform up to the limit, or half the image's own if that is less."""
     def build(pixels, most):
         seeds = tf.stack([tf.range(50, dtype=tf.int64), tf.range(50, dtype=tf.int64)], 1)
         return tf.map_fn(lambda seed: graph.noisy(pixels, most, seed) - pixels, seeds,
@@ -194,7 +194,7 @@ def test_noise_has_the_deviation_that_was_drawn(run_graph):
 
 @pytest.mark.parametrize("width, channels", [(1, 1), (41, 1), (33, 3)])
 def test_jpeg_is_pillow_s(run_graph, width, channels):
-    """Of the same quality, up to rounding, but for what the decoders do about colours of half the size."""
+    """At the same quality, up to rounding and the decoders' upsampling of chroma."""
     pixels = image(width, channels)
     got = run_graph(lambda pixels, quality: graph.compressed(pixels, quality), pixels=pixels, quality=np.int32(30))
     file = io.BytesIO()
@@ -205,7 +205,7 @@ def test_jpeg_is_pillow_s(run_graph, width, channels):
     assert np.abs(got - pixels).mean() > 0.03
 
 
-# ---- what holds for all of them
+# ---- invariants of all operations
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("channels", [1, 3])
@@ -238,7 +238,7 @@ def test_seeds_of_runs_epochs_and_records_differ(run_graph):
 
 
 def test_operations_draw_apart(variant):
-    """What one operation draws does not depend on which others a recipe has."""
+    """An operation's random draw does not depend on the recipe's other operations."""
     pixels = image(50, 1) / 4
     lit = variant(pixels, Recipe(brightness=20), (5, 5)) - pixels
     assert np.ptp(lit) < 1e-6 and abs(lit.mean()) > 0.001
@@ -248,7 +248,7 @@ def test_operations_draw_apart(variant):
 
 @pytest.mark.parametrize("width", [1, 9, 32, 90, 700])
 def test_no_place_of_an_image_leaves_it(run_graph, width):
-    """At the strongest geometry, each corner of the image is still near a place that some pixel shows."""
+    """At the strongest geometry, each corner of the image is still near some pixel's source position."""
     def build(width):
         seeds = tf.stack([tf.range(40, dtype=tf.int64), 3 * tf.range(40, dtype=tf.int64)], 1)
         return tf.map_fn(lambda seed: graph.moved_places(width, GEOMETRY, seed), seeds,
@@ -263,7 +263,7 @@ def test_no_place_of_an_image_leaves_it(run_graph, width):
 
 @pytest.mark.parametrize("text", ["7", "A1", "WWMW", "ILLUSTRATIONS 1234567"])
 def test_ink_stays(variant, text):
-    """However strong the geometry, words keep most of their ink: nothing is cut off, they may only shrink."""
+    """Even at the strongest geometry, words keep most of their ink: they may shrink, but are not cut off."""
     pixels = word(text)
     ink = (1 - pixels).sum()
     for seed in range(12):
@@ -275,7 +275,7 @@ def test_ink_stays(variant, text):
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("ground, ink", [(127 / 128, -1.0), (0.9, 0.7), (-0.9, -0.7), (-1.0, 127 / 128)])
 def test_words_stay_visible(variant, name, ground, ink):
-    """Light, noise and compression leave word and ground apart, also faint words near black and white."""
+    """Light, noise and compression keep word and background distinct, even for faint words near black or white."""
     recipe = Recipe(**{field: getattr(PRESETS[name], field) for field in ("contrast", "brightness", "noise", "jpeg")})
     shape = (1 - word("K90")) / 2  # 1 where there is ink
     pixels = (ground + (ink - ground) * shape).astype(np.float32)
@@ -390,7 +390,7 @@ def test_a_sheet_that_cannot_be_written(dataset, tmp_path, capsys):
 
 
 def test_augmented_training(dataset, tmp_path, capsys):
-    """It is of the run, not of the model, and differs from a run without it."""
+    """Augmentation belongs to the run, not to the model, and changes the losses."""
     losses = {}
     for name, flags in [("plain", []), ("scene", ["--augment", "scene", "--cache"])]:
         assert main(["train", dataset, "--model-dir", str(tmp_path / name), "--attn-num-hidden", "8", "--batch-size",

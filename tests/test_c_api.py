@@ -1,4 +1,4 @@
-"""The exported model read by a small C program through TensorFlow's C API: no Python, none of our code."""
+"""A small C program runs the exported model through TensorFlow's C API, without Python or any of our code."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2")
 
 @pytest.fixture(scope="module")
 def read_image(tmp_path_factory):
-    """The compiled program: its path."""
+    """Path of the compiled program."""
     wheel = Path(tf.__file__).parent
     needed = [wheel / "include" / "tensorflow" / "c" / "c_api.h", *(wheel / name for name in LIBRARIES)]
     if not shutil.which("gcc"):
@@ -28,7 +28,7 @@ def read_image(tmp_path_factory):
 
 
 def run(*command):
-    """A finished process, its streams captured."""
+    """Runs a command and returns the finished process, its streams captured."""
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
 
 

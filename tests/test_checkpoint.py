@@ -1,4 +1,4 @@
-"""The model directory: what its description must hold to be believed, and which checkpoints count."""
+"""The model directory: validation of its description, and which checkpoints count."""
 
 import json
 import os
@@ -23,7 +23,7 @@ VALUES = json.loads(Description(ModelConfig(), Charset("AB")).to_json())
 
 
 def read(**change):
-    """The Description in VALUES after a change of some, at the top or in `model`."""
+    """Parses VALUES as a Description after changing some, at the top level or in `model`."""
     values = json.loads(json.dumps(VALUES))
     for key, value in change.items():
         (values["model"] if key in values["model"] else values)[key] = value
@@ -35,24 +35,24 @@ def test_a_description_is_read_as_it_was_written():
     assert read(color=True, max_width=7).config == ModelConfig(color=True, max_width=7)
 
 
-@pytest.mark.parametrize("change, told", [
-    (dict(max_width=1.5), "max_width is 1.5, no int"),
-    (dict(max_width=True), "max_width is True, no int"),
-    (dict(max_height=None), "max_height is None, no int"),
-    (dict(color="yes"), "color is 'yes', no bool"),
+@pytest.mark.parametrize("change, message", [
+    (dict(max_width=1.5), "max_width is 1.5, not int"),
+    (dict(max_width=True), "max_width is True, not int"),
+    (dict(max_height=None), "max_height is None, not int"),
+    (dict(color="yes"), "color is 'yes', not bool"),
     (dict(max_width=0), "the minimum is 1"),
     (dict(model=[]), "AttributeError"),
-    (dict(charset="AB"), "charset is no list"),
-    (dict(charset={"A": 1}), "charset is no list"),
+    (dict(charset="AB"), "charset is not a list"),
+    (dict(charset={"A": 1}), "charset is not a list"),
     (dict(charset=["\ud800"]), "surrogates not allowed"),
     (dict(charset=[1]), "expected str"),
     (dict(charset=[]), "at least one character"),
     (dict(format_version=9, aocr_version="9\n.0"), "Use aocr 9 .0"),
 ])
-def test_values_of_another_kind_are_one_clear_error(change, told):
+def test_values_of_another_kind_are_one_clear_error(change, message):
     with pytest.raises(UserError) as caught:
         read(**change)
-    assert str(caught.value).startswith("here/model.json: ") and told in str(caught.value)
+    assert str(caught.value).startswith("here/model.json: ") and message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -63,7 +63,7 @@ def test_a_description_that_is_nested_too_deeply():
 
 @pytest.fixture
 def steps(tmp_path):
-    """A directory with checkpoints of the steps 3, 5 and 8, as a function of a step -> its path without suffix."""
+    """A directory with checkpoints of steps 3, 5 and 8, as a function: step -> its path without suffix."""
     with tf.Graph().as_default(), tf.Session() as session:
         step = tf.get_variable("global_step", [], tf.int64, tf.zeros_initializer())
         given = tf.placeholder(tf.int64, [])
@@ -88,12 +88,12 @@ def test_checkpoints_whose_files_are_gone_leave_the_older_ones(steps, tmp_path, 
     assert "model.ckpt-8, whose files are missing; " in caplog.text
     remove(steps(5))
     remove(steps(3))
-    with pytest.raises(UserError, match="names .*model.ckpt-8, but neither its files nor older ones are there"):
+    with pytest.raises(UserError, match="names .*model.ckpt-8, but neither its files nor older ones exist"):
         latest_checkpoint(str(tmp_path))
 
 
 def test_checkpoints_that_are_given_up_are_known_no_more(steps, tmp_path):
-    """As after a roll-back: a run that is killed then goes on from where that led to."""
+    """As after a roll-back: if the run is killed then, it resumes from the rolled-back state."""
     keep_checkpoints(str(tmp_path), [steps(3), steps(5)])
     assert latest_checkpoint(str(tmp_path)) == steps(5)
     assert known_checkpoints(str(tmp_path)) == [steps(3), steps(5)]
@@ -103,7 +103,7 @@ def test_checkpoints_that_are_given_up_are_known_no_more(steps, tmp_path):
 def test_a_broken_list_of_checkpoints_is_one_clear_error(steps, tmp_path):
     for content in ("", "model_checkpoint_path: \"a"):
         (tmp_path / "checkpoint").write_text(content)
-        with pytest.raises(UserError, match="checkpoint: does not tell what checkpoints there are"):
+        with pytest.raises(UserError, match="checkpoint: broken list of checkpoints"):
             latest_checkpoint(str(tmp_path))
 
 
@@ -143,7 +143,7 @@ def test_a_description_tells_the_network_s_numbers_and_how_to_decode():
     assert read(decoding=dict(method="ctc", ctc_share=0.5)).decoding == ("ctc", 0.5)
 
 
-@pytest.mark.parametrize("change, told", [
+@pytest.mark.parametrize("change, message", [
     (dict(network=dict(VALUES["network"], stride=8)), "the network compact of aocr"),
     (dict(cnn="vast"), "--cnn is 'vast'"),
     (dict(decoding=dict(method="guess", ctc_share=0.5)), "guess"),
@@ -152,7 +152,7 @@ def test_a_description_tells_the_network_s_numbers_and_how_to_decode():
     (dict(decoding=[]), "broken description"),
     (dict(ctc=False), "joint without a CTC branch"),
 ])
-def test_networks_and_decodings_that_there_are_not(change, told):
+def test_networks_and_decodings_that_there_are_not(change, message):
     with pytest.raises(UserError) as caught:
         read(**change)
-    assert str(caught.value).startswith("here/model.json: ") and told in str(caught.value)
+    assert str(caught.value).startswith("here/model.json: ") and message in str(caught.value)

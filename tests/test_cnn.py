@@ -1,4 +1,4 @@
-"""The sliding CNN: its geometry, and that an image's features are its own."""
+"""The sliding CNN: its geometry, and that an image's features do not depend on its neighbours."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from aocr.networks import NETWORKS, ORIGINAL
 
 
 def images_of(widths, width, channels=1):
-    """Noise in each image, the same however wide the batch is."""
+    """Returns noise images that are the same for any batch width."""
     images = np.zeros([len(widths), 32, width, channels], np.float32)
     for n, own in enumerate(widths):
         images[n, :, :own] = np.random.RandomState(100 * n + own).uniform(-1, 1, [32, own, channels])
@@ -44,7 +44,7 @@ def test_there_is_a_feature_vector_for_four_columns(bench):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_features_do_not_depend_on_the_neighbours(bench, name):
-    """Alone, where the convolutions meet the edge, and in a batch with wider images."""
+    """Alone, where the convolutions meet the edge, and in a batch of wider images."""
     widths, stride, features = [1, 2, 3, 4, 5, 6, 7, 8, 9, 23], NETWORKS[name].stride, NETWORKS[name].features
     network = bench(lambda images, widths: sliding_cnn(images, widths, NETWORKS[name], is_training=False), feed_of([2]))
     together = network.run(**feed_of(widths, 27)).values
@@ -58,7 +58,7 @@ def test_features_do_not_depend_on_the_neighbours(bench, name):
 
 
 def test_padding_is_not_an_image_of_0(bench):
-    """Where an image is 0 it has features, from the offsets in the network; its padding has none."""
+    """An image of 0 has features, from the network's offsets; padding has none."""
     network = bench(reading, feed_of([2]))
     nothing = np.zeros([1, 32, 9, 1], np.float32)
     whole = network.run(images=nothing, widths=[9]).values[0]
@@ -69,7 +69,7 @@ def test_padding_is_not_an_image_of_0(bench):
 
 
 def test_features_see_the_columns_around_them(bench):
-    """Which steps columns 40 to 43 reach: a 3 x 3 kernel one more on both sides, the last kernel one to its left."""
+    """Steps that columns 40 to 43 reach: a 3 x 3 kernel adds one on both sides, the last kernel one on its left."""
     network = bench(reading, feed_of([2]))
     feed = feed_of([101])
     before = network.run(**feed).values[0]
@@ -94,7 +94,7 @@ def test_the_weights_are_those_of_seven_layers(bench, channels):
 
 
 def test_batch_norm_moments_are_those_of_the_images_alone(bench):
-    """In training, with each layer's gradient: padding 11 columns wider changes nothing."""
+    """In training, gradients included: padding 11 columns wider changes nothing."""
     def build(images, widths):
         features = sliding_cnn(images, widths, NETWORKS[ORIGINAL], is_training=True)
         gradients = tf.gradients(tf.reduce_sum(features.values[:, :, ::7]), tf.trainable_variables())
@@ -131,7 +131,7 @@ def test_bfloat16_is_float32_with_fewer_digits(bench, is_training):
 
 
 def test_convolutions_to_relu_can_start_as_he_says(bench):
-    """Without batch norm a kernel's variance is 2 / (3 * 3 * inputs); the others stay Glorot's."""
+    """Without batch norm, a kernel's variance is 2 / (3 * 3 * inputs); the other kernels stay Glorot-uniform."""
     feed = dict(images=np.zeros([1, 32, 8, 1], np.float32), widths=np.array([8], np.int32))
     start = bench(lambda images, widths: sliding_cnn(
         images, widths, NETWORKS[ORIGINAL], is_training=False, initializers=Initializers(he=True)).values,

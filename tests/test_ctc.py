@@ -1,4 +1,4 @@
-"""The CTC branch, against all alignments counted one by one."""
+"""The CTC branch, against explicit enumeration of all alignments."""
 
 import itertools
 
@@ -20,12 +20,12 @@ def logits_of(steps=S, seed=4):
 
 
 def collapsed(path):
-    """A path of classes -> the text that it stands for."""
+    """Collapses a path of classes to its text."""
     return tuple(FIRST_ID + k for k, _ in itertools.groupby(path) if k != BLANK)
 
 
 def by_counting(logits, length):
-    """{text: probability} of one image, over all paths of so many steps."""
+    """Returns {text: probability} of one image, over all paths of `length` steps."""
     probabilities = np.exp(logits.astype(np.float64))
     probabilities /= probabilities.sum(1, keepdims=True)
     texts = {}

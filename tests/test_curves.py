@@ -1,4 +1,4 @@
-"""The curves of a training run: what of its history counts, and what is drawn."""
+"""The curves of a training run: parsing its history, and drawing."""
 
 import builtins
 import importlib.util
@@ -29,7 +29,7 @@ def validation(step, loss=2.0, **more):
 
 @pytest.fixture
 def history(tmp_path):
-    """Writes a history: `history(*lines)` gives its path."""
+    """Writes a history: `history(*lines)` returns its path."""
     def write(*lines, end="\n"):
         (tmp_path / "history.jsonl").write_text("\n".join(lines) + end)
         return str(tmp_path / "history.jsonl")
@@ -92,7 +92,7 @@ def test_values_that_are_no_numbers_are_gaps(history):
 
 
 def colors_of(path, band):
-    """How many pixels of a band (shares of the height) have each line's colour."""
+    """Counts the pixels of each line's colour in a band (shares of the height)."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"), int)
     pixels = pixels[int(band[0] * len(pixels)):int(band[1] * len(pixels))]

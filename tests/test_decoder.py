@@ -1,4 +1,4 @@
-"""The attention decoder, against values found by hand and the NumPy twin."""
+"""The attention decoder, against hand-computed values and the NumPy twin."""
 
 import numpy as np
 import numpy_twin as twin
@@ -19,7 +19,7 @@ depths = pytest.mark.parametrize("layers", [1, 3])
 
 
 def encoded_feed(use_gru, garbage=0.0, depth=DEPTH):
-    """What an encoder could have written; `garbage` behind each image's own steps."""
+    """Returns a possible encoder output, with `garbage` in the padding."""
     random = np.random.RandomState(3)
     memory = random.normal(size=[N, S, depth]).astype(np.float32)
     memory[np.arange(S) >= LENGTHS[:, np.newaxis]] = garbage
@@ -40,7 +40,7 @@ def decoder_of(use_gru, layers, memory, lengths, **states):
 
 
 def restless(use_gru, layers):
-    """Weights that write many characters, and EOS to each image at another step: the seeds were found so."""
+    """Returns weights that write many characters, and EOS at a different step for each image: found by trying seeds."""
     seeds = {(False, 1): 699, (False, 3): 2335, (True, 1): 994, (True, 3): 1753}
     random = np.random.RandomState(seeds[use_gru, layers])
     return {"decoder/embedding": 2 * random.normal(size=[V, EMBEDDING]),
@@ -54,14 +54,14 @@ def taught(use_gru, layers):
 
 
 def greedy(use_gru, layers):
-    """With a fed number of steps."""
+    """Takes the number of steps from the feed."""
     def build(steps, **encoded):
         return decoder_of(use_gru, layers, **encoded).decode(steps)
     return build
 
 
 def output_bias(**values):
-    """A bias of the output with some ids' values: b_2=9.0 is the one of id 2."""
+    """Returns an output bias with the given ids' values: b_2=9.0 is that of id 2."""
     bias = np.zeros(V, np.float32)
     for name, value in values.items():
         bias[int(name.removeprefix("b_"))] = value
@@ -69,7 +69,7 @@ def output_bias(**values):
 
 
 def twins_start(weights, feed, n, layers, use_gru):
-    """An image's memory and the decoder's first states."""
+    """Returns an image's memory and the decoder's initial states."""
     forward, backward = ({name: feed[f"{direction}_{name}"][n] for name in state_names(use_gru)}
                          for direction in ("forward", "backward"))
     return (feed["memory"][n, :LENGTHS[n]].astype(np.float64),
@@ -99,7 +99,7 @@ def test_teacher_forcing_is_the_twins(bench, use_gru, layers):
 @kinds
 @depths
 def test_greedy_decoding_is_the_twins(bench, use_gru, layers):
-    """EOS comes to the images at different steps; the loop goes on to the last of them."""
+    """The images reach EOS at different steps; the loop runs until the last of them."""
     feed, steps = encoded_feed(use_gru), 13
     network = bench(greedy(use_gru, layers), dict(feed, steps=np.int32(0)), restless(use_gru, layers))
     got = network.run(**feed, steps=steps)
@@ -153,9 +153,9 @@ def test_greedy_is_bounded_by_its_steps(bench, steps):
 
 
 def test_one_image_that_goes_on_keeps_the_others_company(bench):
-    """What is written depends on the memory alone: images 0 and 2 write EOS from the start, image 1 never."""
+    """The output depends on the memory alone: images 0 and 2 write EOS from the start, image 1 never."""
     kernel = np.zeros([U + DEPTH, V], np.float32)
-    kernel[U, EOS], kernel[U, 8] = 1, -1  # the first component of the context says EOS if positive, and 8 if negative
+    kernel[U, EOS], kernel[U, 8] = 1, -1  # the first component of the context yields EOS if positive, 8 if negative
     feed = encoded_feed(False)
     feed["memory"][:, :, 0] = [[5], [-5], [5]]
     got = bench(greedy(False, 1), dict(feed, steps=np.int32(0)), {
@@ -172,7 +172,7 @@ def test_teacher_forcing_does_not_end_at_eos(bench):
 # ---- attention
 
 def test_attention_that_scores_nothing_is_the_mean_of_an_images_own_steps(bench):
-    """With v = 0 all scores are 0: each own step weighs 1 / length, and the context is the plain mean."""
+    """With v = 0 all scores are 0: each own step has weight 1 / length, and the context is the plain mean."""
     kernel = np.zeros([U + DEPTH, V], np.float32)
     kernel[U:, :DEPTH] = np.eye(DEPTH)  # logits 0 to 5 show the context
     feed = dict(encoded_feed(False, garbage=1e3), teacher=TEACHER)
@@ -186,7 +186,7 @@ def test_attention_that_scores_nothing_is_the_mean_of_an_images_own_steps(bench)
 
 
 def test_attention_by_hand(bench):
-    """One unit that sees the memory and not the state: scores 3 tanh(m), of m = 0, 1, -1."""
+    """One unit that sees the memory but not the state: scores 3 tanh(m), for m = 0, 1, -1."""
     feed = dict(encoded_feed(True, depth=1), teacher=TEACHER[:1])
     feed = {name: value[:1] for name, value in feed.items()}
     feed["memory"] = np.float32([0, 1, -1, 77]).reshape(1, 4, 1)
@@ -281,7 +281,7 @@ def test_decoding_twice_makes_no_weights(use_gru):
 # ---- size of the graph
 
 def graph_of(use_gru, count, steps, width, teacher):
-    """The graph of a decoder of these static sizes."""
+    """Returns the graph of a decoder of these static sizes."""
     with tf.Graph().as_default() as graph:
         feed = encoded_feed(use_gru)
         encoded = {name: tf.placeholder(value.dtype, [count, *value.shape[1:]]) for name, value in feed.items()}

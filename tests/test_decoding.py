@@ -1,4 +1,4 @@
-"""Decoding by attention, by CTC and by both, over branches whose opinions are given."""
+"""Decoding by attention, by CTC and by both, on branches with prescribed logits."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ SURE = 6.0
 
 
 class Opinionated(NamedTuple):
-    """A decoder that, whatever it is taught, has these logits [N, T, V] for each image."""
+    """A decoder with these logits [N, T, V] for each image, whatever the teacher."""
 
     logits: tf.Tensor
 
@@ -30,7 +30,7 @@ class Opinionated(NamedTuple):
 
 
 def writes(text, sure=SURE):
-    """Logits [T, V] of a decoder that writes a text and EOS."""
+    """Returns logits [T, V] of a decoder that writes a text and EOS."""
     logits = np.zeros([6, V], np.float32)
     for t, k in enumerate([*text, EOS_ID]):
         logits[t, k] = sure
@@ -38,7 +38,7 @@ def writes(text, sure=SURE):
 
 
 def aligns(path, sure=SURE):
-    """Logits [S, K] of CTC for a path of ids or None for a blank."""
+    """Returns CTC logits [S, K] for a path of ids, with None for a blank."""
     logits = np.zeros([STEPS, 4], np.float32)
     for s, k in enumerate(path):
         logits[s, BLANK if k is None else k - FIRST_ID] = sure
@@ -46,7 +46,7 @@ def aligns(path, sure=SURE):
 
 
 def read(run_graph, how, by_attention, by_ctc, steps=5):
-    """(texts, probabilities) of images."""
+    """Returns (texts, probabilities) of images."""
     def build(attention, ctc):
         lengths = tf.fill([tf.shape(ctc)[0]], STEPS)
         found = decoding.transcribe(how, Opinionated(attention), ctc, lengths, steps)
@@ -71,7 +71,7 @@ def test_each_branch_by_itself(run_graph):
 
 
 def test_together_the_sure_one_wins(run_graph):
-    """In the first image the attention decoder is sure, in the second CTC."""
+    """The attention decoder is sure of the first image, CTC of the second."""
     texts, _ = read(run_graph, Decoding(JOINT, 0.5), **BRANCHES)
     assert texts == [[A, B], [C, A]]
 

@@ -1,4 +1,4 @@
-"""The bidirectional encoder and what it hands to the decoder, against the NumPy twin."""
+"""The bidirectional encoder and the bridge to the decoder, against the NumPy twin."""
 
 import numpy as np
 import numpy_twin as twin
@@ -15,7 +15,7 @@ kinds = pytest.mark.parametrize("use_gru", [False, True], ids=["lstm", "gru"])
 
 
 def features(width=S, garbage=0.0):
-    """Noise in each image's own steps, `garbage` behind it."""
+    """Returns noise in each image's own steps, `garbage` in the padding."""
     x = np.random.RandomState(5).normal(size=[N, S, F]).astype(np.float32)
     x = np.pad(x, [[0, 0], [0, width - S], [0, 0]])
     x[np.arange(width) >= LENGTHS[:, np.newaxis]] = garbage
@@ -105,13 +105,13 @@ def test_no_image(bench, use_gru):
     assert got.forward.hidden.shape == got.backward.hidden.shape == (0, U)
 
 
-# ---- handing over
+# ---- the bridge
 
 DECODER_UNITS = 4
 
 
 def ends(use_gru):
-    """Final states of both directions, by name."""
+    """Returns final states of both directions, by name."""
     random = np.random.RandomState(11)
     return {f"{direction}_{name}": random.normal(size=[N, U]).astype(np.float32)
             for direction in ("forward", "backward") for name in (["hidden"] if use_gru else ["cell", "hidden"])}
@@ -146,7 +146,7 @@ def test_bridge_is_the_twins(bench, use_gru, layers):
 @kinds
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_every_layer_starts_from_both_directions(run_graph, use_gru, layers):
-    """Each part of each layer's state, by both directions' final states."""
+    """Each part of each layer's state has a gradient from both directions' final states."""
     def build(**states):
         handed = bridge(encoder_output(use_gru, states), layers=layers, units=DECODER_UNITS)
         return [[tf.norm(tf.gradients(getattr(state, name), states[f"{direction}_{name}"])[0])
@@ -166,8 +166,8 @@ def test_layers_start_from_different_states(run_graph, use_gru):
 
 
 def test_what_does_not_fit_together_is_refused():
-    def refuse(forward, backward, told):
-        with tf.Graph().as_default(), pytest.raises(ValueError, match=told):
+    def refuse(forward, backward, message):
+        with tf.Graph().as_default(), pytest.raises(ValueError, match=message):
             bridge(EncoderOutput(None, None, *(
                 type(state)(*(tf.placeholder(tf.float32, [None, size]) for size in state))
                 for state in (forward, backward))), layers=2, units=DECODER_UNITS)

@@ -1,4 +1,4 @@
-"""Labels of any alphabet can be looked at, with whatever fonts a machine has."""
+"""Labels of any script can be drawn with the installed fonts."""
 
 import pytest
 from PIL import ImageFont

@@ -1,4 +1,4 @@
-"""What is told of a dataset, and the sheet that is drawn of it."""
+"""The statistics of a dataset, and its contact sheet."""
 
 import collections
 import io
@@ -23,7 +23,7 @@ def file_of(width, height, shade, format="PNG"):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Six records: one cannot be decoded, one is there twice, and once more with another label."""
+    """Six records: one cannot be decoded, one occurs twice, and once more with another label."""
     path = str(tmp_path / "data")
     rows = [(file_of(64, 32, 1), "ab"), (b"no image", "xyz"), (file_of(31, 16, 2, "JPEG"), "a"),
             (file_of(64, 32, 1), "ab"), (file_of(64, 32, 1), "\u017f"), (file_of(7, 64, 3), "")]
@@ -46,7 +46,7 @@ def test_the_facts_as_json(dataset, capsys):
     assert facts["images"] == {"PNG L": 4, "JPEG L": 1}
     assert (facts["copies"], facts["copies_with_other_labels"]) == (2, 1)
     assert facts["flags"] == "--max-width 160 --max-height 60 --max-prediction 8"
-    assert "records 0 and 4 are one image with two labels" in captured.err
+    assert "records 0 and 4 have the same image but different labels" in captured.err
 
 
 def test_the_facts_by_graphemes(tmp_path, capsys):
@@ -67,12 +67,12 @@ def test_the_facts_by_graphemes(tmp_path, capsys):
                                     {1: 1, 2: 1, 3: 1, 4: 1}, {3: 10**12, 8: 10**12 + 1}])
 def test_the_median_is_the_middle_one_or_of_two_the_larger(counts):
     counter = collections.Counter(counts)
-    told = _summary(counter)
+    summary = _summary(counter)
     if counter.total() < 100:
         every = sorted(counter.elements())
-        assert told == dict(least=every[0], median=every[len(every) // 2], greatest=every[-1])
+        assert summary == dict(least=every[0], median=every[len(every) // 2], greatest=every[-1])
     else:
-        assert told == dict(least=3, median=8, greatest=8)
+        assert summary == dict(least=3, median=8, greatest=8)
 
 
 def test_the_facts_for_people_and_a_sheet(dataset, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Recurrent cells against the NumPy twin, batch norm against values found by hand."""
+"""Recurrent cells against the NumPy twin, batch norm against hand-computed values."""
 
 import numpy as np
 import numpy_twin as twin
@@ -105,7 +105,7 @@ def test_the_forget_bias_is_the_start_of_the_forget_gates_bias(bench):
                 hidden=np.zeros([N, U], np.float32))
     network = bench(lambda x, cell, hidden: lstm_cell("lstm", 2.5)(x, LSTMState(cell, hidden)), feed)
     close(network.initial["lstm/bias"], [0] * 2 * U + [2.5] * U + [0] * U)
-    # Nothing is added to the variable: sigmoid(2.5) of the cell stays; with a bias of 0 a half.
+    # Nothing is added to the variable: sigmoid(2.5) of the cell stays, or half of it with a bias of 0.
     kernel = np.zeros([INPUTS + U, 4 * U], np.float32)
     for start, kept in [(2.5, 0.9241418), (0.0, 0.5)]:
         bias = np.repeat(np.float32([0, 0, start, 0]), U)
@@ -129,7 +129,7 @@ def test_a_gru_keeps_its_state_where_update_is_1_and_takes_the_candidate_where_i
 
 @pytest.mark.parametrize("use_gru", [False, True], ids=["lstm", "gru"])
 def test_what_a_sequence_learns_is_the_finite_difference(bench, use_gru):
-    """The gradient of the sum of all hidden states, by a weight of the first kernel, by hand."""
+    """The gradient of the sum of all hidden states with respect to a weight of the first kernel."""
     name = "cell/gates/kernel" if use_gru else "cell/kernel"
 
     def build(x):
@@ -153,7 +153,7 @@ def test_what_a_sequence_learns_is_the_finite_difference(bench, use_gru):
 
 
 def test_a_fused_lstm_learns_what_its_steps_would(bench):
-    """Gradients by inputs and weights, of a loss in which every state of every step has a weight of its own."""
+    """Gradients of inputs and weights, for a loss in which every state of every step has its own weight."""
 
     def build(x, by_cell, by_hidden):
         cell = lstm_cell("lstm", 1.0)
@@ -206,7 +206,7 @@ def norm(is_training):
 
 
 def test_batch_norm_moments_by_hand(bench):
-    """Two images of 2 and 1 columns, 2 pixels high; what counts is 1, 2, 3, 6 and -1, 1: mean 2, variance 31/6."""
+    """Two images of 2 and 1 columns, 2 pixels high, with pixels 1, 2, 3, 6 and -1, 1: mean 2, variance 28/6."""
     x = np.float32([[[1, 2, GARBAGE], [3, 6, GARBAGE]], [[-1, GARBAGE, GARBAGE], [1, GARBAGE, GARBAGE]]])
     x = np.stack([x, 10 * x], 3)  # the second channel has its own moments
     feed = dict(x=x, mask=mask_of([2, 1], 3))

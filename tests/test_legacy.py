@@ -1,4 +1,4 @@
-"""A checkpoint that the original trained; it is no part of this project, so these tests skip where it is absent."""
+"""A checkpoint that the original trained; it is not part of this project, so these tests skip if it is absent."""
 
 import json
 import os
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not CHECKPOINT.exists(), reason="no checkpoint o
 
 @pytest.fixture(scope="module")
 def recorded():
-    """What the original answers to each of its images: list of dict."""
+    """The original's recorded answers for its images: list of dict."""
     return json.loads((CHECKPOINT / "recorded.json").read_text())
 
 
@@ -58,7 +58,7 @@ def test_test_and_export_take_it_too(recorded, capsys, tmp_path):
         assert session.run("prediction:0", {"input_image_as_bytes:0": image}).decode() == recorded[0]["prediction"]
 
 
-@pytest.mark.parametrize("flags, told", [
+@pytest.mark.parametrize("flags, values", [
     (["--full-ascii"], ["39", "98"]),
     (["--graphemes"], ["--graphemes", "True", "False"]),
     (["--color"], ["--color", "True", "False"]),
@@ -67,10 +67,10 @@ def test_test_and_export_take_it_too(recorded, capsys, tmp_path):
     (["--use-gru"], ["--use-gru", "True", "False"]),
     (["--target-embedding-size", "7"], ["--target-embedding-size", "7", "10"]),
 ])
-def test_flags_it_was_not_trained_with_are_refused(flags, told, capsys):
+def test_flags_it_was_not_trained_with_are_refused(flags, values, capsys):
     assert main(["predict", "--model-dir", str(CHECKPOINT), *FLAGS, *flags, "x.png"]) == 2
     error = capsys.readouterr().err
-    assert all(value in error for value in told) and "Traceback" not in error
+    assert all(value in error for value in values) and "Traceback" not in error
 
 
 def test_training_does_not_go_on_from_it(tmp_path, dataset, capsys):

@@ -1,4 +1,4 @@
-"""The loss and the probability of a reading, against values found by hand and the NumPy twin."""
+"""The losses and the probability of a reading, against hand-computed values and the NumPy twin."""
 
 import numpy as np
 import numpy_twin as twin
@@ -80,7 +80,7 @@ def test_until_eos(run_graph):
 
 
 def chosen(*rows):
-    """Logits and ids of images whose steps are (id, probability): the other ids share the rest."""
+    """Returns logits and ids of images with steps (id, probability); the other ids share the rest."""
     logits, ids = np.zeros([len(rows), len(rows[0]), V], np.float32), np.zeros([len(rows), len(rows[0])], np.int32)
     for n, row in enumerate(rows):
         for t, (step_id, probability) in enumerate(row):
@@ -122,7 +122,7 @@ def test_a_long_unsure_reading_does_not_become_0(run_graph, shift):
 
 
 def test_smoothing_spreads_a_share_over_all_ids(run_graph):
-    """One step, ids of probability 1/2, 1/4, 1/4 and the first one due: 0.7 ln 2 + 0.3 (ln 2 + 2 ln 4) / 3."""
+    """One step, ids of probability 1/2, 1/4, 1/4, the first one the target: 0.7 ln 2 + 0.3 (ln 2 + 2 ln 4) / 3."""
     got = run_graph(lambda **given: sequence_loss(smoothing=0.3, **given),
                     logits=np.log(np.array([[[0.5, 0.25, 0.25]]], np.float32)), targets=np.zeros([1, 1], np.int32),
                     weights=np.ones([1, 1], np.float32))
@@ -130,7 +130,7 @@ def test_smoothing_spreads_a_share_over_all_ids(run_graph):
 
 
 def striped(columns, total):
-    """An image [1, 32, total, 1] with ink in these columns, which is half black and half white."""
+    """Returns an image [1, 32, total, 1] with ink in these columns: stripes of two values."""
     image = np.zeros([1, 32, total, 1], np.float32)
     image[:, ::2, columns] = 0.9
     return image
@@ -138,7 +138,7 @@ def striped(columns, total):
 
 @pytest.mark.parametrize("right_to_left", [False, True])
 def test_the_diagonal_goes_over_the_columns_with_ink(run_graph, right_to_left):
-    """Three steps of four columns: all of them with ink; none; and only the last two columns of the second step."""
+    """Three steps of four columns: ink in all columns, in none, and in the last two columns of the second step."""
     pixels = np.concatenate([striped(range(11), 11), striped([], 11), striped([6, 7], 11)])
     got = run_graph(lambda pixels: diagonal(pixels, 4, right_to_left), pixels=pixels).written
     # In the first image the last step has three columns of eleven.
@@ -175,7 +175,7 @@ def test_attention_on_the_diagonal_is_free_and_off_it_costs(run_graph, right_to_
 
 @pytest.mark.parametrize("right_to_left", [False, True])
 def test_the_diagonal_bends_to_where_ctc_finds_the_characters(run_graph, right_to_left):
-    """Two characters in the last two of four steps, which CTC is sure of; in the second image it knows nothing."""
+    """Two characters in the last two of four steps, of which CTC is sure; in the second image it knows nothing."""
     logits = np.zeros([2, 5, 3], np.float32)
     logits[0, :, 2] = 40.0  # blank
     logits[0, 2:4, 0] = 80.0
@@ -187,7 +187,7 @@ def test_the_diagonal_bends_to_where_ctc_finds_the_characters(run_graph, right_t
         return even, bent(even, logits, lengths, losses, counts, right_to_left)
 
     even, got = run_graph(build, **feed)
-    # Of three things to write, EOS the last, none is written before the third step, and one and a half in the fourth.
+    # Of three symbols, EOS the last, none is written before the third step, and one and a half by the fourth.
     expected = [0.0, 0.0, 0.5 / 3, 1.5 / 3]
     np.testing.assert_allclose(got.written[0, :4], expected[::-1] if right_to_left else expected, atol=1e-6)
     np.testing.assert_allclose(got.written[1], even.written[1], atol=1e-6)

@@ -1,4 +1,4 @@
-"""The whole graph: what it reads does not depend on neighbours, training and reading agree, everything learns."""
+"""The whole graph: readings do not depend on the batch, training and reading agree, every variable learns."""
 
 import functools
 import io
@@ -20,23 +20,23 @@ from aocr.training.graph import open_training_graph
 from aocr.training.statistics import Sample, Statistics, sample_size
 
 SMALL = dict(attn_num_hidden=11, target_embedding_size=5)
-SETTLED = dict(ctc_weight=0.3)  # what else follows from the data
+SETTLED = dict(ctc_weight=0.3)  # would follow from the data otherwise
 CHARSET = Charset(ALPHANUMERIC)
 
 
 def learner(config, training, path, batch_size):
-    """A TrainingGraph over a dataset."""
+    """Opens a TrainingGraph over a dataset."""
     return open_training_graph(Network(config, CHARSET), batches_of(path, config, batch_size), training)
 
 
 def save(graph, directory):
-    """Writes a checkpoint of a TrainingGraph: its path."""
+    """Writes a checkpoint of a TrainingGraph and returns its path."""
     with graph.model.graph.as_default():
         return tf.train.Saver().save(graph.session, str(directory / "model"))
 
 
 def noise(width, height, seed):
-    """An encoded image of noise."""
+    """Returns an encoded image of noise."""
     file = io.BytesIO()
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
     Image.fromarray(pixels).save(file, "PNG")
@@ -44,7 +44,7 @@ def noise(width, height, seed):
 
 
 def shake(model, seed=4):
-    """Fresh weights, no statistic, bias or scale of which is 0 or 1."""
+    """Initializes the weights, with no statistic, bias or scale of 0 or 1."""
     model.initialize()
     random = np.random.default_rng(seed)
     with model.graph.as_default():
@@ -54,7 +54,7 @@ def shake(model, seed=4):
 
 
 def batches_of(path, config, batch_size):
-    """The `batches` argument of Examples for a dataset."""
+    """Returns the `batches` argument of Examples for a dataset."""
     return functools.partial(pipeline.batches, DatasetStatistics(path, [path], [0]), batch_size=batch_size,
                              image_bytes=config.image_bytes)
 
@@ -77,7 +77,7 @@ def test_logits_do_not_depend_on_the_batch(use_gru, method):
             np.testing.assert_allclose(alone_classes[0], classes[k, :alone_classes.shape[1]], atol=1e-4)
             assert text[0] == texts[k]
             assert probability[0] == pytest.approx(probabilities[k], abs=1e-6)
-        assert np.ptp(logits[:, 0], axis=0).max() > 1e-2  # the images do differ to it
+        assert np.ptp(logits[:, 0], axis=0).max() > 1e-2  # the model does distinguish the images
 
 
 def test_the_answer_has_the_shape_of_the_question():
@@ -91,7 +91,7 @@ def test_the_answer_has_the_shape_of_the_question():
 
 
 def test_training_and_reading_agree(dataset, tmp_path):
-    """Without dropout and with a learning rate of 0, both graphs give one loss on a batch with its own statistics."""
+    """Without dropout, with learning rate 0 and the batch's own statistics, both graphs give the same loss."""
     config = ModelConfig(max_width=200, **SMALL)
     training = TrainConfig(initial_learning_rate=0.0, batch_size=5, dropout=0.0, **SETTLED)
     with learner(config, training, dataset, 5) as graph:
@@ -127,8 +127,7 @@ def test_statistics_of_batches_are_those_of_all_their_images():
         graph.initialize()
         with graph.model.graph.as_default():
             statistics = Statistics(graph.model.inputs.images, graph.moments)
-        # Only the first layer sees the same input however the images are batched: the later ones see it normalised
-        # by their batch.
+        # Only the first layer's input does not depend on the batching: later layers see it normalised by the batch.
         first = graph.moments[0].population_mean, graph.moments[0].population_variance
         statistics.estimate(graph.session, [(images, widths)])
         whole = graph.session.run(first)
@@ -146,15 +145,15 @@ def test_the_sample_is_the_beginning_of_a_pass_and_always_the_same(dataset):
         sample = Sample(examples, epoch=3)
         counts = [[len(widths) for _, widths in sample.take(session, images)] for images in (1, 4, 5, 99)]
         again = Sample(examples, epoch=3).take(session, 99)
-        for (pixels, widths), (same, its_widths) in zip(sample.take(session, 99), again):
-            np.testing.assert_array_equal(pixels, same)
-            np.testing.assert_array_equal(widths, its_widths)
+        for (pixels, widths), (same_pixels, same_widths) in zip(sample.take(session, 99), again):
+            np.testing.assert_array_equal(pixels, same_pixels)
+            np.testing.assert_array_equal(widths, same_widths)
     assert sum(counts[-1]) == 5 and counts[-1] == counts[-2]
     assert all(few == counts[-1][:len(few)] for few in counts) and len(counts[0]) == 1 and sum(counts[1]) >= 4
 
 
 def test_the_size_of_the_sample():
-    """Columns of pixels count, within limits."""
+    """It depends on the number of pixel columns, within limits."""
     assert [sample_size(images, width) for images, width in ((7, 86.0), (9999, 86.0), (9999, 300.0), (9999, 2000.0))] \
         == [7, 512, 218, 130]
 

@@ -1,4 +1,4 @@
-"""Updates of the weights, against values derived by hand."""
+"""Updates of the weights, against hand-computed values."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from aocr.graph.optimizer import Accumulator, WeightAverage, make_optimizer, upd
 
 
 class Weights:
-    """A kernel [1, 2] of 2 and 4 and a bias [1] of 3 in a graph and session, and the global step."""
+    """A graph and session with a kernel [1, 2] of 2 and 4, a bias [1] of 3, and the global step."""
 
     def __enter__(self):
         self._context = tf.Graph().as_default()

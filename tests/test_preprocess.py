@@ -1,4 +1,4 @@
-"""From image files to what the network reads."""
+"""Preparation of image files for the network."""
 
 import io
 
@@ -13,7 +13,7 @@ CANVAS = 86
 
 
 def encode(image, format="PNG", **options):
-    """A PIL image or an array as the bytes of a file."""
+    """Encodes a PIL image or an array as the bytes of a file."""
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
     file = io.BytesIO()
@@ -31,7 +31,7 @@ def noise(width, height, channels, seed=0):
 
 
 def level(value):
-    """What a pixel of 0..255 is to the network."""
+    """Converts a pixel of 0..255 to the network's value."""
     return (value - 128) / 128
 
 
@@ -40,7 +40,7 @@ def grey(red, green, blue):
 
 
 class Preparer:
-    """`prepare_image` in a graph per number of channels and canvas, made when first asked for."""
+    """`prepare_image` in one graph per number of channels and canvas, built on first use."""
 
     def __init__(self, bench):
         self._bench, self._made = bench, {}
@@ -67,7 +67,7 @@ def prepare(bench):
     (3, 64, 2, False),  # 1.5 is rounded up
     (1, 1, 32, False),  # tiny
     (1, 50, 1, False),  # one pixel wide: 0.64
-    (1, 100, 1, False),  # 0.32, but never nothing
+    (1, 100, 1, False),  # 0.32, but at least 1
     (2, 1, 64, False),  # one pixel high
     (3, 1, CANVAS, True),  # 96
     (5, 4, 40, False),  # small, scaled up
@@ -129,7 +129,7 @@ def test_an_image_at_the_networks_height_is_not_touched(prepare):
 
 @pytest.mark.parametrize("width, height", [(61, 47), (9, 7), (333, 32), (5, 200)])
 def test_resampling_is_the_antialiased_bicubic_of_another_library(prepare, width, height):
-    """Pillow's, in floating point: whole pixels of difference would be steps of 1/128."""
+    """Pillow's, in floating point: a difference of a whole level would be 1/128."""
     image = noise(width, height, 1)
     prepared = prepare(encode(image))
     other = np.asarray(Image.fromarray(image.astype(np.float32)).resize((prepared.width, 32), Image.BICUBIC))
@@ -171,7 +171,7 @@ HALF_RED = (grey(255, 127, 127), (255.0, 127.0, 127.0))  # 255 - 255 * 128 / 255
 
 
 @pytest.mark.parametrize("mode, color, in_grey, in_color", [
-    ("RGBA", (10, 20, 30, 0), 255.0, (255.0, 255.0, 255.0)),  # what is transparent is white, whatever it hides
+    ("RGBA", (10, 20, 30, 0), 255.0, (255.0, 255.0, 255.0)),  # transparent pixels are white, whatever their colour
     ("RGBA", (10, 20, 30, 255), grey(10, 20, 30), (10.0, 20.0, 30.0)),
     ("RGBA", (255, 0, 0, 128), *HALF_RED),
     ("LA", (77, 0), 255.0, (255.0, 255.0, 255.0)),
@@ -210,7 +210,7 @@ def transparent_palette():
     (transparent_palette(), "PNG", {}, 255.0),
     (plain("1", 1), "PNG", {}, 255.0),
     (plain("1", 0), "PNG", {}, 0.0),
-    (Image.fromarray(np.full([9, 13], 0x8080, np.uint16)), "PNG", {}, 128.0),  # sixteen bits: the upper eight
+    (Image.fromarray(np.full([9, 13], 0x8080, np.uint16)), "PNG", {}, 128.0),  # 16 bits: the upper 8
     (plain("L", 77), "JPEG", dict(quality=100), 77.0),
     (plain("RGB", (90, 90, 90)), "JPEG", dict(quality=100), 90.0),
     (plain("L", 200), "GIF", {}, 200.0),
@@ -278,7 +278,7 @@ def test_a_batch_may_be_empty(bench, channels):
 def test_a_batch_with_an_image_wider_than_the_canvas(run_graph):
     batch = run_graph(batch_of(1), encoded=[encode(noise(300, 32, 1)), encode(noise(1, 90, 1))])
     assert batch.pixels.shape == (2, 32, CANVAS, 1)
-    assert batch.widths.tolist() == [CANVAS, 1]  # 0.36 pixels are drawn as one
+    assert batch.widths.tolist() == [CANVAS, 1]  # 0.36 pixels become one
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

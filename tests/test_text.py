@@ -1,4 +1,4 @@
-"""Between text and ids, inside the graph."""
+"""Conversion between text and ids inside the graph."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from aocr.charset import ALPHANUMERIC, Charset, splitter
 from aocr.graph.text import ids_to_text, teaching_sequences, text_to_ids
 
 TEXTS = ["", " ", "A  B ", "Щука", "深い湖", "e\u0301\u0323", "\u0301", "🐟🐠", "#AZ"]
-CHARSET = Charset(sorted(set("".join(TEXTS)))[::-1])  # an order that is not that of the code points
+CHARSET = Charset(sorted(set("".join(TEXTS)))[::-1])  # not in the order of the code points
 
 
 def test_texts_become_the_ids_of_the_charset(bench):
@@ -42,7 +42,7 @@ def test_ids_to_text_is_the_charsets_decoding(run_graph):
     ([3, 5, 4, 3], b"ACBA"),
     ([3, 2, 4, 4], b"A"),  # nothing counts after EOS
     ([2, 3, 4, 2], b""),
-    ([1, 3, 0, 4], b"AB"),  # GO and padding give nothing
+    ([1, 3, 0, 4], b"AB"),  # GO and padding add nothing
     ([5, 2, 2, 5], b"C"),
 ])
 def test_ids_to_text_by_hand(run_graph, ids, text):
@@ -55,25 +55,25 @@ def test_ids_to_text_of_nothing(run_graph, shape, texts):
 
 
 def test_a_character_that_the_charset_lacks_is_padding(bench):
-    # Before the first point, between two, after the last, and one that shares no byte length.
+    # Before the charset's first code point, between two, after the last, and one of another length in bytes.
     network = bench(lambda text: text_to_ids(text, Charset(ALPHANUMERIC)), dict(text=b""))
     assert network.run(text="0!9:AZa湖Z".encode()).tolist() == [3, 0, 12, 0, 13, 38, 0, 0, 38]
-    assert network.run(text=b"\xff7").tolist() == [0, 10]  # no UTF-8
+    assert network.run(text=b"\xff7").tolist() == [0, 10]  # invalid UTF-8
 
 
-# At least one code point of each kind that the rules for the ends of clusters know, by kind.
+# At least one code point of each kind in the cluster boundary rules.
 KINDS = ["\r", "\n", "\u200b\u0000", "ae", "\u0301\u0323\u200c\U0001f3fd", "\u200d", "\u0903\u0e33", "\u0600\U000110bd",
          "\u1112", "\u1161", "\u11ab", "\uac00", "\ud55c", "🇩🇪", "👩❤", "कष", "\u094d", "\u093f\u0b3c"]
 
 
 def drawn_text(random, kinds):
-    """A text of 0 to 12 code points of some of the kinds, so that all sequences of few kinds are likely."""
+    """Returns a text of 0 to 12 code points of some kinds; with few kinds, all their sequences are likely."""
     return "".join(random.choice(list(KINDS[random.choice(kinds)])) for _ in range(random.integers(13)))
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_in_the_graph_clusters_are_those_of_python(bench, seed):
-    """Whatever else the charset holds: clusters of other texts, which begin or end alike."""
+    """The charset also holds clusters of other texts with the same beginnings or ends."""
     random, split = np.random.default_rng(seed), splitter(True)
     kinds = random.choice(len(KINDS), 4, replace=False) if seed % 3 else np.arange(len(KINDS))
     texts = [drawn_text(random, kinds) for _ in range(150)]
@@ -96,7 +96,7 @@ def test_in_the_graph_clusters_are_those_of_python(bench, seed):
     ("e\u0301\u0323", [5]),  # longer than one that it begins with
     ("🇩🇪🇩🇪🇩", [6, 6, 7]),
     ("न्दी", [8]),
-    ("न्", [0, 0]),  # a beginning of one, at the end: not in the charset
+    ("न्", [0, 0]),  # a prefix of one, at the end: not in the charset
     ("न्e", [0, 0, 3]),  # and elsewhere
     ("xe\u0301", [0, 4]),
 ])
@@ -124,9 +124,9 @@ def test_right_to_left_texts_keep_their_logical_order(bench, text, graphemes):
 
 
 @pytest.mark.parametrize("ids, inputs, targets", [
-    ([], [1], [2]),  # an empty label: GO asks for EOS at once
+    ([], [1], [2]),  # an empty label: EOS follows GO
     ([7], [1, 7], [7, 2]),  # one character
-    ([5, 3, 9], [1, 5, 3, 9], [5, 3, 9, 2]),  # inputs are the targets, a step late
+    ([5, 3, 9], [1, 5, 3, 9], [5, 3, 9, 2]),  # inputs are the targets, one step later
     ([4, 4], [1, 4, 4], [4, 4, 2]),  # a repeated character stays twice
 ])
 def test_teaching_sequences(run_graph, ids, inputs, targets):

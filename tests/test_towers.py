@@ -1,4 +1,4 @@
-"""A batch that several devices share, tried on virtual ones: the same loss, gradients and statistics as on one."""
+"""A batch shared by several virtual devices has the same loss, gradients and statistics as on one."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
 
 def graph_on(towers, dataset, batch_size, placement=None, **options):
-    """A fresh TrainingGraph on so many virtual devices, without dropout."""
+    """Opens a new TrainingGraph on `towers` virtual devices, without dropout."""
     training = TrainConfig(batch_size=batch_size, dropout=0.0, ctc_weight=0.3, **options)
 
     def batches(**how):
@@ -36,7 +36,7 @@ def graph_on(towers, dataset, batch_size, placement=None, **options):
 
 @pytest.fixture(scope="module")
 def repeated(dataset, tmp_path_factory):
-    """A dataset of four times the same record."""
+    """A dataset with the same record four times."""
     record = next(iter(tf.data.TFRecordDataset(dataset))).numpy()
     path = str(tmp_path_factory.mktemp("repeated") / "data")
     with tf.io.TFRecordWriter(path) as writer:
@@ -46,7 +46,7 @@ def repeated(dataset, tmp_path_factory):
 
 
 def test_towers_make_the_same_steps(dataset):
-    """Without batch norm's own moments, whatever the shares; the batches are of 2, 2 and 1 images."""
+    """With population statistics in batch norm, for any split; the batches have 2, 2 and 1 images."""
     found = []
     for count in (1, 3):
         with graph_on(count, dataset, 2, freeze="cnn", initial_learning_rate=0.01) as graph:
@@ -60,7 +60,7 @@ def test_moments_of_shares_are_those_of_the_batch_and_equal_ones_make_the_same_s
     steps, moments = [], []
     for count in (1, 2):
         with graph_on(count, repeated, 4) as graph:
-            # Only the first layer sees the same input however the images are shared.
+            # Only the first layer's input does not depend on the split.
             first = graph.moments[0].mean, graph.moments[0].variance
             fed = graph.model.inputs.images
             moments.append(graph.session.run(first, {fed.pixels: images, fed.widths: [12] * 3}))
@@ -83,7 +83,7 @@ def test_the_mean_of_equal_gradients_that_met_makes_the_same_step(dataset):
         assert graph.session.run(graph.train_ops.accumulator.brought) == 0
         step, = graph.train(1)
         assert (step.step, step.loss) == (1, pytest.approx(second.loss, rel=1e-3))
-        graph.session.run(graph.train_ops.start_accumulating)  # as when a chief begins again
+        graph.session.run(graph.train_ops.start_accumulating)  # as when a chief restarts
         assert graph.session.run(graph.train_ops.accumulator.brought) == 0
 
 

@@ -200,7 +200,7 @@ def test_validations_are_read_or_refused(tmp_path):
                          decoding="joint", ctc_share=0.25, best=True, halved=False)
     whole = json.dumps(dict(entry, loss=1.0))
     for broken in ("", "[]", "3", '{"validations": 3}', '{"validations": [3]}', '{"validations": [{"step": 1}]}',
-                   '{"validations": [%s]}' % whole.replace("10", '"10"'), '{"validations": [%s' % whole):
+                   f'{{"validations": [{whole}]}}'.replace("10", '"10"'), f'{{"validations": [{whole}'):
         (tmp_path / "validations.json").write_text(broken)
         with pytest.raises(UserError, match="validations.json: cannot be read"):
             Validations.read(path)

@@ -1,4 +1,4 @@
-"""The attention pictures: what they show, their sizes, names, and that a directory of them is whole."""
+"""The attention pictures: content, sizes, names, and atomic replacement of their directories."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from aocr.evaluation.visualize import attention_picture, safe_name, write_sample
 
 
 def encode(image, file_format="PNG", **options):
-    """A PIL image as the bytes of a file."""
+    """Encodes a PIL image as the bytes of a file."""
     file = io.BytesIO()
     image.save(file, file_format, **options)
     return file.getvalue()
@@ -26,14 +26,14 @@ def grey16(value, size=(40, 24)):
 
 
 def with_palette(color, unused=(0, 0, 0)):
-    """Every pixel is index 1 of a palette whose index 0 is `unused`."""
+    """Returns an image with every pixel index 1 of a palette; index 0 is `unused`."""
     image = plain("P", 1)
     image.putpalette([*unused, *color])
     return image
 
 
 def bits():
-    """1-bit, all white but for the lower right quarter."""
+    """Returns a 1-bit image, white except for the lower right quarter."""
     return Image.fromarray(np.fromfunction(lambda y, x: (y < 12) | (x < 20), (24, 40)))
 
 
@@ -63,18 +63,18 @@ WHITE_WORD = encode(plain("L", 255, (160, 32)))
 
 
 def frames(directory):
-    """The JPEGs of a sample as float arrays [height, width, 3]."""
+    """Returns the JPEGs of a sample as float arrays [height, width, 3]."""
     count = len([name for name in os.listdir(directory) if name.endswith(".jpg")])
     return [np.asarray(Image.open(os.path.join(directory, f"image_{k}.jpg")), float) for k in range(count)]
 
 
 def spread(steps, size):
-    """Attention that is the same everywhere."""
+    """Returns uniform attention."""
     return np.full((steps, size), 1 / size)
 
 
 def at(entries, size):
-    """Attention [len(entries), size] on one entry each."""
+    """Returns attention [len(entries), size], each step on one entry."""
     return np.eye(size)[entries]
 
 
@@ -138,7 +138,7 @@ def test_attended_part_is_the_bright_one(tmp_path, encoded, color):
 @ALL
 def test_colors(tmp_path, encoded, color):
     picture, = frames(write_sample(tmp_path, "3", encoded, "", "", spread(1, 14), 13.25))
-    # Attention adds a little red and green to what is not light already.
+    # Attention adds a little red and green to dark pixels.
     np.testing.assert_allclose(picture[:80].mean(axis=(0, 1)), color, atol=10)
 
 

@@ -1,4 +1,4 @@
-"""A sheet of samples with their labels, for a person to look over."""
+"""Draws a sheet of samples with their labels, for visual checks."""
 
 import io
 import math
@@ -14,10 +14,10 @@ LETTER_SIZE = 13  # pixels
 
 
 def draw_contact_sheet(samples: Sequence[tuple[int, str, bytes]]) -> Image.Image:
-    """Draws samples row by row, each image scaled into its cell and its number and label below it.
+    """Draws samples row by row, each image scaled into its cell, its number and label below it.
 
     Args: samples: (number, label, image file) each, at least one.
-    Returns: RGB. What Pillow cannot read leaves its cell empty but for the label.
+    Returns: RGB. If Pillow cannot read an image, its cell shows the error's name instead.
     """
     rows = math.ceil(len(samples) / COLUMNS)
     height = IMAGE_HEIGHT + TEXT_HEIGHT + GAP
@@ -30,7 +30,7 @@ def draw_contact_sheet(samples: Sequence[tuple[int, str, bytes]]) -> Image.Image
                 image = _on_white(image)
                 image.thumbnail((CELL_WIDTH, IMAGE_HEIGHT))
                 sheet.paste(image, (left, top + IMAGE_HEIGHT - image.height))
-        except Exception as error:  # Pillow raises errors of any kind for files that it does not know
+        except Exception as error:  # Pillow raises errors of any kind for unknown files
             draw.text((left, top), type(error).__name__, fill="#a00000", font=font)
         line = cut(f"{number}  {drawable(label, font)}", font, CELL_WIDTH)
         draw.text((left, top + IMAGE_HEIGHT), line, fill="black", font=font)

@@ -1,4 +1,4 @@
-"""The curves of a training run, drawn from its history."""
+"""Draws the curves of a training run from its history."""
 
 import io
 import itertools
@@ -8,19 +8,19 @@ from aocr.errors import UserError
 from aocr.evaluation.metrics import METRICS
 from aocr.files import load_json, read_bytes, write_bytes
 
-KINDS = {"train": ("loss", "learning_rate"), "validation": tuple(METRICS)}  # kind of a history's lines -> values drawn
+KINDS = {"train": ("loss", "learning_rate"), "validation": tuple(METRICS)}  # kind of a history line -> values drawn
 SHARES = tuple(name for name in METRICS if name != "loss")
 COLORS = ("tab:green", "tab:olive", "tab:red", "tab:pink", "tab:gray", "tab:purple", "tab:brown", "tab:cyan")
-MARKED = 100  # points of a curve that are marked one by one, at the most
-INCHES, DOTS = (10, 9), 100  # width and height; dots an inch
-HIGHEST_SHARE = 1.05  # of the shares' axis: a character error rate beyond 1 says no more than 1
+MARKED = 100  # curves of at most this many points have markers
+INCHES, DOTS = (10, 9), 100  # width and height; dots per inch
+HIGHEST_SHARE = 1.05  # top of the shares' axis: a CER above 1 says no more than 1
 
 
 def draw_curves(history_path: str, output_path: str) -> None:
-    """Draws losses, exact match, character error rate and learning rate of a run as a PNG file, complete at once.
+    """Draws losses, exact match, character error rate and learning rate of a run to a PNG file, atomically.
 
     Args: history_path: as for `read_history`.
-    Raises: UserError if one cannot be read, or the other not be written; ImportError without matplotlib.
+    Raises: UserError if the history cannot be read or the PNG cannot be written; ImportError without matplotlib.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -30,7 +30,7 @@ def draw_curves(history_path: str, output_path: str) -> None:
     FigureCanvasAgg(figure)
     losses, shares, rates = figure.subplots(3, sharex=True, height_ratios=(3, 3, 1.5))
     positive = any(value > 0 for kind in history.values() for value in kind["loss"])
-    losses.set(ylabel="loss", yscale="log" if positive else "linear")  # without data matplotlib warns of the first
+    losses.set(ylabel="loss", yscale="log" if positive else "linear")  # matplotlib warns of log without data
     shares.set(ylabel="share", ylim=(0, HIGHEST_SHARE))
     rates.set(ylabel="learning rate", xlabel="step")
     for axes, kind, name, label, color in (
@@ -40,12 +40,12 @@ def draw_curves(history_path: str, output_path: str) -> None:
             (rates, "train", "learning_rate", "learning rate", "tab:blue")):
         steps, values = history[kind]["step"], history[kind][name]
         known = [value for value in values if math.isfinite(value)]
-        # One point alone is no line.
+        # A single point draws no line.
         axes.plot(steps, values, color=color, linewidth=1, marker="o" if len(steps) <= MARKED else "", markersize=3,
                   label=f"{label}, last {known[-1]:.4g}" if known else f"{label}, none yet")
     for axes in (losses, shares, rates):
         axes.grid(alpha=0.3)
-        # A place of its own: to look for the best one takes long where there are many points.
+        # A fixed position: searching for the best one is slow with many points.
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, borderaxespad=0)
     file = io.BytesIO()
     figure.savefig(file, format="png")
@@ -56,12 +56,12 @@ def draw_curves(history_path: str, output_path: str) -> None:
 
 
 def read_history(path: str) -> dict[str, dict[str, list[float]]]:
-    """Reads a run's history: a JSON object a line, of which `kind` and `step` say what it is.
+    """Reads a run's history: one JSON object per line, identified by its `kind` and `step`.
 
-    After a resume, steps come again: a line makes earlier ones of greater steps void, and the one of its kind and step.
-    Lines and values that are not understood, such as a last line that was cut, are passed over.
+    After a resume, steps recur: a line discards earlier lines of greater steps, and the earlier one of its kind and
+    step. Lines and values that cannot be parsed, such as a truncated last line, are skipped.
 
-    Returns: kind -> {"step": ints, rising, and each name of KINDS: as many values, NaN where there is no number}.
+    Returns: kind -> {"step": ints, ascending, and each name of KINDS: a value per step, NaN if it is not a number}.
     Raises: UserError if it cannot be read.
     """
     try:
@@ -85,7 +85,7 @@ def read_history(path: str) -> dict[str, dict[str, list[float]]]:
 
 
 def _parse(line):
-    """A line of a history -> (kind, step, dict of its values), or thrice None if it is none."""
+    """Parses a history line: (kind, step, dict of its values), or (None, None, None) if it is invalid."""
     try:
         values = load_json(line)
     except ValueError:
@@ -96,7 +96,7 @@ def _parse(line):
 
 
 def _number(value):
-    """A JSON value as a float; NaN if it is no finite number."""
+    """Converts a JSON value to float; NaN if it is not a finite number."""
     try:
         value = float(value) if isinstance(value, (int, float)) else math.nan
     except OverflowError:

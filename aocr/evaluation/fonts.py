@@ -1,4 +1,4 @@
-"""A font for labels of any alphabet, from what the machine has."""
+"""Finds an installed font for labels of any script."""
 
 from collections.abc import Iterable
 
@@ -8,12 +8,12 @@ from aocr.charset import NO_CHARACTER
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# Fonts of many alphabets, by the names that systems have them under; Pillow finds them where systems keep fonts.
+# Fonts of many scripts, by their usual file names; Pillow searches the system's font directories.
 NAMES = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
 
 
 def font_for(texts: Iterable[str], size: int) -> Font:
-    """The font that has the most of the characters of some texts: Pillow's own, if it has all. `size`: pixels."""
+    """Returns the font that covers most characters of some texts; Pillow's own if it has them all. `size`: pixels."""
     wanted = {character for text in texts for character in text}
     own = ImageFont.load_default(size=size)
     if not lacking(wanted, own):
@@ -22,30 +22,30 @@ def font_for(texts: Iterable[str], size: int) -> Font:
     for name in NAMES:
         try:
             fonts.append(ImageFont.truetype(name, size))
-        except OSError:  # this machine has no such font
+        except OSError:  # not installed
             continue
     return min(fonts, key=lambda font: len(lacking(wanted, font)))
 
 
 def lacking(characters: Iterable[str], font: Font) -> set[str]:
-    """Those of some characters that a font does not have."""
+    """Returns the characters that a font lacks."""
     missing = bytes(font.getmask(NO_CHARACTER))
     return {character for character in characters
             if not character.isprintable() or bytes(font.getmask(character)) == missing}
 
 
 def drawable(text: str, font: Font) -> str:
-    """A text in the characters that a font has; others become escapes."""
+    """Replaces the characters of a text that a font lacks with escapes."""
     absent = lacking(set(text), font)
     return "".join(character.encode("unicode_escape").decode() if character in absent else character
                    for character in text)
 
 
 def cut(text: str, font: Font, width: int) -> str:
-    """A text, or as much of its start as fits into a number of pixels, and a mark that there was more."""
+    """Truncates a text to a width in pixels, with dots at the end if it is longer."""
     if len(text) <= width and font.getlength(text) <= width:
         return text
-    text = text[:width]  # no character takes less than a pixel
+    text = text[:width]  # every character takes at least a pixel
     while font.getlength(text + "...") > width:
         text = text[:-1]
     return text + "..."

@@ -1,4 +1,4 @@
-"""Pictures of where the model looked while it read."""
+"""Draws where the model looked while it read."""
 
 import contextlib
 import io
@@ -13,40 +13,40 @@ from PIL import Image, ImageDraw
 
 from aocr.evaluation.fonts import cut, drawable, font_for
 
-LEAST_SIDE, LEAST_HEIGHT, MOST_SIDE = 320, 48, 1000  # pixels of a drawn picture: what a person can see at a glance
-DIMMED = 0.4  # brightness of what is not attended to
+LEAST_SIDE, LEAST_HEIGHT, MOST_SIDE = 320, 48, 1000  # pixels of a drawn picture, chosen for viewing at a glance
+DIMMED = 0.4  # brightness where there is no attention
 GLOW = np.array([0.34, 0.2, 0.0], np.float32)  # RGB that attention adds to black, so that it shows on dark pictures
 FRAME_MILLISECONDS = 600
 
-MOST_STEPS = 12  # rows of a picture of all steps
-ROW_WIDTH, ROW_HEIGHT = 800, 64  # pixels of a row's image, at the most
-LETTER_WIDTH, LETTER_SIZE, GAP = 80, 16, 4  # pixels; where there is a row's character, how large, and between rows
-LEAST_WIDTH = 400  # pixels, so that there is room for the texts
+MOST_STEPS = 12  # maximum rows in a picture of all steps
+ROW_WIDTH, ROW_HEIGHT = 800, 64  # maximum size of a row's image, in pixels
+LETTER_WIDTH, LETTER_SIZE, GAP = 80, 16, 4  # pixels: width of the character column, font size, gap between rows
+LEAST_WIDTH = 400  # pixels, to leave room for the texts
 
-UNSAFE = frozenset('/\\:?*"<>|')  # separators, and what Windows forbids
+UNSAFE = frozenset('/\\:?*"<>|')  # separators, and characters that Windows forbids
 RESERVED = frozenset(["CON", "PRN", "AUX", "NUL"] + [f"{port}{k}" for port in ("COM", "LPT") for k in range(10)])
-NAME_BYTES = 240  # file systems take 255; what is added while a directory is written needs a few
+NAME_BYTES = 240  # file systems allow 255; the affixes of a directory being written need a few
 
 
 def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str], label: str, attention: np.ndarray,
                  drawn_steps: float) -> str:
     """Writes one sample's pictures and texts to `output_dir`/correct or incorrect/`safe_name(name)`.
 
-    A directory of this sample that is there already, with either verdict, is replaced; the new one appears under its
-    name only when it is complete.
+    An existing directory of this sample, with either verdict, is replaced; the new one appears under its name only when
+    it is complete.
 
     Args:
-      output_dir: a local directory; made if missing.
-      name: the sample's name, unlike that of any other sample: a path or a record number, say.
+      output_dir: a local directory; created if missing.
+      name: the sample's unique name, such as a path or a record number.
       encoded: an image file that the network can read.
       text: the characters that the steps wrote.
-      attention: float [steps, S], steps >= 1; each row sums to 1 over the image's steps of the encoder.
-      drawn_steps: the steps that the image takes, at most S; the last one may be cut, what follows is padding.
+      attention: float [steps, S], steps >= 1; each row sums to 1 over the image's encoder steps.
+      drawn_steps: encoder steps that the image takes, at most S; the last one may be partial, the rest is padding.
 
-    Returns: the directory. It holds attention.png (see `attention_picture`), image_0.jpg ... (one for each step),
-      image.gif (all of them) and word.txt (UTF-8, two lines: text, label).
-    Raises: OSError if something cannot be written, or Pillow cannot read the image (it is stricter than the network
-      about check sums, for one); PIL.Image.DecompressionBombError if the image is beyond Pillow's limit of pixels.
+    Returns: the directory. It holds attention.png (see `attention_picture`), image_0.jpg ... (one per step), image.gif
+      (all of them) and word.txt (UTF-8, two lines: text, label).
+    Raises: OSError if a file cannot be written, or Pillow cannot read the image (it is stricter than the network, about
+      checksums for example); PIL.Image.DecompressionBombError if the image exceeds Pillow's pixel limit.
     """
     picture = _picture(encoded)
     weights = _column_weights(attention, drawn_steps, picture.width)
@@ -68,10 +68,10 @@ def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str]
 
 def attention_picture(encoded: bytes, text: Sequence[str], label: str, attention: np.ndarray,
                       drawn_steps: float) -> Image.Image:
-    """One picture of a sample: its image, below it a row for each step, and what was read and what is there.
+    """Draws one picture of a sample: its image, below it a row for each step, then the text read and the label.
 
-    A row is the step's character (`end` after the last one) and where the model looked while it wrote that. Of a long
-    text only the first rows are drawn, and a line says so. What Pillow's font lacks is written as an escape.
+    A row shows the step's character (`end` after the last one) and where the model looked while writing it. Of a long
+    text only the first rows are drawn, and a line says so. Characters that the font lacks are written as escapes.
 
     Args: as in `write_sample`.
     Returns: RGB, at most 900 x 1000 pixels.
@@ -81,7 +81,7 @@ def attention_picture(encoded: bytes, text: Sequence[str], label: str, attention
 
 
 def _rows(picture, text, label, attention, drawn_steps):
-    """`attention_picture` of an image as `_picture` gives it."""
+    """Draws `attention_picture` of an image from `_picture`."""
     picture = picture.copy()
     picture.thumbnail((ROW_WIDTH, ROW_HEIGHT))
     shown = min(len(attention), MOST_STEPS)
@@ -93,7 +93,7 @@ def _rows(picture, text, label, attention, drawn_steps):
     lines = [("read: " + drawable(whole_text, font), "#007000" if whole_text == label else "#a00000"),
              ("label: " + drawable(label, font), "black")]
     if shown < len(attention):
-        lines.insert(0, (f"... and {len(attention) - shown} steps more", "black"))
+        lines.insert(0, (f"... and {len(attention) - shown} more steps", "black"))
     row_height, line_height = max(picture.height, LETTER_SIZE) + GAP, LETTER_SIZE + 2 * GAP
     width = max(LETTER_WIDTH + picture.width, LEAST_WIDTH) + 2 * GAP
     whole = Image.new("RGB", (width, GAP + (1 + shown) * row_height + len(lines) * line_height), "white")
@@ -109,10 +109,10 @@ def _rows(picture, text, label, attention, drawn_steps):
 
 
 def safe_name(name: str) -> str:
-    """A sample's name as the name of one directory, on any file system.
+    """Converts a sample's name to a directory name that is valid on any file system.
 
-    Returns: 1 to 240 bytes in UTF-8, without separators, control characters and what Windows forbids (each
-      becomes `_`), and without dots and blanks at its ends. A long name loses its end.
+    Returns: 1 to 240 bytes in UTF-8, without separators, control characters and characters that Windows forbids (each
+      becomes `_`), and without dots and blanks at its ends. A long name is truncated.
     """
     safe = "".join("_" if c in UNSAFE or unicodedata.category(c) in ("Cc", "Cs") else c for c in name)
     safe = safe.lstrip(". ").encode()[:NAME_BYTES - 1].decode(errors="ignore").rstrip(". ")
@@ -122,10 +122,10 @@ def safe_name(name: str) -> str:
 
 
 def _picture(encoded):
-    """An image file as an RGB picture on white, of a size to look at. EXIF orientation is left alone."""
+    """Decodes an image file to an RGB picture on white, scaled for viewing. EXIF orientation is ignored."""
     image = Image.open(io.BytesIO(encoded))
     if image.format == "PNG" and image.mode != "P":
-        image.info.pop("transparency", None)  # the network knows transparent colours in palettes only
+        image.info.pop("transparency", None)  # the network supports transparent colours in palettes only
     if image.mode.startswith("I"):  # 16 bits: Pillow would clip them to 8
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image = image.convert("RGBA").resize(_drawn_size(*image.size), Image.Resampling.BICUBIC)
@@ -133,14 +133,14 @@ def _picture(encoded):
 
 
 def _drawn_size(width, height):
-    """Size of a picture as it is drawn, in the aspect of the image."""
+    """Returns the size at which to draw an image, in its aspect ratio."""
     longer = max(width, height)
     scale = min(max(1.0, LEAST_SIDE / longer, LEAST_HEIGHT / height), MOST_SIDE / longer)
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
 def _column_weights(attention, drawn_steps, width):
-    """Attention [steps, S] -> float32 [steps, width] in [0, 1]: of each pixel column, the largest of a step being 1."""
+    """Resamples attention to pixel columns: [steps, S] -> float32 [steps, width] in [0, 1], each step's maximum 1."""
     rows = Image.fromarray(np.ascontiguousarray(attention[:, :math.ceil(drawn_steps)], np.float32))
     box = (0, 0, drawn_steps, rows.height)
     weights = np.asarray(rows.resize((width, rows.height), Image.Resampling.BILINEAR, box))
@@ -148,7 +148,7 @@ def _column_weights(attention, drawn_steps, width):
 
 
 def _highlighted(picture, weights):
-    """The picture, dimmed where the weights ([width], 0 to 1) are low, and glowing where they are high."""
+    """Dims the picture where the weights ([width], 0 to 1) are low, and makes it glow where they are high."""
     weights = weights[np.newaxis, :, np.newaxis]
     pixels = np.asarray(picture, np.float32) / 255.0 * (DIMMED + (1.0 - DIMMED) * weights)
     pixels += (1.0 - pixels) * GLOW * weights
@@ -157,9 +157,9 @@ def _highlighted(picture, weights):
 
 @contextlib.contextmanager
 def _whole_directory(path):
-    """Gives a new directory beside `path`; it becomes `path` when the block ends well, and is removed otherwise.
+    """Yields a new directory beside `path`; it becomes `path` if the block succeeds, and is removed otherwise.
 
-    The names used meanwhile begin with a dot, so they are no sample's.
+    The temporary names begin with a dot, so they never clash with a sample's.
     """
     parent, name = os.path.split(path)
     part, old = (os.path.join(parent, f".{name}{suffix}") for suffix in (".part", ".old"))
@@ -169,7 +169,7 @@ def _whole_directory(path):
     try:
         yield part
         if os.path.lexists(path):
-            os.rename(path, old)  # one step, whereas a removal that is cut short would leave half of it
+            os.rename(path, old)  # atomic, whereas an interrupted removal would leave half of it
         os.rename(part, path)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""The stages of the network, in the order of the data: preprocess, cnn, encoder, decoder, losses, text."""
+"""The stages of the network, in data order: preprocess, cnn, encoder, decoder, losses, text."""

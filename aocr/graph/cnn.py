@@ -1,4 +1,4 @@
-"""The sliding CNN: a picture becomes one feature vector for every few columns of pixels."""
+"""The sliding CNN: turns an image into one feature vector for every few columns of pixels."""
 
 from typing import NamedTuple
 
@@ -11,38 +11,38 @@ from aocr.networks import Network
 class Features(NamedTuple):
     """Output of the CNN; F is the network's number of features."""
 
-    values: tf.Tensor  # [N, S, F] float32 >= 0, 0 beyond an image's own length
+    values: tf.Tensor  # [N, S, F] float32 >= 0, 0 in the padding
     lengths: tf.Tensor  # [N] int32: steps of each image, ceil(width / stride)
-    moments: list[Moments]  # of each batch norm layer in this batch
+    moments: list[Moments]  # of this batch, one per batch norm layer
 
 
 def width_mask(widths: tf.Tensor, width: tf.Tensor | int, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    """1 where an image is and 0 in its padding: widths [N], W -> [N, 1, W, 1]."""
+    """Returns 1 inside an image and 0 in its padding: widths [N], W -> [N, 1, W, 1]."""
     return tf.sequence_mask(widths, width, dtype)[:, tf.newaxis, :, tf.newaxis]
 
 
 def sliding_cnn(images: tf.Tensor, widths: tf.Tensor, network: Network, *, is_training: bool,
                 dtype: tf.DType = tf.float32, initializers: Initializers = GLOROT) -> Features:
-    """The convolutions. What an image gives does not depend on the padding to its right.
+    """Applies the convolutions. An image's features do not depend on the padding to its right.
 
-    The padding is 0 after every layer, as a convolution has it beyond the edge of an image that is alone, and values
-    are >= 0 where a pool window reaches into it.
+    The padding is reset to 0 before every pooling, as a convolution pads an image that is not in a batch; in a pooling
+    window it is harmless, since relu follows.
 
     Args:
       images: float32 [N, 32, W, C], 0 beyond each image's width.
       widths: int32 [N], 1 <= width <= W.
-      is_training: batch norm by this batch's moments.
-      dtype: of the convolutions and what flows between them; variables and batch norm are float32.
-      initializers: of fresh weights.
+      is_training: normalise with the moments of this batch.
+      dtype: of the convolutions and activations; variables and batch norm are float32.
+      initializers: of new weights.
 
     Returns: Features of S = ceil(W / network.stride) steps.
     """
     moments = []
 
     def convolve(x, layer, widths):
-        """Convolution, batch norm, mask, max pooling, relu: (x, widths) after them.
+        """Applies convolution, batch norm, mask, max pooling and relu; returns the new (x, widths).
 
-        Relu comes last, where there is less of it: it commutes with the maximum, and with a mask of 0 and 1.
+        Relu comes last, on the smallest tensor: it commutes with the maximum, and with a mask of 0 and 1.
         """
         he = initializers.he and not layer.batch_norm
         x = conv(x, layer.filters, layer.kernel, layer.stride,
@@ -68,5 +68,5 @@ def sliding_cnn(images: tf.Tensor, widths: tf.Tensor, network: Network, *, is_tr
 
 
 def shrunk(widths: tf.Tensor, stride: int) -> tf.Tensor:
-    """Widths after a layer that takes every `stride`-th column: ceil(widths / stride)."""
+    """Returns the widths after a layer with this horizontal stride: ceil(widths / stride)."""
     return (widths + stride - 1) // stride if stride > 1 else widths

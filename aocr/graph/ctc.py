@@ -1,6 +1,6 @@
-"""The CTC branch (Graves et al. 2006): one linear layer on the memory, its loss, and its best texts.
+"""The CTC branch (Graves et al. 2006): a linear layer on the memory, its loss, and its best texts.
 
-Classes: k is the charset's character k (id FIRST_ID + k), the last one is blank. K is the number of classes.
+Class k is the charset's character k (id FIRST_ID + k); the last class is blank. K is the number of classes.
 """
 
 from typing import NamedTuple
@@ -15,17 +15,17 @@ IMPOSSIBLE = -1e9  # log probability of a text that does not fit into the steps
 
 
 class Texts(NamedTuple):
-    """Several texts for each image, the most likely first."""
+    """The most likely texts of each image, best first."""
 
     ids: tf.Tensor  # [N, B, T] int32, PAD_ID after the end
     log_probabilities: tf.Tensor  # [N, B] float32
 
 
 def ctc_logits(encoded: EncoderOutput, characters: int, right_to_left: bool = False) -> tf.Tensor:
-    """Logits of each step's class.
+    """Returns the class logits of each encoder step.
 
     Args:
-      characters: how many the charset has.
+      characters: number of characters in the charset.
       right_to_left: labels begin at the right end of their images, so steps are counted from there.
 
     Returns: float32 [N, S, K].
@@ -41,7 +41,7 @@ def ctc_logits(encoded: EncoderOutput, characters: int, right_to_left: bool = Fa
 
 
 def fits(ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """Whether a text has enough steps, of which it needs one for each character, and one more between equal ones.
+    """Returns whether a text fits into its steps: it needs one per character, and one more between equal neighbours.
 
     Args: ids: int32 [N, T], PAD_ID after the end. lengths: int32 [N], steps.
     Returns: bool [N].
@@ -53,7 +53,7 @@ def fits(ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
 
 
 def log_probability(logits: tf.Tensor, lengths: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-    """How likely texts are, over all their alignments.
+    """Returns the log of each text's probability, summed over all its alignments.
 
     Args:
       logits: float32 [N, S, K]. lengths: int32 [N], steps of each image.
@@ -66,9 +66,9 @@ def log_probability(logits: tf.Tensor, lengths: tf.Tensor, ids: tf.Tensor) -> tf
         ids = tf.cond(empty, lambda: tf.zeros([tf.shape(ids)[0], 1], tf.int32), lambda: ids)  # at least one column
         real = tf.logical_and(tf.not_equal(ids, PAD_ID), fitting[:, tf.newaxis])
         written = tf.reduce_any(real, 1)
-        # The op wants at least one character in each row: where there is none, its answer is not used.
-        stand_in = FIRST_ID * tf.one_hot(tf.zeros_like(lengths), tf.shape(ids)[1], dtype=tf.int32)
-        ids = tf.compat.v2.where(written[:, tf.newaxis], ids * tf.cast(real, tf.int32), stand_in)
+        # The op requires at least one character per row; its result for an empty row is not used.
+        dummy = FIRST_ID * tf.one_hot(tf.zeros_like(lengths), tf.shape(ids)[1], dtype=tf.int32)
+        ids = tf.compat.v2.where(written[:, tf.newaxis], ids * tf.cast(real, tf.int32), dummy)
         places = tf.where(tf.not_equal(ids, PAD_ID))  # [characters, 2]
         labels = tf.SparseTensor(places, tf.gather_nd(ids, places) - FIRST_ID, tf.shape(ids, out_type=tf.int64))
         loss = tf.nn.ctc_loss(labels, tf.transpose(logits, [1, 0, 2]), lengths, preprocess_collapse_repeated=False,
@@ -78,16 +78,16 @@ def log_probability(logits: tf.Tensor, lengths: tf.Tensor, ids: tf.Tensor) -> tf
 
 
 def _blank_log_probability(logits, lengths):
-    """How likely it is that there is nothing to read: float32 [N, S, K], int32 [N] -> float32 [N]."""
+    """Returns the log probability of the empty text: float32 [N, S, K], int32 [N] -> float32 [N]."""
     blank = logits[:, :, -1] - tf.reduce_logsumexp(logits, 2)  # [N, S]
     return tf.reduce_sum(blank * tf.sequence_mask(lengths, tf.shape(logits)[1], tf.float32), 1)
 
 
 def best_texts(logits: tf.Tensor, lengths: tf.Tensor, *, beam: int, count: int) -> Texts:
-    """The most likely texts, by beam search over their beginnings.
+    """Finds the most likely texts by beam search over prefixes.
 
-    Args: logits: float32 [N, S, K]. lengths: int32 [N]. beam: beginnings that are kept. count: B <= beam.
-    Returns: texts whose probabilities are of the alignments that stayed in the beam.
+    Args: logits: float32 [N, S, K]. lengths: int32 [N]. beam: number of prefixes kept. count: B <= beam.
+    Returns: texts; each probability covers the alignments that stayed in the beam.
     """
     with tf.name_scope("ctc_best_texts"):
         paths, scores = tf.nn.ctc_beam_search_decoder_v2(tf.transpose(logits, [1, 0, 2]), lengths, beam, count)

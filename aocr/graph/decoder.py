@@ -1,4 +1,4 @@
-"""The attention decoder: one loop, teacher forced or greedy."""
+"""The attention decoder: one loop, with teacher forcing or greedy."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,24 +13,24 @@ MASKED_SCORE = -1e9  # a score whose softmax is exactly 0
 
 
 class DecoderOutput(NamedTuple):
-    """What the decoder wrote, step by step."""
+    """Output of the decoder, step by step."""
 
     logits: tf.Tensor  # [N, T, V] float32
-    attention: tf.Tensor  # [N, T, S] float32, each step's sum is 1
+    attention: tf.Tensor  # [N, T, S] float32, sums to 1 at each step
     ids: tf.Tensor  # [N, T] int32, the most likely character of each step
 
 
 class AttentionDecoder:
-    """Stacked recurrent layers that look at the memory through additive attention (Bahdanau, arXiv 1409.0473).
+    """Stacked recurrent layers with additive attention over the memory (Bahdanau et al. 2015, arXiv 1409.0473).
 
-    A step reads the previous character and the previous context, updates the layers, asks the memory with all layers'
-    states, and writes logits from the top layer and the new context. The variables are made once, here; `decode` can
-    be called several times.
+    A step reads the previous character and the previous context, updates the layers, queries the memory with the states
+    of all layers, and computes logits from the top layer and the new context. The variables are created once, by the
+    constructor; `decode` can be called several times.
     """
 
     def __init__(self, encoded: EncoderOutput, *, vocabulary: int, layers: int, units: int, attention_units: int,
                  embedding_size: int, use_gru: bool, initializers: Initializers = GLOROT):
-        """`vocabulary`: V, ids of the charset; `initializers`: of fresh weights; the rest as in ModelConfig."""
+        """`vocabulary`: V, ids of the charset; `initializers`: of new weights; the rest as in ModelConfig."""
         self._memory = encoded.memory
         depth = encoded.memory.shape[2]
         with tf.variable_scope("decoder"):
@@ -54,36 +54,36 @@ class AttentionDecoder:
             self._output = Linear("output", units + depth, vocabulary)
 
     def decode(self, steps: tf.Tensor | int, teacher: tf.Tensor | None = None, copies: int = 1) -> DecoderOutput:
-        """Writes characters.
+        """Runs the decoder.
 
         Args:
-          steps: int32 [], the most steps, T.
+          steps: int32 [], the maximum number of steps, T.
           teacher: int32 [N, T], the character before each step (GO first): teacher forcing. None: greedy, each step
-            reads what the one before wrote, and the loop ends when every image has written EOS.
-          copies: texts that are taught for each image: N is then images * copies, those of an image together.
+            reads the previous step's character, and the loop ends when every image has written EOS.
+          copies: texts per image under teacher forcing: N is then images * copies, those of an image adjacent.
 
-        Returns: T is `steps`, or fewer where a greedy loop ended.
+        Returns: T is `steps`, or less if a greedy loop ended early.
         """
         memory, keys, floor, initial = (_repeated(part, copies) for part in (
             self._memory, self._keys, self._floor, self._initial))
         count, depth = tf.shape(memory)[0], memory.shape[2]
-        taught, found = teacher is not None, {}
-        if taught:
+        forced, found = teacher is not None, {}
+        if forced:
             memory, late = _with_late_gradient(memory, steps, lambda: found["attention"])
 
         def unfinished(t, previous, ended, *_):
             return tf.logical_and(t < steps, tf.logical_not(tf.reduce_all(ended)))
 
         def step(t, previous, ended, context, states, outputs, attention):
-            if taught:
+            if forced:
                 previous = teacher[:, t]
             states, top, query = self._recur(previous, context, states)
             weights = self._attend(query, keys, floor)  # [N, S]
             context = tf.einsum("ns,nsd->nd", weights, memory)
-            if taught:
+            if forced:
                 context += late.read(t)
             output = tf.concat([top, context], 1)  # [N, U + depth]
-            if not taught:
+            if not forced:
                 output = self._output(output)  # [N, V]
                 previous = tf.argmax(output, axis=1, output_type=tf.int32)
                 ended = tf.logical_or(ended, tf.equal(previous, EOS_ID))
@@ -96,18 +96,18 @@ class AttentionDecoder:
         with tf.name_scope("decode"):
             size, vocabulary = self._output.kernel.shape
             start = (0, tf.fill([count], GO_ID), tf.zeros([count], tf.bool), tf.zeros([count, depth]), initial,
-                     empty(size if taught else vocabulary), empty(None))
+                     empty(size if forced else vocabulary), empty(None))
             *_, outputs, attention = tf.while_loop(unfinished, step, start)
             outputs = tf.transpose(outputs.stack(), [1, 0, 2])  # [N, T, U + depth or V]
             found["attention"] = attention = tf.transpose(attention.stack(), [1, 0, 2])  # [N, T, S]
             logits = outputs
-            if taught:  # nothing waits for the logits of a step: one matrix product for all
+            if forced:  # no step depends on logits, so one matrix product computes them all
                 logits = self._output(tf.reshape(outputs, [-1, size]))
                 logits = tf.reshape(logits, [count, -1, vocabulary])  # [N, T, V]
             return DecoderOutput(logits, attention, tf.argmax(logits, axis=2, output_type=tf.int32))
 
     def _recur(self, previous, context, states):
-        """[N] ids, [N, depth], states -> the new states, the top layer's output [N, U], the query [N, Q]."""
+        """Updates the layers: [N] ids, [N, depth], states -> new states, top layer's output [N, U], query [N, Q]."""
         x = self._input(tf.concat([tf.gather(self._embedding, previous), context], 1))  # [N, U]
         new_states = []
         for cell, state in zip(self._cells, states):
@@ -117,21 +117,19 @@ class AttentionDecoder:
         return new_states, x, tf.concat([part for state in new_states for part in state], 1)
 
     def _attend(self, query, keys, floor):
-        """Softmax over S of v . tanh(keys + W query), nothing beyond an image's length: [N, Q], [N, S, A], [N, S] ->
-        [N, S].
-        """
+        """Returns softmax over S of v . tanh(keys + W query), 0 in the padding: [N, Q], [N, S, A], [N, S] -> [N, S]."""
         mixed = tf.tanh(keys + self._query(query)[:, tf.newaxis, :])  # [N, S, A]
         scores = tf.squeeze(tf.einsum("nsa,ak->nsk", mixed, self._v), 2)  # [N, S]
         return tf.nn.softmax(scores + floor)
 
 
 def _with_late_gradient(memory, steps, attention):
-    """The memory without a gradient, and contexts of zeros that have it instead.
+    """Returns the memory without a gradient, and zero contexts that carry the gradient instead.
 
-    Added to each step's context, they make the gradient by the memory one matrix product after the loop, where the
-    loop itself would add up as much as the memory's size in every step.
+    Added to each step's context, they turn the memory's gradient into one matrix product after the loop; the loop
+    itself would accumulate a tensor of the memory's size in every step.
 
-    Args: memory: float32 [N, S, depth]. steps: int32 []. attention: function that gives it, [N, T, S], later on.
+    Args: memory: float32 [N, S, depth]. steps: int32 []. attention: function that returns it, [N, T, S], later on.
     Returns: memory [N, S, depth], tf.TensorArray of T zeros [N, depth].
     """
     @tf.custom_gradient
@@ -144,7 +142,7 @@ def _with_late_gradient(memory, steps, attention):
 
 
 def _repeated(part, copies):
-    """Each row `copies` times, of a tensor or of all tensors of a structure."""
+    """Repeats each row `copies` times, in a tensor or in all tensors of a structure."""
     if copies == 1:
         return part
     return tf.nest.map_structure(lambda tensor: tf.repeat(tensor, copies, axis=0), part)

@@ -1,4 +1,4 @@
-"""From what the network computed to the text that it reads: by attention, by CTC, or by both together."""
+"""Decodes the network's outputs to text: by attention, by CTC, or by both jointly."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,12 @@ from aocr.config import ATTENTION, CTC, Decoding
 from aocr.graph import ctc, losses
 from aocr.graph.decoder import AttentionDecoder
 
-BEAM = 8  # beginnings of texts that the CTC beam search keeps
-RESCORED = 4  # of its texts, which the attention decoder scores again
+BEAM = 8  # prefixes that the CTC beam search keeps
+RESCORED = 4  # its best texts, which the attention decoder rescores
 
 
 class Candidates(NamedTuple):
-    """Texts for each image and what the two branches think of them; B texts of at most T characters."""
+    """Texts for each image with the scores of both branches; B texts of at most T characters."""
 
     ids: tf.Tensor  # [N, B, T] int32, characters, PAD_ID after the end
     by_attention: tf.Tensor  # [N, B] float32, log probability
@@ -23,7 +23,7 @@ class Candidates(NamedTuple):
 
 
 class Transcription(NamedTuple):
-    """What is read in each image."""
+    """The text read in each image."""
 
     ids: tf.Tensor  # [N, T] int32: characters and EOS
     probability: tf.Tensor  # [N] float64 in [0, 1]
@@ -33,11 +33,11 @@ class Transcription(NamedTuple):
 
 def transcribe(decoding: Decoding, decoder: AttentionDecoder, logits: tf.Tensor | None, lengths: tf.Tensor,
                steps: int) -> Transcription:
-    """Reads by the method that is asked for.
+    """Reads each image by the given method.
 
     Args:
       logits: float32 [N, S, K] of `ctc.ctc_logits`, None for a model without CTC. lengths: int32 [N].
-      steps: the most characters and EOS.
+      steps: maximum number of characters, EOS included.
     """
     with tf.name_scope("transcribe"):
         if decoding.method == ATTENTION:
@@ -49,7 +49,7 @@ def transcribe(decoding: Decoding, decoder: AttentionDecoder, logits: tf.Tensor 
 
 
 def _by_ctc(decoder, logits, lengths, steps):
-    """The most likely text of CTC, with its probability; the attention is that of the decoder taught with it."""
+    """Returns CTC's most likely text with its probability; the attention is the decoder's, teacher forced with it."""
     texts = ctc.best_texts(logits, lengths, beam=BEAM, count=1)
     ids = texts.ids[:, 0, :steps - 1]  # [N, T]
     inputs, targets = taught_with(ids)
@@ -58,8 +58,8 @@ def _by_ctc(decoder, logits, lengths, steps):
 
 
 def _jointly(share, decoder, logits, lengths, steps):
-    """The best of CTC's likeliest texts and the attention decoder's own one, by both scores (U2, arXiv 2012.05481, plus
-    the latter).
+    """Returns the best of CTC's top texts and the attention decoder's greedy one, by both scores (U2, arXiv 2012.05481,
+    plus the greedy one).
     """
     found = candidates(decoder, logits, lengths, steps)
     scores = (1.0 - share) * found.by_attention + share * found.by_ctc  # [N, B]
@@ -73,9 +73,9 @@ def _jointly(share, decoder, logits, lengths, steps):
 
 
 def candidates(decoder: AttentionDecoder, logits: tf.Tensor, lengths: tf.Tensor, steps: int) -> Candidates:
-    """CTC's RESCORED likeliest texts and the one that the attention decoder writes by itself.
+    """Returns CTC's RESCORED best texts and the attention decoder's greedy one, with both scores.
 
-    Args: as `transcribe`.
+    Args: as for `transcribe`.
     """
     own = characters_of(decoder.decode(steps).ids)[:, tf.newaxis]  # [N, 1, T]
     likeliest = ctc.best_texts(logits, lengths, beam=BEAM, count=RESCORED).ids[:, :, :steps - 1]  # [N, RESCORED, T]
@@ -85,21 +85,21 @@ def candidates(decoder: AttentionDecoder, logits: tf.Tensor, lengths: tf.Tensor,
     count = RESCORED + 1
     rows = tf.reshape(ids, [-1, longest])  # [N * B, T]
     inputs, targets = taught_with(rows)
-    taught = decoder.decode(longest + 1, teacher=inputs, copies=count)
-    by_attention = losses.sequence_log_probability(taught.logits, targets)
+    forced = decoder.decode(longest + 1, teacher=inputs, copies=count)
+    by_attention = losses.sequence_log_probability(forced.logits, targets)
     by_ctc = ctc.log_probability(tf.repeat(logits, count, axis=0), tf.repeat(lengths, count), rows)
-    attention = tf.reshape(taught.attention, [-1, count, longest + 1, tf.shape(logits)[1]])
+    attention = tf.reshape(forced.attention, [-1, count, longest + 1, tf.shape(logits)[1]])
     return Candidates(ids, tf.reshape(by_attention, [-1, count]), tf.reshape(by_ctc, [-1, count]), attention)
 
 
 def characters_of(ids: tf.Tensor) -> tf.Tensor:
-    """The characters before the first EOS, moved up where a padding or GO stood between: int32 [N, T] -> [N, T']."""
+    """Keeps the characters before the first EOS, dropping padding and GO between them: int32 [N, T] -> [N, T']."""
     inside = tf.logical_and(losses.until_eos(ids) > 0, ids >= FIRST_ID)
     return tf.ragged.boolean_mask(ids, inside).to_tensor(PAD_ID)
 
 
 def taught_with(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What teacher forcing needs of texts: int32 [N, T], PAD_ID after the end -> (inputs, targets), [N, T + 1] each.
+    """Returns teacher-forcing sequences of texts: int32 [N, T], PAD_ID after the end -> (inputs, targets), [N, T + 1].
 
     inputs: GO and the text; targets: the text and EOS.
     """
@@ -110,5 +110,5 @@ def taught_with(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _probability(logarithm):
-    """float32 [N] -> float64 [N] in [0, 1], of a logarithm that rounding may have brought above 0."""
+    """Exponentiates log probabilities, which rounding may have raised above 0: float32 [N] -> float64 [N] in [0, 1]."""
     return tf.exp(tf.minimum(tf.cast(logarithm, tf.float64), 0.0))

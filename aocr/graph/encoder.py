@@ -1,4 +1,4 @@
-"""The encoder: a bidirectional recurrent layer over the features, and what it hands to the decoder."""
+"""The encoder: a bidirectional recurrent layer over the features, and the bridge to the decoder."""
 
 from typing import NamedTuple
 
@@ -8,23 +8,23 @@ from aocr.graph.layers import GLOROT, GRUCell, GRUState, Initializers, Linear, L
 
 
 class EncoderOutput(NamedTuple):
-    """What the decoder attends to and starts from."""
+    """The memory that the decoder attends to, and the final states that it starts from."""
 
-    memory: tf.Tensor  # [N, S, 2U] float32, 0 beyond an image's own length
+    memory: tf.Tensor  # [N, S, 2U] float32, 0 in the padding
     lengths: tf.Tensor  # [N] int32
-    forward: LSTMState | GRUState  # of [N, U]: after the last step of the image
-    backward: LSTMState | GRUState | None  # the same of the other direction: after its first step
+    forward: LSTMState | GRUState  # [N, U] each, after the image's last step
+    backward: LSTMState | GRUState | None  # [N, U] each, after the image's first step
 
 
 def bidirectional_encoder(features: tf.Tensor, lengths: tf.Tensor, *, units: int, use_gru: bool,
                           initializers: Initializers = GLOROT) -> EncoderOutput:
-    """Reads the features in both directions, each image over its own length only.
+    """Reads the features in both directions (Schuster and Paliwal 1997), each image over its own length only.
 
     Args:
       features: float32 [N, S, F]. lengths: int32 [N], 1 <= length <= S.
       units: U, of each direction.
       use_gru: GRU instead of LSTM.
-      initializers: of fresh weights.
+      initializers: of new weights.
     """
     with tf.variable_scope("encoder"):
         size = features.shape[2]
@@ -47,37 +47,38 @@ def bidirectional_encoder(features: tf.Tensor, lengths: tf.Tensor, *, units: int
 
 
 def bridge(encoded: EncoderOutput, *, layers: int, units: int) -> list[LSTMState | GRUState]:
-    """The decoder's initial state from the final states of both directions.
+    """Computes the decoder's initial state from the final states of both directions.
 
-    A learned projection of [forward, backward], one for the hidden states and one for the cells, cut into layers.
+    A learned projection of [forward, backward], one for the hidden states and one for the cells, split into layers.
 
     Args: layers, units: of the decoder.
-    Returns: `layers` states of [N, units], LSTMState or GRUState as the encoder's.
-    Raises: ValueError if the two directions' states are not of one kind and size.
+    Returns: `layers` states of [N, units], LSTMState or GRUState like the encoder's.
+    Raises: ValueError if the two directions' states differ in kind or size.
     """
     forward, backward = encoded.forward, encoded.backward
     if type(forward) is not type(backward):
-        raise ValueError(f"the encoder's directions end in {type(forward).__name__} and {type(backward).__name__}")
+        raise ValueError(f"the encoder's directions end in {type(forward).__name__} and {type(backward).__name__}; "
+                         "they must be of one kind")
     parts = {}
     with tf.variable_scope("hand_over"):  # its name in checkpoints
         for name in forward._fields:
             ends = getattr(forward, name), getattr(backward, name)
             sizes = [end.shape[1] for end in ends]
             if sizes[0] is None or sizes[0] != sizes[1]:
-                raise ValueError(f"the encoder's final {name} states have sizes {sizes}: not one known size")
+                raise ValueError(f"the encoder's final {name} states have sizes {sizes}; they must be known and equal")
             projected = Linear(name, sum(sizes), layers * units)(tf.concat(ends, 1))  # [N, layers * units]
             if name == "hidden":
-                projected = tf.tanh(projected)  # the range that a hidden state has
+                projected = tf.tanh(projected)  # the range of a hidden state
             parts[name] = tf.split(projected, layers, axis=1)
     kind = LSTMState if "cell" in parts else GRUState
     return [kind(**{name: values[k] for name, values in parts.items()}) for k in range(layers)]
 
 
 def _reverse(x, lengths):
-    """Reverses each image's own steps and leaves its padding where it is: [N, S, F] -> [N, S, F]."""
+    """Reverses each image's own steps and leaves its padding in place: [N, S, F] -> [N, S, F]."""
     return tf.reverse_sequence(x, lengths, seq_axis=1, batch_axis=0)
 
 
 def _at_last_step(state, lengths):
-    """Each image's state after its last own step: parts [N, S, U] -> [N, U]."""
+    """Returns each image's state after its own last step: parts [N, S, U] -> [N, U]."""
     return type(state)(*(tf.gather(part, lengths - 1, axis=1, batch_dims=1) for part in state))

@@ -1,4 +1,4 @@
-"""Building blocks: convolution, batch norm, linear layers, recurrent cells. Variables are made by `get_variable`."""
+"""Building blocks: convolution, batch norm, linear layers, recurrent cells. Variables come from `get_variable`."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,9 +9,9 @@ BATCH_NORM_EPSILON = 1e-3
 
 
 class Initializers(NamedTuple):
-    """What the weights of a fresh network begin with, where that is not Glorot's (2010) uniform distribution or 0."""
+    """Initial weights of a new network, where they differ from Glorot's (2010) uniform distribution or 0."""
 
-    he: bool = False  # He et al., arXiv 1502.01852, in the convolutions that go to relu without batch norm
+    he: bool = False  # He et al., arXiv 1502.01852, in the convolutions that relu follows without batch norm
     forget_bias: float = 0.0  # of LSTMs
 
 
@@ -19,16 +19,16 @@ GLOROT = Initializers()
 
 
 def variable(name: str, shape: Sequence[int], initializer: Callable | None = None) -> tf.Tensor:
-    """The value of a trainable float32 variable, which starts Glorot-uniform unless an initializer is given.
+    """Returns the value of a trainable float32 variable, initially Glorot-uniform unless an initializer is given.
 
-    It is read here, outside of any loop: freezing a graph fails on a variable that is gathered from inside one.
+    It is read here, outside any loop: freezing a graph fails on a variable that a loop gathers from.
     """
     initializer = initializer or tf.glorot_uniform_initializer()
     return tf.get_variable(name, shape, tf.float32, initializer, use_resource=True).read_value()
 
 
 class Linear:
-    """y = x W + b, the weights being made at once, so that it can be called inside a loop."""
+    """y = x W + b; the constructor creates the weights, so that it can be called inside a loop."""
 
     def __init__(self, name: str, inputs: int, outputs: int):
         with tf.variable_scope(name):
@@ -42,10 +42,10 @@ class Linear:
 
 def conv(x: tf.Tensor, filters: int, size: tuple[int, int], stride: tuple[int, int] = (1, 1), name: str = "kernel",
          initializer: Callable | None = None) -> tf.Tensor:
-    """2-D convolution without bias: [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), filters].
+    """Convolves in 2-D without bias: [N, H, W, C] -> [N, ceil(H / stride), ceil(W / stride), filters].
 
-    Args: size, stride: (height, width). With a stride of 1 it is SAME; a longer stride of k columns sees as much to the
-      left of an image whatever W is, where SAME would let that depend on W.
+    Args: size, stride: (height, width). With a stride of 1 the padding is SAME; with a longer one, the padding on the
+      left is the same for every W, whereas with SAME it would depend on W.
     """
     kernel = tf.cast(variable(name, [*size, x.shape[3], filters], initializer), x.dtype)
     if stride == (1, 1):
@@ -55,7 +55,7 @@ def conv(x: tf.Tensor, filters: int, size: tuple[int, int], stride: tuple[int, i
 
 
 class Moments(NamedTuple):
-    """What a batch says about the statistics of one batch norm layer, and where they are kept."""
+    """Moments of a batch in one batch norm layer, and the layer's population statistics."""
 
     mean: tf.Tensor  # [C]
     variance: tf.Tensor  # [C]
@@ -64,12 +64,12 @@ class Moments(NamedTuple):
 
 
 def batch_norm(x: tf.Tensor, mask: tf.Tensor, is_training: bool) -> tuple[tf.Tensor, Moments]:
-    """Batch normalisation (Ioffe and Szegedy, arXiv 1502.03167) over the positions that `mask` keeps.
+    """Applies batch norm (Ioffe and Szegedy, arXiv 1502.03167) over the positions that `mask` keeps.
 
     Args:
       x: float32 [N, H, W, C].
-      mask: float32 [N, 1, W, 1], 1 where an image is, 0 in its padding.
-      is_training: normalise with this batch's moments, else with the population's.
+      mask: float32 [N, 1, W, 1], 1 inside an image, 0 in its padding.
+      is_training: normalise with the moments of this batch, else with the population statistics.
 
     Returns: (float32 [N, H, W, C], Moments of this batch).
     """
@@ -105,7 +105,7 @@ class GRUState(NamedTuple):
 class LSTMCell:
     """One LSTM layer (Hochreiter and Schmidhuber 1997): gates i, candidate j, f, o in one kernel, in this order.
 
-    The forget gate's bias starts where `initializers` say; nothing is added to it later.
+    The forget gate's bias starts at `initializers.forget_bias`; nothing is added to it later.
     """
 
     state: type[LSTMState] = LSTMState
@@ -144,7 +144,7 @@ class GRUCell:
 
 
 def run_lstm(cell: LSTMCell, x: tf.Tensor) -> LSTMState:
-    """A whole sequence through an LSTM cell, from a zero state, in one fused op.
+    """Runs an LSTM cell over a whole sequence, from a zero state, in one fused op.
 
     Args: x: float32 [S, N, inputs], time-major.
     Returns: the state after each step, [S, N, U].
@@ -163,20 +163,21 @@ def run_lstm(cell: LSTMCell, x: tf.Tensor) -> LSTMState:
 
 
 def _lstm_gradient(x, kernel, steps, by_cell, by_hidden):
-    """Backpropagation through time of `run_lstm`; the fused op's own takes several times as long.
+    """Backpropagates through `run_lstm`; the fused op's own gradient takes several times as long.
 
-    Only what depends on the step after is in the loop; the weights' gradients are one matrix product over all steps.
+    Only the part that depends on the next step is in the loop; the weight gradients are one matrix product over all
+    steps.
 
     Args:
       x: float32 [S, N, inputs]. kernel: float32 [inputs + U, 4U]. steps: outputs of BlockLSTM, [S, N, U] each.
-      by_cell, by_hidden: float32 [S, N, U], gradients by the states.
+      by_cell, by_hidden: float32 [S, N, U], gradients of the states.
 
-    Returns: gradients by x, kernel and bias.
+    Returns: gradients of x, kernel and bias.
     """
     length, inputs = tf.shape(x)[0], x.shape[2]
     i, j, f, o, tanh_cell = steps.i, steps.ci, steps.f, steps.o, steps.co
     before = tf.pad(steps.cs[:-1], [[1, 0], [0, 0], [0, 0]])  # the cell before each step
-    # What the gradients by the cell (for i, j, f) and by the hidden state (for o) are multiplied with.
+    # Factors of the gradients of the cell (for i, j, f) and of the hidden state (for o).
     slopes = tf.concat([j * i * (1.0 - i), i * (1.0 - tf.square(j)), before * f * (1.0 - f),
                         tanh_cell * o * (1.0 - o)], 2)  # [S, N, 4U]
     hidden_to_cell = o * (1.0 - tf.square(tanh_cell))
@@ -198,7 +199,7 @@ def _lstm_gradient(x, kernel, steps, by_cell, by_hidden):
 
 
 def run_gru(cell: GRUCell, x: tf.Tensor) -> GRUState:
-    """A whole sequence through a GRU cell, from a zero state: float32 [S, N, inputs] -> [S, N, U]."""
+    """Runs a GRU cell over a whole sequence, from a zero state: float32 [S, N, inputs] -> [S, N, U]."""
     length = tf.shape(x)[0]
     zeros = tf.zeros([tf.shape(x)[1], cell.units])
 

@@ -1,4 +1,4 @@
-"""The loss, and how likely a reading is."""
+"""The losses, and the probability of a reading."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,13 @@ import tensorflow.compat.v1 as tf
 
 from aocr.charset import EOS_ID
 
-GUIDANCE_WIDTH = 0.15  # of the diagonal that attention is guided to, as a share of the text,
+GUIDANCE_WIDTH = 0.15  # width of the diagonal that guides attention, as a share of the text
 LEAST_INK = 1e-6
-GUIDANCE_CHARACTERS = 1.5  # and in characters, where CTC has found them
+GUIDANCE_CHARACTERS = 1.5  # its width in characters, where CTC has located them
 
 
 def sequence_loss(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
-    """Each sample's mean cross-entropy over the steps that count.
+    """Returns each sample's mean cross-entropy over the steps that count.
 
     Args:
       logits: float32 [N, T, V]. targets: int32 [N, T]. weights: float32 [N, T], 1 for the label's characters and its
@@ -20,7 +20,7 @@ def sequence_loss(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, smo
       smoothing: in [0, 1), the share of a target's probability that is spread evenly over all ids (Szegedy et al.,
         arXiv 1512.00567, section 7).
 
-    Returns: float32 [N], nats a step. A batch's loss is its mean (short words count as much as long ones).
+    Returns: float32 [N], nats per step. A batch's loss is its mean (short words count as much as long ones).
     """
     with tf.name_scope("sequence_loss"):
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)  # [N, T]
@@ -31,26 +31,26 @@ def sequence_loss(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, smo
 
 
 class Diagonal(NamedTuple):
-    """Where attention should be: how much of the text is written at each step of the encoder."""
+    """Where attention should be: the share of the text that is written at each encoder step."""
 
     written: tf.Tensor  # [N, S] float32 in [0, 1], rising in reading order
-    width: tf.Tensor  # [N] float32 > 0, how far attention may be off, as a share of the text
+    width: tf.Tensor  # [N] float32 > 0, tolerated distance, as a share of the text
 
 
 def diagonal(pixels: tf.Tensor, stride: int, right_to_left: bool = False) -> Diagonal:
-    """The Diagonal of text that is spread evenly over the columns where there is something to see.
+    """Returns the Diagonal of text spread evenly over the columns with ink.
 
-    Where ink is everywhere, as in most words and lines, it is that of Tachibana et al. (arXiv 1710.08969); empty
-    margins take no part in it. The ink of a column is the deviation of its pixels.
+    Where ink is everywhere, as in most words and lines, it is that of Tachibana et al. 2017 (arXiv 1710.08969); empty
+    margins are left out. The ink of a column is the standard deviation of its pixels.
 
-    Args: pixels: float32 [N, H, W, C], 0 in the padding. stride: columns for a step of the encoder.
-      right_to_left: labels begin at the right end.
+    Args: pixels: float32 [N, H, W, C], 0 in the padding. stride: columns per encoder step. right_to_left: labels begin
+      at the right end.
     """
     with tf.name_scope("diagonal"):
         ink = tf.reduce_mean(tf.math.reduce_std(pixels, 1), 2)  # [N, W]
         ink = tf.pad(ink, [[0, 0], [0, -tf.shape(ink)[1] % stride]])
         ink = tf.reduce_sum(tf.reshape(ink, [tf.shape(ink)[0], -1, stride]), 2)  # [N, S]
-        ink += LEAST_INK  # of a blank image
+        ink += LEAST_INK  # a blank image has none
         written = (tf.cumsum(ink, 1) - 0.5 * ink) / tf.reduce_sum(ink, 1, keepdims=True)
         if right_to_left:
             written = 1.0 - written
@@ -59,18 +59,18 @@ def diagonal(pixels: tf.Tensor, stride: int, right_to_left: bool = False) -> Dia
 
 def bent(even: Diagonal, logits: tf.Tensor, lengths: tf.Tensor, losses: tf.Tensor, counts: tf.Tensor,
          right_to_left: bool = False) -> Diagonal:
-    """A Diagonal that goes over to where CTC finds the characters, the more the better CTC reads.
+    """Moves a Diagonal to where CTC finds the characters, the further the better CTC reads.
 
     Args:
-      logits: float32 [N, S, K] of CTC, the blank last. lengths: int32 [N]. losses: float32 [N] of CTC, nats a
+      logits: float32 [N, S, K] of CTC, the blank last. lengths: int32 [N]. losses: float32 [N] of CTC, nats per
         character. counts: float32 [N], characters of the labels. right_to_left: as in `diagonal`.
     """
     with tf.name_scope("bent"):
-        trust = tf.exp(-losses)  # [N], how likely CTC finds a character
+        trust = tf.exp(-losses)  # [N], CTC's probability per character
         inside = tf.sequence_mask(lengths, tf.shape(logits)[1], tf.float32)
         here = (1.0 - tf.nn.softmax(logits)[:, :, -1]) * inside  # [N, S], characters at each step
         found = (tf.cumsum(here, 1) - 0.5 * here) / tf.maximum(tf.reduce_sum(here, 1, keepdims=True), 1e-6)
-        found *= (counts / (counts + 1.0))[:, tf.newaxis]  # EOS is behind them all
+        found *= (counts / (counts + 1.0))[:, tf.newaxis]  # EOS follows them all
         if right_to_left:
             found = tf.reverse_sequence(found, lengths, seq_axis=1, batch_axis=0)
         written = even.written + trust[:, tf.newaxis] * (found - even.written)
@@ -79,7 +79,7 @@ def bent(even: Diagonal, logits: tf.Tensor, lengths: tf.Tensor, losses: tf.Tenso
 
 
 def guidance(attention: tf.Tensor, weights: tf.Tensor, where: Diagonal) -> tf.Tensor:
-    """How far each sample's attention strays from a diagonal.
+    """Returns how far each sample's attention is from a diagonal.
 
     Args:
       attention: float32 [N, T, S]. weights: float32 [N, T], 1 for the steps that count.
@@ -91,25 +91,25 @@ def guidance(attention: tf.Tensor, weights: tf.Tensor, where: Diagonal) -> tf.Te
         steps = tf.maximum(tf.reduce_sum(weights, 1), 1.0)[:, tf.newaxis]  # [N, 1]; EOS among them
         due = (tf.cast(tf.range(tf.shape(weights)[1]), tf.float32) + 0.5) / steps  # [N, T]
         far = (due[:, :, tf.newaxis] - where.written[:, tf.newaxis, :]) / where.width[:, tf.newaxis, tf.newaxis]
-        strayed = tf.reduce_sum(attention * (1.0 - tf.exp(-0.5 * tf.square(far))), 2)  # [N, T]
-        return tf.reduce_sum(strayed * weights, 1) / steps[:, 0]
+        distance = tf.reduce_sum(attention * (1.0 - tf.exp(-0.5 * tf.square(far))), 2)  # [N, T]
+        return tf.reduce_sum(distance * weights, 1) / steps[:, 0]
 
 
 def until_eos(ids: tf.Tensor) -> tf.Tensor:
-    """1 up to and including the first EOS, then 0: int32 [N, T] -> float32 [N, T]."""
+    """Returns 1 up to and including the first EOS, then 0: int32 [N, T] -> float32 [N, T]."""
     is_eos = tf.cast(tf.equal(ids, EOS_ID), tf.int32)
     return tf.cast(tf.equal(tf.cumsum(is_eos, axis=1, exclusive=True), 0), tf.float32)
 
 
 def sequence_log_probability(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """How likely texts are: float32 [N, T, V], int32 [N, T] (characters and EOS) -> float32 [N] <= 0."""
+    """Returns texts' log probabilities: float32 [N, T, V], int32 [N, T] (characters and EOS) -> float32 [N] <= 0."""
     with tf.name_scope("sequence_log_probability"):
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)  # [N, T]
         return -tf.reduce_sum(entropy * until_eos(targets), 1)
 
 
 def sequence_probability(logits: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-    """How sure the model is of a whole reading: the product of the steps' largest probabilities, EOS the last.
+    """Returns the probability of a whole reading: the product of the steps' largest probabilities, EOS included.
 
     Args: logits: float32 [N, T, V]; ids: int32 [N, T], their argmax.
     Returns: float64 [N] in [0, 1]; steps after EOS do not count.

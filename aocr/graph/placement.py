@@ -1,4 +1,4 @@
-"""Where the parts of a training graph run: on the devices of one process, and on the parameter servers of a cluster."""
+"""Places the parts of a training graph: on the devices of one process, and on the parameter servers of a cluster."""
 
 import contextlib
 import math
@@ -7,27 +7,27 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-VARIABLE = "VarHandleOp"  # the op that a variable is, and that TensorFlow places by
+VARIABLE = "VarHandleOp"  # op type of a variable's handle, by which TensorFlow places the variable
 
 
 class Placement(NamedTuple):
-    """Where a training graph runs; by default all of it where TensorFlow likes."""
+    """Where a training graph runs; by default, where TensorFlow places it."""
 
     target: str = ""  # of the session; '' for this process
     outer: Callable[[tf.Operation], str] | None = None  # device function of the whole graph
     towers: tuple[str, ...] = ("",)  # devices that share each batch
-    variables: str = ""  # device of the variables, unless `outer` says it
-    accumulators: tuple[str, ...] = ()  # where the gradients of several processes meet; none if each updates by itself
+    variables: str = ""  # device of the variables, unless `outer` sets it
+    accumulators: tuple[str, ...] = ()  # devices that collect the processes' gradients; none if each updates by itself
 
     def tower(self, k: int) -> contextlib.AbstractContextManager:
-        """Device scope of the k-th tower. Its variables, which the others use too, are not on its device."""
+        """Returns the device scope of the k-th tower. Variables, which all towers share, are not on its device."""
         if len(self.towers) == 1:
             return contextlib.nullcontext()
         return tf.device(lambda op: self.variables if op.type == VARIABLE else _settled(op) or self.towers[k])
 
 
 def towers(count: int) -> tuple[str, ...]:
-    """The devices of so many towers: GPUs, where this machine has any, else as many virtual CPUs."""
+    """Returns the devices of `count` towers: GPUs if the machine has any, else virtual CPUs."""
     if count == 1:
         return ("",)
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
@@ -35,17 +35,17 @@ def towers(count: int) -> tuple[str, ...]:
 
 
 def in_process(count: int) -> Placement:
-    """The Placement of a process that trains alone, on so many GPUs."""
+    """Returns the Placement of a process that trains alone, on `count` GPUs."""
     devices = towers(count)
     return Placement(towers=devices, variables=devices[0])
 
 
 def in_cluster(target: str, servers: int, device: str, towers: tuple[str, ...], sync: bool) -> Placement:
-    """The Placement of one process of a cluster.
+    """Returns the Placement of one process of a cluster.
 
     Args:
-      target: its session's. servers: the number of parameter servers. device: the process's own.
-      towers: as in Placement. sync: whether the processes' gradients meet.
+      target: of its session. servers: number of parameter servers. device: of the process. towers: as in Placement.
+      sync: collect the processes' gradients on the servers.
     """
     places = _Servers(servers)
 
@@ -59,13 +59,13 @@ def in_cluster(target: str, servers: int, device: str, towers: tuple[str, ...], 
 
 
 def _settled(op):
-    """The device that an op has already, or that of a variable that it uses; '' if neither."""
+    """Returns the device already set for an op or for a variable that it uses; '' if neither is set."""
     used = (tensor.op.device for tensor in op.inputs if tensor.dtype == tf.resource and tensor.op.type == VARIABLE)
     return op.device or next(used, "")
 
 
 class _Servers:
-    """Spreads variables over parameter servers, in the same way in each process that builds the same graph."""
+    """Spreads variables over parameter servers, identically in each process that builds the same graph."""
 
     def __init__(self, count):
         self.names = tuple(f"/job:ps/task:{k}" for k in range(count))
@@ -73,8 +73,8 @@ class _Servers:
         self._found = {}
 
     def of(self, op):
-        """The server of a variable: that of the weight that it is about (of its name's middle), else that with the
-        least so far.
+        """Returns a variable's server: that of the weight it belongs to (the middle of its name), else the least
+        loaded.
         """
         weight = op.name.partition("/")[2].rpartition("/")[0]
         server = self._found.get(weight) or min(self.names, key=self._sizes.get)

@@ -1,4 +1,4 @@
-"""From encoded image files to what the network reads; training, testing and serving all come through here."""
+"""Prepares encoded image files for the network; training, testing and serving all use this code."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 from aocr.config import IMAGE_HEIGHT, scaled_width
 from aocr.decoding import decode_image
 
-VERSION = 1  # stored with a model; a change of the arithmetic below needs a new one
+VERSION = 1  # stored with a model; increment it if the arithmetic below changes
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma of red, green, blue
 
 
@@ -17,7 +17,7 @@ class PreparedImage(NamedTuple):
 
     pixels: tf.Tensor  # [H, w, C] float32 in [-1, 1)
     width: tf.Tensor  # [] int32, w, 1 <= w <= canvas_width
-    squeezed: tf.Tensor  # [] bool: was it wider than the canvas
+    squeezed: tf.Tensor  # [] bool: whether it was wider than the canvas
 
 
 class PreparedImages(NamedTuple):
@@ -31,11 +31,11 @@ def prepare_image(encoded: tf.Tensor, *, canvas_width: int, channels: int) -> Pr
     """Decodes one image, scales it to height 32 and at most `canvas_width` wide, and normalises it.
 
     Args:
-      encoded: string [], an image file that `decode_image` reads. What is transparent in PNG and WebP becomes white.
-      canvas_width: an image that would be wider is squeezed horizontally to it.
+      encoded: string [], an image file that `decode_image` reads. Transparent parts of PNG and WebP become white.
+      canvas_width: a wider image is squeezed horizontally to it.
       channels: 1 (grey) or 3.
 
-    Raises: InvalidArgumentError at run time if the bytes are no such image.
+    Raises: InvalidArgumentError at run time if the bytes are not a supported image.
     """
     with tf.name_scope("prepare_image"):
         pixels = tf.cast(decode_image(encoded), tf.float32)  # [h, w, 1 to 4]
@@ -60,7 +60,7 @@ def prepare_batch(encoded: tf.Tensor, prepare: Callable[[tf.Tensor], PreparedIma
       prepare: function of an encoded image (string []), such as `prepare_image` with its sizes bound.
       canvas_width, channels: as in `prepare_image`.
 
-    Returns: images, W being the width of the widest image (1 if there is none).
+    Returns: images; W is the width of the widest image (1 for an empty batch).
     """
 
     def padded(image):
@@ -77,20 +77,20 @@ def prepare_batch(encoded: tf.Tensor, prepare: Callable[[tf.Tensor], PreparedIma
 
 
 def at_least_one(images: PreparedImages) -> PreparedImages:
-    """A blank image for an empty batch, since kernels (oneDNN's pooling among them) fail on no image at all."""
+    """Adds a blank image to an empty batch, since some kernels (oneDNN's pooling among them) fail on empty batches."""
     blank = 1 - tf.minimum(tf.size(images.widths), 1)
     return PreparedImages(tf.pad(images.pixels, [[0, blank], [0, 0], [0, 0], [0, 0]]),
                           tf.pad(images.widths, [[0, blank]], constant_values=1))
 
 
 def lay_on_white(pixels: tf.Tensor) -> tf.Tensor:
-    """[h, w, 2 or 4], grey or RGB and alpha -> [h, w, 1 or 3], laid on white."""
+    """Composites an image with alpha, grey or RGB, on white: [h, w, 2 or 4] -> [h, w, 1 or 3]."""
     alpha = pixels[:, :, -1:] / 255.0
     return 255.0 + (pixels[:, :, :-1] - 255.0) * alpha
 
 
 def _to_channels(pixels, channels):
-    """[h, w, 1 or 3] -> [h, w, channels]."""
+    """Converts between grey and RGB as needed: [h, w, 1 or 3] -> [h, w, channels]."""
     size = tf.shape(pixels)[:2]
     if channels == 3:
         return tf.broadcast_to(pixels, tf.concat([size, [3]], 0))

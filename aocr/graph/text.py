@@ -1,4 +1,4 @@
-"""Between text and ids, inside the graph: constants only, so that a frozen graph keeps them."""
+"""Converts between text and ids inside the graph, with constants only, so that a frozen graph keeps them."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -6,12 +6,12 @@ import tensorflow.compat.v1 as tf
 from aocr.charset import EOS_ID, FIRST_ID, GO_ID, PAD_ID, Charset
 from aocr.graph.losses import until_eos
 
-END = 0x110000  # in the place of a code point, after the last one
+END = 0x110000  # follows the last code point of a text
 POINTS = END + 1
 
 
 def ids_to_text(ids: tf.Tensor, charset: Charset) -> tf.Tensor:
-    """The characters before the first EOS: int32 [N, T] -> string [N] (UTF-8); padding and GO give nothing."""
+    """Joins the characters before the first EOS: int32 [N, T] -> string [N] (UTF-8); padding and GO add nothing."""
     with tf.name_scope("ids_to_text"):
         table = tf.constant([b""] * FIRST_ID + [character.encode() for character in charset.characters])
         ids = tf.where(until_eos(ids) > 0, ids, tf.fill(tf.shape(ids), EOS_ID))
@@ -19,12 +19,12 @@ def ids_to_text(ids: tf.Tensor, charset: Charset) -> tf.Tensor:
 
 
 def text_to_ids(text: tf.Tensor, charset: Charset) -> tf.Tensor:
-    """Ids of a label's characters: string [] (UTF-8) -> int32 [length], PAD_ID for a code point where none begins.
+    """Returns a label's ids: string [] (UTF-8) -> int32 [length], PAD_ID for a code point where no character begins.
 
-    Of grapheme clusters, the longest one of the charset is taken at each place, and the next place is where it ends.
-    These are the label's own clusters if the charset has them all: whether a cluster ends before a code point follows
-    from that code point and from what the cluster holds so far, so one of the charset that is longer than the label's
-    own would end, in itself, where that one ends.
+    Of grapheme clusters, the longest one in the charset is taken at each position, and the next position is its end.
+    These are the label's own clusters if the charset has them all: whether a cluster ends before a code point depends
+    only on that code point and on the cluster so far, so a charset cluster longer than the label's own would itself
+    have to end where that one ends.
     """
     with tf.name_scope("text_to_ids"):
         keys, ids_of_keys = _prefixes(charset)
@@ -33,9 +33,9 @@ def text_to_ids(text: tf.Tensor, charset: Charset) -> tf.Tensor:
         points = tf.cast(tf.strings.unicode_decode(text, "UTF-8"), tf.int64)  # [n]
         size, longest = tf.shape(points), max(map(len, charset.characters))
         ahead = tf.pad(points, [[0, longest - 1]], constant_values=END)
-        prefix = tf.zeros_like(points)  # number of the beginning that was found from each place on
-        ids = tf.fill(size, PAD_ID)  # of the longest character from there on
-        lengths = tf.fill(size, 1)  # its code points
+        prefix = tf.zeros_like(points)  # number of the prefix found at each position
+        ids = tf.fill(size, PAD_ID)  # of the longest character found there
+        lengths = tf.fill(size, 1)  # its length in code points
         for length in range(1, longest + 1):
             key = prefix * POINTS + ahead[length - 1:][:size[0]]
             place = tf.searchsorted(table, key)
@@ -49,10 +49,10 @@ def text_to_ids(text: tf.Tensor, charset: Charset) -> tf.Tensor:
 
 
 def _prefixes(charset):
-    """All beginnings of the characters, themselves among them, as a table to search, numbered from 1 in its order.
+    """Builds a sorted table of all prefixes of the characters, themselves included, numbered from 1 in its order.
 
-    Returns: the table's keys, each made of a beginning's last code point and of the number of what precedes it (0:
-      nothing), int64 [P], rising; and the ids of those that are characters, PAD_ID for the others, list of P.
+    Returns: the table's keys, int64 [P], ascending, each made of a prefix's last code point and the number of the
+      prefix before it (0: empty); and the ids of the prefixes that are characters, PAD_ID for the others, list of P.
     """
     prefixes = sorted({character[:length] for character in charset.characters
                        for length in range(1, len(character) + 1)}, key=lambda prefix: (len(prefix), prefix))
@@ -63,7 +63,7 @@ def _prefixes(charset):
 
 
 def _places(lengths):
-    """Place 0, and on from each place by its length: int32 [n] -> int32 [m], those that are less than n."""
+    """Returns the positions below n reached from 0 by advancing each time by the length there: int32 [n] -> [m]."""
     def step(place, count, places):
         return place + lengths[place], count + 1, places.write(count, place)
 
@@ -73,7 +73,7 @@ def _places(lengths):
 
 
 def teaching_sequences(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What teacher forcing needs of a label: int32 [length] -> (inputs, targets), int32 [length + 1] each.
+    """Returns a label's teacher-forcing sequences: int32 [length] -> (inputs, targets), int32 [length + 1] each.
 
     inputs: GO and the label; targets: the label and EOS.
     """

@@ -1,4 +1,4 @@
-"""A batch that several devices share: its parts, and the moments of the whole."""
+"""Splits a batch over several devices, and combines the moments of its parts."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,20 +10,20 @@ from aocr.graph.preprocess import PreparedImages, at_least_one
 
 
 class TowerBatch(NamedTuple):
-    """What one device gets of a batch: at least one row, which is blank if there are none for it."""
+    """One device's part of a batch: at least one row, which is blank if the batch has none for it."""
 
     images: PreparedImages
     inputs: tf.Tensor  # [N, T] int32
     targets: tf.Tensor  # [N, T] int32
     weights: tf.Tensor  # [N, T] float32; 0 for a blank row
-    size: tf.Tensor  # [] int32: the rows that are real
-    columns: tf.Tensor  # [] float32: columns of pixels of their images
+    size: tf.Tensor  # [] int32: number of real rows
+    columns: tf.Tensor  # [] float32: pixel columns of their images
 
 
 def split_batch(images: PreparedImages, batch: Any, count: int) -> list[TowerBatch]:
-    """Cuts a batch into `count` TowerBatches of consecutive rows; with one, it is the batch as it is.
+    """Cuts a batch into `count` TowerBatches of consecutive rows; one TowerBatch is the batch as it is.
 
-    Args: images: of the batch. batch: anything with its `inputs`, `targets` and `weights`.
+    Args: images: of the batch. batch: any object with its `inputs`, `targets` and `weights`.
     """
     rows = tf.shape(images.widths)[0]
     if count == 1:
@@ -44,10 +44,10 @@ def _columns(widths):
 
 
 def total_moments(moments: Sequence[list[Moments]], columns: tf.Tensor) -> list[Moments]:
-    """The moments of a whole batch from those of its parts.
+    """Computes the moments of a whole batch from those of its parts.
 
-    Args: moments: for each part, one a layer. columns: float32 [parts], what each counts.
-    Returns: one a layer.
+    Args: moments: for each part, one per layer. columns: float32 [parts], weight of each part.
+    Returns: one per layer.
     """
     if len(moments) == 1:
         return moments[0]
@@ -56,7 +56,7 @@ def total_moments(moments: Sequence[list[Moments]], columns: tf.Tensor) -> list[
     for layer in zip(*moments):
         means, variances = tf.stack([m.mean for m in layer]), tf.stack([m.variance for m in layer])  # [parts, C]
         mean = tf.reduce_sum(weights * means, 0)
-        # The law of total variance: what varies within the parts, and between them.
+        # Law of total variance: the variance within the parts plus that between them.
         variance = tf.reduce_sum(weights * (variances + tf.square(means - mean)), 0)
         totals.append(Moments(mean, variance, layer[0].population_mean, layer[0].population_variance))
     return totals

@@ -1,4 +1,4 @@
-"""The training stage: from the loss to the update that it makes of the weights."""
+"""The training stage: from the loss to the update of the weights."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,13 @@ import tensorflow.compat.v1 as tf
 from aocr.config import TrainConfig
 from aocr.graph.optimizer import Accumulator, SyncAccumulator, WeightAverage, make_optimizer, update
 
-GUIDED_STEPS = 1000  # over which guided attention ends at the latest
+GUIDED_STEPS = 1000  # steps within which guided attention fades out
 
 
 def guiding_loss(config: TrainConfig, losses: tf.Tensor, strayed: tf.Tensor) -> tf.Tensor:
-    """The part of the loss that guides attention: it fades as the decoder learns to read, and ends anyhow.
+    """Returns the part of the loss that guides attention; it fades as the decoder learns, or by GUIDED_STEPS.
 
-    Args: losses: float32 [N], nats a step, of the decoder. strayed: float32 [N] of `losses.guidance`.
+    Args: losses: float32 [N], nats per step, of the decoder. strayed: float32 [N] of `losses.guidance`.
     Returns: float32 [].
     """
     step = tf.cast(tf.train.get_or_create_global_step(), tf.float32)
@@ -22,19 +22,19 @@ def guiding_loss(config: TrainConfig, losses: tf.Tensor, strayed: tf.Tensor) -> 
 
 
 class TrainOps:
-    """The ops of training one model, in the scope `training`, which names what only training needs in a checkpoint.
+    """The ops that train one model, in the scope `training`, which names the training-only variables in a checkpoint.
 
-    `train_op` is one step and gives the global step after it, `gradient_norm` the global norm of its gradients; both
-    take `learning_rate`, a placeholder. Where a step is made of several batches, `add_op` takes in one of those before
-    the last, and `forget_added` is run after it; else both are None. `average` is the WeightAverage or None.
+    `train_op` runs one step and returns the global step after it, `gradient_norm` the global norm of its gradients;
+    both take `learning_rate`, a placeholder. If a step consists of several batches, `add_op` adds each of them but the
+    last, and `forget_added` runs after the step; else both are None. `average` is the WeightAverage or None.
 
-    Where gradients of several processes meet, at `accumulator`, `train_op` only brings its own there and gives the step
-    that they belong to; an update, made by one process for all, is `update_op`: (norm of the mean gradients, the step
-    after it). `start_accumulating` begins with the gradients of the global step.
+    If several processes share their gradients, at `accumulator`, `train_op` only adds its own there and returns their
+    step; one process makes the update for all by `update_op`: (norm of the mean gradients, the step after it).
+    `start_accumulating` makes the accumulator accept the gradients of the global step.
     """
 
     def __init__(self, loss: tf.Tensor, config: TrainConfig, *, towers: int = 1, accumulators: Sequence[str] = ()):
-        """`loss`: float32 []. `towers`: devices that share the batch. `accumulators`: as in Placement."""
+        """`loss`: float32 []. `towers`: number of devices that share the batch. `accumulators`: as in Placement."""
         self._config = config
         self._trained = [variable for variable in tf.trainable_variables()
                          if variable.op.name.split("/")[0] not in config.frozen]
@@ -56,13 +56,13 @@ class TrainOps:
                 self.gradient_norm, self.train_op = self._updated(gradients)
 
     def _accumulated(self, gradients):
-        """The mean gradients of several batches, of which `gradients` are the last one's."""
+        """Returns the mean gradients of several batches, the last one's being `gradients`."""
         accumulator = Accumulator(self._trained, self._config.accumulate)
         self.add_op, self.forget_added = accumulator.add(gradients), accumulator.initializer
         return accumulator.total(gradients)
 
     def _updated(self, gradients):
-        """(global norm of gradients, the global step after the update that they make)."""
+        """Returns (global norm of the gradients, global step after the update), clipping as Pascanu et al. 2013."""
         config = self._config
         norm = tf.global_norm(gradients, name="total_gradient_norm")
         if config.gradient_clipping:
@@ -76,7 +76,7 @@ class TrainOps:
             return norm, self.global_step.read_value()
 
     def _accumulate_of_all(self, gradients, devices):
-        """Brings gradients to a SyncAccumulator on these devices, and updates from there."""
+        """Adds gradients to a SyncAccumulator on these devices, and updates from there."""
         self.accumulator = SyncAccumulator(self._trained, devices)
         self.gradient_norm = tf.global_norm(gradients, name="own_gradient_norm")
         step = self.global_step.read_value()
