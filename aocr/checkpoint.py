@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import tensorflow.compat.v1 as tf
 
 import aocr
-from aocr import legacy
+from aocr import original
 from aocr.charset import FULL_ASCII, Charset
 from aocr.config import ATTENTION, DECODINGS, IMAGE_HEIGHT, JOINT, Decoding, ModelConfig, flags_of
 from aocr.errors import UserError, usage_error
@@ -266,7 +266,7 @@ class Trained(NamedTuple):
     @property
     def is_original(self) -> bool:
         """Whether the original aocr wrote it."""
-        return isinstance(self.network, legacy.OriginalNetwork)
+        return isinstance(self.network, original.OriginalNetwork)
 
     def open(self, **how: Any) -> Model:
         """Returns the model with weights; keyword arguments as of model.open_model. UserError if restoring fails."""
@@ -294,9 +294,9 @@ def find_model(model_dir: str, given: dict[str, Any], charset: Charset | None = 
         description = dataclasses.replace(description, decoding=_validated_decoding(checkpoint, description, model_dir))
         return Trained(Network(description.config, description.charset),
                        _chosen(decoding, description, model_dir), checkpoint)
-    if legacy.is_original(checkpoint):
-        description = Description(*legacy.settings(checkpoint, given, charset))
-        return Trained(legacy.OriginalNetwork(description.config, description.charset),
+    if original.is_original(checkpoint):
+        description = Description(*original.settings(checkpoint, given, charset))
+        return Trained(original.OriginalNetwork(description.config, description.charset),
                        _chosen(decoding, description, model_dir), checkpoint)
     raise UserError(f"{model_dir}: no {DESCRIPTION_NAME} beside the checkpoint; restore it from a copy")
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import tensorflow.compat.v1 as tf
 
-from aocr.augmentation import Recipe
+from aocr.augment.ops import augment, variant_seed
+from aocr.augment.recipes import Recipe
 from aocr.data.pipeline import Batch
-from aocr.graph.augment import augment, variant_seed
 from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch
 from aocr.graph.text import teaching_sequences, text_to_ids
 from aocr.network import AnyNetwork

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -14,6 +13,7 @@ from aocr.graph.decoding import transcribe
 from aocr.graph.optimizer import WeightAverage
 from aocr.inputs import EncodedImages, Examples
 from aocr.network import AnyNetwork, Branches
+from aocr.prediction import Candidate, Prediction
 
 PREDICTION_NAME, PROBABILITY_NAME = "prediction", "probability"
 STATE_VARIABLE = "training/state"  # a run's own state, saved together with the weights
@@ -22,29 +22,6 @@ STATE_VARIABLE = "training/state"  # a run's own state, saved together with the 
 def averaged_name(name: str) -> str:
     """Returns the checkpoint name of the average of the weight of this name."""
     return f"training/{name}/{WeightAverage.SUFFIX}"
-
-
-class Candidate(NamedTuple):
-    """A possible text of an image, and its log probabilities by the two branches."""
-
-    text: str
-    by_attention: float
-    by_ctc: float
-
-
-class Prediction(NamedTuple):
-    """The model's reading of one image of a dataset."""
-
-    number: int  # of the record
-    label: str
-    comment: str
-    encoded: bytes  # the image file
-    width: int  # of the prepared image, in pixels
-    text: str
-    probability: float
-    loss: float  # with teacher forcing; nats per step
-    attention: np.ndarray  # [steps, S] of the characters read and EOS, over the image's own length
-    candidates: tuple  # of Candidate, in joint decoding: CTC's best texts, then the attention decoder's greedy one
 
 
 class Model:

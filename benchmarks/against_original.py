@@ -107,8 +107,8 @@ def train_ours(args):
     quiet_tensorflow(in_batches=True)
     from aocr.config import TrainConfig
     from aocr.data import fit, pipeline, scanning
-    from aocr.legacy import NETWORK
     from aocr.network import Network
+    from aocr.original import NETWORK
     from aocr.training.graph import open_training_graph
 
     scan = scanning.scan(args.ours)

@@ -51,9 +51,9 @@ def main():
     import tensorflow.compat.v1 as tf
     from noise import noise_batches
 
-    from aocr.legacy import NETWORK
     from aocr.model import open_model
     from aocr.network import Network
+    from aocr.original import NETWORK
     from aocr.training.graph import open_training_graph
 
     config, charset = ModelConfig(**NETWORK), charset_for(())

@@ -15,13 +15,13 @@ import tensorflow.compat.v1 as tf
 from model_fixtures import draw_word
 from PIL import Image
 
-from aocr.augmentation import PRESETS, Recipe, automatic, find_recipe, read_recipe
+from aocr.augment import ops as graph
+from aocr.augment.recipes import PRESETS, Recipe, automatic, find_recipe, read_recipe
 from aocr.cli import main
 from aocr.config import AugmentConfig, TrainConfig
 from aocr.data.records import to_example
 from aocr.errors import UserError
-from aocr.graph import augment as graph
-from aocr.sheet import draw_sheet
+from aocr.tasks.preview import draw_sheet
 
 STRONGEST = Recipe(rotation=45, shear=45, perspective=0.2, elastic=2, blur=2, noise=40, contrast=0.7, brightness=128,
                    invert=0.5, jpeg=5)
@@ -336,7 +336,7 @@ def test_a_name_that_is_neither_preset_nor_file(tmp_path):
 
 
 def test_recipes_need_no_tensorflow():
-    code = "import sys, aocr.augmentation; assert 'tensorflow' not in sys.modules"
+    code = "import sys, aocr.augment.recipes; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -16,8 +16,8 @@ from aocr.config import DatasetConfig
 from aocr.data.checks import Checked, check, clean_label, standard_image
 from aocr.data.rows import BadRow, Rejected, Row
 from aocr.data.workers import checked_rows
-from aocr.decoding import decode_image
 from aocr.graph.preprocess import lay_on_white
+from aocr.images import decode_image
 
 CONFIG = DatasetConfig(workers=1)
 WIDTH, HEIGHT = 13, 7

@@ -21,18 +21,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from aocr.augmentation import Recipe, read_recipe
+from aocr.augment.recipes import Recipe, read_recipe
 from aocr.charset import Charset
 from aocr.checkpoint import Description
 from aocr.config import DatasetConfig, ModelConfig
 from aocr.data.checks import check, clean_label, standard_image
-from aocr.data.patterns import LONGEST_WORD, PatternError, parse_pattern
 from aocr.data.records import to_example
 from aocr.data.rows import BadRow, Rejected, Row, format_of, read_rows
 from aocr.data.scanning import read_sidecar, scan, write_sidecar
-from aocr.decoding import decode_image
 from aocr.errors import UserError
 from aocr.evaluation.curves import KINDS, read_history
+from aocr.images import decode_image
+from aocr.synth.patterns import LONGEST_WORD, PatternError, parse_pattern
 
 TIMES = float(os.environ.get("AOCR_FUZZ", 1))
 SECONDS = 20  # time limit of an example, for a busy machine

@@ -58,10 +58,15 @@ def test_dependencies_go_one_way():
 
 
 @pytest.mark.parametrize("wing, may_not_know", [
-    ("aocr.graph", ("aocr.data", "aocr.model", "aocr.commands", "aocr.evaluation")),
-    ("aocr.data", ("aocr.graph", "aocr.model", "aocr.commands", "aocr.evaluation")),
-    ("aocr.evaluation", ("aocr.graph", "aocr.data", "aocr.model", "aocr.commands")),
-    ("aocr.model", ("aocr.data", "aocr.commands", "aocr.evaluation", "aocr.legacy", "aocr.checkpoint")),
+    ("aocr.graph", ("aocr.data", "aocr.model", "aocr.tasks", "aocr.training", "aocr.commands", "aocr.evaluation")),
+    ("aocr.data", ("aocr.graph", "aocr.model", "aocr.tasks", "aocr.training", "aocr.commands", "aocr.evaluation")),
+    ("aocr.synth", ("aocr.graph", "aocr.model", "aocr.tasks", "aocr.training", "aocr.commands", "aocr.evaluation")),
+    ("aocr.augment", ("aocr.graph", "aocr.data", "aocr.model", "aocr.tasks", "aocr.training", "aocr.commands")),
+    ("aocr.evaluation", ("aocr.graph", "aocr.data", "aocr.model", "aocr.tasks", "aocr.training", "aocr.commands")),
+    ("aocr.model", ("aocr.tasks", "aocr.training", "aocr.commands", "aocr.evaluation", "aocr.original",
+                    "aocr.checkpoint")),
+    ("aocr.training", ("aocr.tasks", "aocr.commands")),
+    ("aocr.tasks", ("aocr.training", "aocr.commands")),
 ])
 def test_wings_do_not_know_each_other(wing, may_not_know):
     for name, imports in modules().items():

@@ -12,7 +12,7 @@ from PIL import Image
 from aocr.cli import main
 from aocr.data.duplicates import Duplicates
 from aocr.data.records import to_example
-from aocr.inspection import _summary
+from aocr.tasks.inspect import _summary
 
 
 def file_of(width, height, shade, format="PNG"):

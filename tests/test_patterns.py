@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aocr.data.patterns import PatternError, parse_pattern
+from aocr.synth.patterns import PatternError, parse_pattern
 
 
 def drawn(text, count=300):

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image, ImageFilter, ImageFont
 
 from aocr.cli import main
-from aocr.data.drawing import LEAST_CONTRAST, LUMA, Artist, RenderConfig
-from aocr.data.materials import BUILT_IN, Fonts
 from aocr.data.rows import parse_line
-from aocr.data.words import read_words
+from aocr.synth.drawing import LEAST_CONTRAST, LUMA, Artist, RenderConfig
+from aocr.synth.materials import BUILT_IN, Fonts
+from aocr.synth.words import read_words
 
 
 @pytest.fixture(autouse=True)
@@ -315,5 +315,5 @@ def test_what_is_interrupted_does_not_look_whole_and_leaves_no_process(number, c
 
 
 def test_drawing_needs_no_tensorflow():
-    code = "import sys, aocr.data.synth; assert 'tensorflow' not in sys.modules"
+    code = "import sys, aocr.synth.generate; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

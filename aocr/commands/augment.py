@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     config = collect(args, AugmentConfig)
     quiet_tensorflow()
-    from aocr.sheet import make_sheet
+    from aocr.tasks.preview import make_sheet
 
     samples = make_sheet(args.dataset, args.output, config)
     print(f"samples: {samples}\nsheet: {args.output}")

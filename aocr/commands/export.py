@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     place, given, charset = model_arguments(args)
     config = collect(args, ExportConfig)
     quiet_tensorflow()
-    from aocr import export
     from aocr.checkpoint import find_model
+    from aocr.tasks import export
 
     target = export.target_of(args.directory, config)
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     config = collect(args, InspectConfig)
     quiet_tensorflow()
-    from aocr.inspection import as_text, inspect
+    from aocr.tasks.inspect import as_text, inspect
 
     facts = inspect(args.dataset, config)
     print(json.dumps(facts, ensure_ascii=False, indent=2) if config.json else as_text(facts))

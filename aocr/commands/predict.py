@@ -16,7 +16,7 @@ from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_con
 from aocr.config import CheckpointConfig, PlaceConfig, PredictConfig
 
 if TYPE_CHECKING:
-    from aocr.prediction import FilePrediction
+    from aocr.tasks.predict import FilePrediction
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     config = collect(args, PredictConfig)
     quiet_tensorflow()
     from aocr.checkpoint import find_model
-    from aocr.prediction import predict_files, predict_lines
+    from aocr.tasks.predict import predict_files, predict_lines
 
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
                          config.decoding)

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     config = collect(args, SynthConfig)
     if {"words", "pattern"} <= given(args, SynthConfig).keys():
         raise usage_error("--words and --pattern are mutually exclusive; use one of them")
-    from aocr.data.synth import make_words
+    from aocr.synth.generate import make_words
 
     annotations = make_words(args.directory, config)
     print(f"images: {config.count}\nannotations: {annotations}")

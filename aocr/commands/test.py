@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
                           "local directory")
     quiet_tensorflow(in_batches=True)
     from aocr.checkpoint import find_model
-    from aocr.testing import test
+    from aocr.tasks.test import test
 
     warn_of_slow_precision(config.precision, place.gpu_id)
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,

@@ -131,15 +131,15 @@ def check_options(config: TrainConfig, parallel: ParallelConfig, task: job.Task 
 
 
 def _export_target(directory):
-    from aocr import export
+    from aocr.tasks import export
 
     return export.target_of(directory, ExportConfig(force=True))
 
 
 def _export(model_dir, target):
     """Exports the trained model, from the best checkpoint if it exists."""
-    from aocr import export
     from aocr.checkpoint import find_model
+    from aocr.tasks import export
 
     with find_model(model_dir, {}).open(session_config=session_config(-1)) as model:
         export.export(model, target, ExportConfig(force=True))

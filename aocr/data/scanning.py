@@ -15,9 +15,9 @@ from tqdm import tqdm
 from aocr.charset import splitter
 from aocr.config import scaled_width
 from aocr.data.records import NO_EXAMPLE, SIDECAR_EXTENSION, broken_file, files_of, parse_example, read_file
-from aocr.decoding import decode_image
 from aocr.errors import UserError
 from aocr.files import load_json, write_text
+from aocr.images import decode_image
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import tensorflow.compat.v1 as tf
 
 from aocr.config import DatasetConfig
 from aocr.data.checks import Checked, check_chunk, fetch
-from aocr.data.processes import in_processes
 from aocr.data.rows import Rejected, Row
-from aocr.decoding import decode_image
+from aocr.images import decode_image
+from aocr.processes import in_processes
 
 CHUNK_ROWS = 64  # rows per worker task
 FETCHED_TOGETHER = 32  # concurrent reads from remote storage, to hide its latency

@@ -36,7 +36,8 @@ def draw_curves(history_path: str, output_path: str) -> None:
     for axes, kind, name, label, color in (
             (losses, "train", "loss", "training", "tab:blue"),
             (losses, "validation", "loss", "validation", "tab:orange"),
-            *((shares, "validation", name, METRICS[name].title, color) for name, color in zip(SHARES, itertools.cycle(COLORS))),
+            *((shares, "validation", name, METRICS[name].title, color)
+              for name, color in zip(SHARES, itertools.cycle(COLORS))),
             (rates, "train", "learning_rate", "learning rate", "tab:blue")):
         steps, values = history[kind]["step"], history[kind][name]
         known = [value for value in values if math.isfinite(value)]

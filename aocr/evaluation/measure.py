@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from aocr.config import ATTENTION, CTC, Decoding
 from aocr.evaluation.metrics import Totals
-from aocr.model import Prediction
+from aocr.prediction import Prediction
 
 
 class Measurement:

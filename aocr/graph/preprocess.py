@@ -6,7 +6,7 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from aocr.config import IMAGE_HEIGHT, scaled_width
-from aocr.decoding import decode_image
+from aocr.images import decode_image
 
 VERSION = 1  # stored with a model; increment it if the arithmetic below changes
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma of red, green, blue

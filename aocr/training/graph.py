@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr.augmentation import Recipe
+from aocr.augment.ops import variant_seed
+from aocr.augment.recipes import Recipe
 from aocr.charset import FIRST_ID
 from aocr.config import TrainConfig
 from aocr.graph import ctc, losses
-from aocr.graph.augment import variant_seed
 from aocr.graph.layers import Initializers
 from aocr.graph.optimizer import WeightAverage
 from aocr.graph.placement import Placement

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from aocr import checkpoint, legacy
-from aocr.augmentation import automatic, find_recipe
+from aocr import checkpoint, original
+from aocr.augment.recipes import automatic, find_recipe
 from aocr.charset import Charset
 from aocr.checkpoint import Description, Trained
 from aocr.config import (
@@ -55,7 +55,7 @@ def prepare_run(dataset: str, model_dir: str, given: dict[str, Any], charset: Ch
     newest = checkpoint.latest_checkpoint(model_dir) if config.resume else None
     stored = checkpoint.read_description(model_dir) if newest else None
     if newest and not stored:
-        kind = "the original aocr wrote" if legacy.is_original(newest) else "has no description"
+        kind = "the original aocr wrote" if original.is_original(newest) else "has no description"
         raise UserError(f"{model_dir}: training cannot go on from a checkpoint that {kind}; name another --model-dir "
                         "(with --init-from it starts from these weights), or start afresh with --no-resume")
     if stored:

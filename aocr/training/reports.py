@@ -27,7 +27,7 @@ from aocr.evaluation.curves import draw_curves
 from aocr.evaluation.validations import Validation
 from aocr.evaluation.visualize import attention_picture
 from aocr.files import append_text, cause, write_text
-from aocr.model import Prediction
+from aocr.prediction import Prediction
 from aocr.training.events import EventFile
 from aocr.training.graph import TrainStep
 from aocr.training.prepare import Plan

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr import legacy
+from aocr import original
 from aocr.charset import FIRST_ID, Charset, charset_for
 from aocr.checkpoint import Trained
 from aocr.config import WEIGHT_SCOPES, ModelConfig
@@ -92,7 +92,7 @@ def _stored_weights(source, decoder_layers):
     if source.is_original:
         reader = tf.train.load_checkpoint(source.checkpoint)
         names = reader.get_variable_to_shape_map()
-        return {ours: reader.get_tensor(its) for ours, its in legacy.our_names(names, decoder_layers).items()}
+        return {ours: reader.get_tensor(its) for ours, its in original.our_names(names, decoder_layers).items()}
     return read_weights(source.checkpoint)
 
 

@@ -19,8 +19,9 @@ from aocr.evaluation import validations
 from aocr.evaluation.measure import Measurement
 from aocr.evaluation.validations import Validation, Validations
 from aocr.files import cause
-from aocr.model import Prediction, open_model
+from aocr.model import open_model
 from aocr.network import Network
+from aocr.prediction import Prediction
 from aocr.training.transfer import read_weights
 
 if TYPE_CHECKING:

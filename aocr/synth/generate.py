@@ -12,13 +12,13 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from aocr.config import SynthConfig
-from aocr.data.drawing import Artist, RenderConfig, artist_of
-from aocr.data.materials import FONT_SUFFIXES, find_files
-from aocr.data.processes import in_processes
 from aocr.data.rows import IMAGE_EXTENSIONS
-from aocr.data.words import words_of
 from aocr.errors import UserError
 from aocr.files import is_remote
+from aocr.processes import in_processes
+from aocr.synth.drawing import Artist, RenderConfig, artist_of
+from aocr.synth.materials import FONT_SUFFIXES, find_files
+from aocr.synth.words import words_of
 
 ANNOTATIONS = "annotations.txt"
 BATCH = 64  # maximum number of images that a process draws per task

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from aocr.data.materials import Backgrounds, Fonts
+from aocr.synth.materials import Backgrounds, Fonts
 
 SPACING = 0.05, 0.25  # range of the space between characters, in font sizes
 SIDE_MARGINS, HEAD_MARGINS = (0.1, 0.4), (0.25, 0.5)  # ranges of the horizontal and vertical margins, in font sizes

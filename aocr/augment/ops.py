@@ -13,7 +13,7 @@ import math
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr.augmentation import Recipe
+from aocr.augment.recipes import Recipe
 from aocr.config import IMAGE_HEIGHT
 
 DARKEST, LIGHTEST = -1.0, 127.0 / 128.0  # levels 0 and 255

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr.augmentation import Recipe, automatic, find_recipe
+from aocr.augment.ops import augment, variant_seed
+from aocr.augment.recipes import Recipe, automatic, find_recipe
 from aocr.config import AUTO_AUGMENTATION, IMAGE_HEIGHT, AugmentConfig
 from aocr.data import fit, records, scanning
 from aocr.errors import UserError
 from aocr.files import cause, whole_file
-from aocr.graph.augment import augment, variant_seed
 from aocr.graph.preprocess import prepare_image
 
 SCALE = 2  # magnification of the images

@@ -4,8 +4,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from aocr.config import SynthConfig
-from aocr.data.patterns import LONGEST_WORD, Pattern, PatternError, parse_pattern
 from aocr.errors import UserError, usage_error
+from aocr.synth.patterns import LONGEST_WORD, Pattern, PatternError, parse_pattern
 
 if TYPE_CHECKING:
     import numpy as np

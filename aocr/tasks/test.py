@@ -22,7 +22,7 @@ from aocr.data import pipeline, scanning
 from aocr.evaluation.measure import Measurement
 from aocr.evaluation.metrics import accuracy
 from aocr.evaluation.visualize import write_sample
-from aocr.model import Prediction
+from aocr.prediction import Prediction
 
 log = logging.getLogger(__name__)
 

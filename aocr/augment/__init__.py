@@ -1,0 +1,1 @@
+"""Augmentation of training images: recipes and the operations that they combine."""

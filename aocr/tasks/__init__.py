@@ -1,0 +1,1 @@
+"""The work of the commands on a trained model or a dataset; results are returned, not printed."""
