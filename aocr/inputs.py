@@ -1,12 +1,10 @@
 """The inputs of a graph: encoded images that a caller feeds, or the batches of a dataset."""
 
-from collections.abc import Callable
-
 import tensorflow.compat.v1 as tf
 
 from aocr.augment.ops import augment, variant_seed
 from aocr.augment.recipes import Recipe
-from aocr.data.pipeline import Batch
+from aocr.data.pipeline import Batch, Source
 from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch
 from aocr.graph.text import teaching_sequences, text_to_ids
 from aocr.network import AnyNetwork
@@ -33,12 +31,10 @@ class Examples:
 
     encoded: tf.Tensor | None = None
 
-    def __init__(self, network: AnyNetwork, batches: Callable, *, shuffled: bool = False, recipe: Recipe | None = None,
+    def __init__(self, network: AnyNetwork, source: Source, *, shuffled: bool = False, recipe: Recipe | None = None,
                  seed: int = 0):
         """
         Args:
-          batches: data.pipeline.batches with its other arguments bound: function of `prepare`, `to_sequences`,
-            `epochs`, `first_batch` and `augment`.
           shuffled: epochs are numbered, and the number determines the order.
           recipe: of the image variants, None for the images as they are. seed: of the variants.
         """
@@ -51,9 +47,9 @@ class Examples:
         with tf.name_scope("batches"):
             self._span = tf.placeholder(tf.int64, [3], "span")
             first, end, first_batch = tf.unstack(self._span)
-            dataset = batches(prepare=network.prepare_image, to_sequences=to_sequences,
-                              epochs=(first, end) if shuffled else None, first_batch=first_batch,
-                              augment=vary if recipe else None)
+            dataset = source.batches(image_bytes=network.config.image_bytes, prepare=network.prepare_image,
+                                     to_sequences=to_sequences, epochs=(first, end) if shuffled else None,
+                                     first_batch=first_batch, augment=vary if recipe else None)
             self._iterator = tf.data.make_initializable_iterator(dataset)
             self.batch = self._iterator.get_next()
         self.images = PreparedImages(self.batch.pixels, self.batch.widths)

@@ -1,13 +1,14 @@
 """The model: a network on its inputs, with its session and its weights."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from aocr.charset import EOS_ID
 from aocr.config import Decoding
+from aocr.data.pipeline import Source
 from aocr.graph import losses, text
 from aocr.graph.decoding import transcribe
 from aocr.graph.optimizer import WeightAverage
@@ -161,10 +162,10 @@ class Model:
                      for ids, by_attention, by_ctc in zip(got.ids[k], got.by_attention[k], got.by_ctc[k]))
 
 
-def open_model(network: AnyNetwork, *, batches: Callable | None = None, decoding: Decoding, precision: str = "float32",
+def open_model(network: AnyNetwork, *, source: Source | None = None, decoding: Decoding, precision: str = "float32",
                session_config: tf.ConfigProto | None = None) -> Model:
-    """Returns a Model in a new graph that reads the samples of `batches` (as of Examples), or else encoded images."""
+    """Returns a Model in a new graph that reads the samples of a Source, or else encoded images."""
     with tf.Graph().as_default():
         tf.set_random_seed(0)
-        inputs = Examples(network, batches) if batches else EncodedImages(network)
+        inputs = Examples(network, source) if source else EncodedImages(network)
         return Model(network, inputs, decoding=decoding, precision=precision, session_config=session_config)

@@ -12,7 +12,6 @@ to our side.
 """
 
 import argparse
-import functools
 import itertools
 import os
 import re
@@ -106,7 +105,8 @@ def train_ours(args):
 
     quiet_tensorflow(in_batches=True)
     from aocr.config import TrainConfig
-    from aocr.data import fit, pipeline, scanning
+    from aocr.data import fit, scanning
+    from aocr.data.pipeline import Source
     from aocr.network import Network
     from aocr.original import NETWORK
     from aocr.training.graph import open_training_graph
@@ -115,9 +115,9 @@ def train_ours(args):
     given = dict(max_width=400, max_height=32) if args.size == "400x32" else {}
     config, _ = fit.fit_config(scan, dict(given, **(NETWORK if args.network == "original" else {})))
     charset, _ = fit.fit_charset(scan)
-    batches = functools.partial(pipeline.batches, scan, batch_size=args.batch, image_bytes=config.image_bytes)
     training = TrainConfig(optimizer="adadelta", ctc_weight=0.2 if config.ctc else 0.0)
-    with open_training_graph(Network(config, charset), batches, training, precision=args.precision) as graph:
+    source = Source(scan, args.batch)
+    with open_training_graph(Network(config, charset), source, training, precision=args.precision) as graph:
         graph.initialize()
         return train_rate(graph, args.steps, scan.usable // args.batch)
 

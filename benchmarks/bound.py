@@ -49,7 +49,7 @@ def main():
     args = parser.parse_args()
     quiet_tensorflow(in_batches=True)
     import tensorflow.compat.v1 as tf
-    from noise import noise_batches
+    from noise import NoiseSource
 
     from aocr.model import open_model
     from aocr.network import Network
@@ -58,10 +58,10 @@ def main():
 
     config, charset = ModelConfig(**NETWORK), charset_for(())
     steps = config.max_prediction + 1
-    batches = noise_batches(args.batch, args.width, steps, len(charset))
+    source = NoiseSource(args.batch, args.width, steps, len(charset))
     network = Network(config, charset)
-    with open_training_graph(network, batches, TrainConfig(ctc_weight=0.0)) as trained, \
-            open_model(network, batches=batches, decoding=Decoding(ATTENTION)) as reading, \
+    with open_training_graph(network, source, TrainConfig(ctc_weight=0.0)) as trained, \
+            open_model(network, source=source, decoding=Decoding(ATTENTION)) as reading, \
             tf.Graph().as_default(), tf.Session() as session:
         side = tf.random.uniform([MATRIX, MATRIX])
         matrix = tf.get_variable("matrix", initializer=side, use_resource=True)

@@ -12,7 +12,6 @@ tenth; and the worst spike, the most by which the mean loss of ten steps exceede
 """
 
 import argparse
-import functools
 import math
 import os
 import random
@@ -107,12 +106,11 @@ def exact_match(path, dataset):
     """Returns the exact match of a checkpoint on a dataset."""
     from aocr import checkpoint
     from aocr.config import TestConfig
-    from aocr.data import pipeline, scanning
+    from aocr.data import scanning
+    from aocr.data.pipeline import Source
 
     trained = checkpoint.find_model(os.path.dirname(path), {}, which=path)
-    batches = functools.partial(pipeline.batches, scanning.scan(dataset), batch_size=TestConfig().batch_size,
-                                image_bytes=trained.config.image_bytes)
-    with trained.open(batches=batches) as model:
+    with trained.open(source=Source(scanning.scan(dataset), TestConfig().batch_size)) as model:
         right = [reading.text == reading.label for reading in model.read()]
     return sum(right) / len(right)
 

@@ -3,7 +3,6 @@
     python benchmarks/graph_size.py
 """
 
-import functools
 import os
 import statistics
 import time
@@ -34,16 +33,16 @@ def main():
 
 def build(config, training):
     """Builds a model. Returns (nodes of its graph and of the graph's functions, seconds)."""
-    from aocr.data import pipeline, scanning
+    from aocr.data import scanning
+    from aocr.data.pipeline import Source
     from aocr.model import open_model
     from aocr.network import Network
     from aocr.training.graph import open_training_graph
 
-    batches = functools.partial(pipeline.batches, scanning.DatasetStatistics("", [os.devnull], [0]), batch_size=65,
-                                image_bytes=config.image_bytes)
+    source = Source(scanning.DatasetStatistics("", [os.devnull], [0]), batch_size=65)
     started = time.perf_counter()
     network = Network(config, charset_for(()))
-    with (open_training_graph(network, batches, training).model if training
+    with (open_training_graph(network, source, training).model if training
           else open_model(network, decoding=Decoding(ATTENTION))) as model:
         graph = model.graph.as_graph_def()
         nodes = len(graph.node) + sum(len(function.node_def) for function in graph.library.function)

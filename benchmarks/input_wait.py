@@ -7,7 +7,6 @@ pipeline's images per second when nothing else runs.
 """
 
 import argparse
-import functools
 import statistics
 import time
 
@@ -28,7 +27,8 @@ def main():
     quiet_tensorflow(in_batches=True)
     import tensorflow.compat.v1 as tf
 
-    from aocr.data import fit, pipeline, scanning
+    from aocr.data import fit, scanning
+    from aocr.data.pipeline import Source
     from aocr.network import Network
     from aocr.training.graph import open_training_graph
 
@@ -36,9 +36,7 @@ def main():
     config, _ = fit.fit_config(scan, {})
     charset, _ = fit.fit_charset(scan)
     training = TrainConfig(batch_size=args.batch, ctc_weight=0.2)
-    batches = functools.partial(pipeline.batches, scan, batch_size=training.batch_size,
-                                image_bytes=config.image_bytes)
-    with open_training_graph(Network(config, charset), batches, training) as graph:
+    with open_training_graph(Network(config, charset), Source(scan, training.batch_size), training) as graph:
         graph.initialize()
         session, examples = graph.session, graph.model.inputs
         batch = examples.batch

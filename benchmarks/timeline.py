@@ -31,17 +31,17 @@ def main():
     args = parser.parse_args()
     quiet_tensorflow(in_batches=True)
     import tensorflow.compat.v1 as tf
-    from noise import noise_batches
+    from noise import NoiseSource
     from tensorflow.python.client.timeline import Timeline
 
     from aocr.network import Network
     from aocr.training.graph import open_training_graph
 
     config, charset = ModelConfig(), charset_for(())
-    batches = noise_batches(args.batch, args.width, config.max_prediction + 1, len(charset))
+    source = NoiseSource(args.batch, args.width, config.max_prediction + 1, len(charset))
     stages, kinds, seconds = collections.Counter(), collections.Counter(), []
     training = TrainConfig(ctc_weight=0.2)
-    with open_training_graph(Network(config, charset), batches, training, precision=args.precision) as graph:
+    with open_training_graph(Network(config, charset), source, training, precision=args.precision) as graph:
         graph.initialize()
         graph.model.inputs.start(graph.session)
         for number in range(-WARM_UP, ROUNDS):

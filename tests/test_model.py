@@ -1,6 +1,5 @@
 """The whole graph: readings do not depend on the batch, training and reading agree, every variable learns."""
 
-import functools
 import io
 import os
 
@@ -11,7 +10,7 @@ from PIL import Image
 
 from aocr.charset import ALPHANUMERIC, Charset
 from aocr.config import ATTENTION, CTC, JOINT, Decoding, ModelConfig, TrainConfig
-from aocr.data import pipeline
+from aocr.data.pipeline import Source
 from aocr.data.scanning import DatasetStatistics
 from aocr.inputs import Examples
 from aocr.model import open_model
@@ -26,7 +25,7 @@ CHARSET = Charset(ALPHANUMERIC)
 
 def learner(config, training, path, batch_size):
     """Opens a TrainingGraph over a dataset."""
-    return open_training_graph(Network(config, CHARSET), batches_of(path, config, batch_size), training)
+    return open_training_graph(Network(config, CHARSET), source_of(path, batch_size), training)
 
 
 def save(graph, directory):
@@ -53,10 +52,9 @@ def shake(model, seed=4):
                 variable.load(random.uniform(0.2, 1.2, variable.shape.as_list()), model.session)
 
 
-def batches_of(path, config, batch_size):
-    """Returns the `batches` argument of Examples for a dataset."""
-    return functools.partial(pipeline.batches, DatasetStatistics(path, [path], [0]), batch_size=batch_size,
-                             image_bytes=config.image_bytes)
+def source_of(path, batch_size):
+    """Returns the Source of a dataset."""
+    return Source(DatasetStatistics(path, [path], [0]), batch_size)
 
 
 @pytest.mark.parametrize("use_gru, method", [(False, JOINT), (True, JOINT), (False, CTC), (False, ATTENTION)])
@@ -99,7 +97,7 @@ def test_training_and_reading_agree(dataset, tmp_path):
         step, = graph.train(0)
         graph.estimate_statistics(5)
         saved = save(graph, tmp_path)
-    with open_model(Network(config, CHARSET), batches=batches_of(dataset, config, 2),
+    with open_model(Network(config, CHARSET), source=source_of(dataset, 2),
                     decoding=Decoding(ATTENTION)) as model:
         model.restore(saved)
         readings = list(model.read())
@@ -141,7 +139,7 @@ def test_statistics_of_batches_are_those_of_all_their_images():
 def test_the_sample_is_the_beginning_of_a_pass_and_always_the_same(dataset):
     config = ModelConfig(max_width=200, **SMALL)
     with tf.Graph().as_default(), tf.Session() as session:
-        examples = Examples(Network(config, CHARSET), batches_of(dataset, config, 2), shuffled=True)
+        examples = Examples(Network(config, CHARSET), source_of(dataset, 2), shuffled=True)
         sample = Sample(examples, epoch=3)
         counts = [[len(widths) for _, widths in sample.take(session, images)] for images in (1, 4, 5, 99)]
         again = Sample(examples, epoch=3).take(session, 99)

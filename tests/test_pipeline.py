@@ -12,6 +12,7 @@ from PIL import Image
 
 from aocr.charset import Charset
 from aocr.data import pipeline
+from aocr.data.pipeline import Source
 from aocr.data.records import to_example
 from aocr.data.scanning import DatasetStatistics, Selection
 from aocr.graph import text
@@ -42,12 +43,11 @@ def read(path, batch_size, skip=(), epochs=None, image_bytes=4 * 32 * 40, cache=
     scan.starts = [7 * k for k in range(len(scan.files))]
     scan.selection = selection
     with tf.Graph().as_default():
-        batches = pipeline.batches(
-            scan, batch_size=batch_size, image_bytes=image_bytes,
+        batches = Source(scan, batch_size, replica, cache).batches(
+            image_bytes=image_bytes,
             prepare=functools.partial(prepare_image, canvas_width=40, channels=1),
             to_sequences=lambda label: text.teaching_sequences(text.text_to_ids(label, CHARSET)),
-            epochs=epochs and [tf.constant(end, tf.int64) for end in epochs], cache=cache,
-            augment=augment, first_batch=first_batch, replica=replica)
+            epochs=epochs and [tf.constant(end, tf.int64) for end in epochs], augment=augment, first_batch=first_batch)
         iterator = tf.data.make_initializable_iterator(batches)
         fetched = iterator.get_next()
         got = []
@@ -150,8 +150,8 @@ def test_a_cache_reads_the_dataset_once(dataset):
     """Later passes have the same pixels, although the file is deleted after the first batch."""
     with tf.Graph().as_default():
         scan = DatasetStatistics(dataset, [dataset], starts=[0])
-        batches = pipeline.batches(
-            scan, batch_size=7, image_bytes=4 * 32 * 40, cache=True,
+        batches = Source(scan, batch_size=7, cache=True).batches(
+            image_bytes=4 * 32 * 40,
             prepare=functools.partial(prepare_image, canvas_width=40, channels=1),
             to_sequences=lambda label: text.teaching_sequences(text.text_to_ids(label, CHARSET)),
             epochs=[tf.constant(0, tf.int64), tf.constant(9, tf.int64)])

@@ -8,7 +8,7 @@ from aocr.charset import ALPHANUMERIC, Charset
 from aocr.cli import main
 from aocr.commands.runtime import session_config
 from aocr.config import ModelConfig, TrainConfig
-from aocr.data import pipeline
+from aocr.data.pipeline import Source
 from aocr.data.scanning import DatasetStatistics
 from aocr.errors import UserError
 from aocr.graph.placement import Placement, in_process
@@ -22,12 +22,8 @@ SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 def graph_on(towers, dataset, batch_size, placement=None, **options):
     """Opens a new TrainingGraph on `towers` virtual devices, without dropout."""
     training = TrainConfig(batch_size=batch_size, dropout=0.0, ctc_weight=0.3, **options)
-
-    def batches(**how):
-        return pipeline.batches(DatasetStatistics(dataset, [dataset], [0]), batch_size=batch_size,
-                                image_bytes=CONFIG.image_bytes, **how)
-
-    graph = open_training_graph(Network(CONFIG, Charset(ALPHANUMERIC)), batches, training,
+    source = Source(DatasetStatistics(dataset, [dataset], [0]), batch_size)
+    graph = open_training_graph(Network(CONFIG, Charset(ALPHANUMERIC)), source, training,
                                 session_config=tf.ConfigProto(device_count={"CPU": towers}),
                                 placement=placement or in_process(towers))
     graph.initialize()

@@ -35,51 +35,66 @@ class Batch(NamedTuple):
     index: tf.Tensor  # [] int64: batch number in its pass, from 0
 
 
-def batches(scan: "DatasetStatistics", *, batch_size: int, image_bytes: int, prepare: Callable[[tf.Tensor], tuple],
-            to_sequences: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-            epochs: tuple[tf.Tensor, tf.Tensor] | None = None, first_batch: tf.Tensor | int = 0,
-            replica: tuple[int, int] = (0, 1), cache: bool = False,
-            augment: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] | None = None) -> tf.data.Dataset:
-    """Returns the batches of one or several passes over a dataset; the last batch of a pass may be smaller.
+class Sample(NamedTuple):
+    """One sample on its way to a Batch; in a window, each field holds those of all samples."""
 
-    Args:
-      scan: statistics of the dataset, or of a split of it; its unreadable records are skipped.
-      batch_size: samples per batch at the mean width; see `area_spans` for other widths.
-      image_bytes: memory of the largest prepared image.
-      prepare: encoded bytes (string []) -> (pixels [H, w, C] float32, width, ...).
-      to_sequences: a label (string []) -> (inputs, targets), int32 [t] each.
-      epochs: a range (first, end), int64 [] each: one pass per number, which seeds the order of samples and batches.
-        None: one pass; windows (at most WINDOW_BATCHES batches) in dataset order, sorted by width within a window.
-      first_batch: int64 [], number of batches that the first pass skips, to resume it.
-      replica: (number, count): the share of the samples to use; the shares of the `count` replicas are disjoint.
-      cache: whether prepared images stay in memory from the first pass on.
-      augment: prepared image ([H, w, C] float32), epoch and record number (int64 []) -> image of the same shape.
-        Applied after the cache, so each pass has its own variants. None: no augmentation.
+    columns: tf.Tensor  # [w, H, C] float32: the prepared image, its ragged axis first
+    inputs: tf.Tensor  # [t] int32
+    targets: tf.Tensor  # [t] int32
+    number: tf.Tensor  # the rest as in Batch
+    label: tf.Tensor
+    comment: tf.Tensor
+    encoded: tf.Tensor
 
-    Returns: a dataset of Batch.
-    """
-    made = _Batches(scan, batch_size, image_bytes, prepare, to_sequences, epochs, first_batch, replica, cache, augment)
-    passes = tf.data.Dataset.range(*(epochs or (1,)))
-    # A window is prepared while the batches of the previous one are used, across passes too.
-    result = passes.flat_map(made.windows).prefetch(1).flat_map(made.cut).prefetch(2)
-    options = tf.data.Options()
-    options.experimental_warm_start = True  # starts on the first window while the graph is still prepared
-    options.autotune.enabled = False  # seen to stall for 50 s after epochs of a minute or more
-    return result.with_options(options)
+
+class Source(NamedTuple):
+    """A dataset, and how it is cut into batches."""
+
+    scan: "DatasetStatistics"  # of the dataset or of a split of it; its unreadable records are skipped
+    batch_size: int  # samples per batch at the mean width; see `area_spans` for other widths
+    replica: tuple[int, int] = (0, 1)  # (number, count): the shard to use; shards are disjoint
+    cache: bool = False  # whether prepared images stay in memory from the first pass on
+
+    def batches(self, *, image_bytes: int, prepare: Callable[[tf.Tensor], tuple],
+                to_sequences: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+                epochs: tuple[tf.Tensor, tf.Tensor] | None = None, first_batch: tf.Tensor | int = 0,
+                augment: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] | None = None) -> tf.data.Dataset:
+        """Returns the batches of one or several passes over the dataset; the last batch of a pass may be smaller.
+
+        Args:
+          image_bytes: memory of the largest prepared image.
+          prepare: encoded bytes (string []) -> (pixels [H, w, C] float32, width, ...).
+          to_sequences: a label (string []) -> (inputs, targets), int32 [t] each.
+          epochs: a range (first, end), int64 [] each: one pass per number, which seeds the order of samples and
+            batches. None: one pass; windows (at most WINDOW_BATCHES batches) in dataset order, sorted by width within a
+            window.
+          first_batch: int64 [], number of batches that the first pass skips, to resume it.
+          augment: prepared image ([H, w, C] float32), epoch and record number (int64 []) -> image of the same shape.
+            Applied after the cache, so each pass has its own variants. None: no augmentation.
+
+        Returns: a dataset of Batch.
+        """
+        made = _Batches(self, image_bytes, prepare, to_sequences, epochs, first_batch, augment)
+        passes = tf.data.Dataset.range(*(epochs or (1,)))
+        # A window is prepared while the batches of the previous one are used, across passes too.
+        result = passes.flat_map(made.windows).prefetch(1).flat_map(made.cut).prefetch(2)
+        options = tf.data.Options()
+        options.experimental_warm_start = True  # starts on the first window while the graph is still prepared
+        options.autotune.enabled = False  # seen to stall for 50 s after epochs of a minute or more
+        return result.with_options(options)
 
 
 class _Batches:
     """The functions that tf.data maps over samples and windows, with their shared state."""
 
-    def __init__(self, scan, batch_size, image_bytes, prepare, to_sequences, epochs, first_batch, replica, cache,
-                 augment):
-        """Arguments as for `batches`."""
-        self._scan, self._prepare, self._to_sequences, self._augment = scan, prepare, to_sequences, augment
-        self._replica, self._batch_size = replica, batch_size
-        self._window_batches = max(1, min(WINDOW_BATCHES, WINDOW_BYTES // (image_bytes * batch_size)))
+    def __init__(self, source, image_bytes, prepare, to_sequences, epochs, first_batch, augment):
+        """Arguments as for Source.batches."""
+        self._scan, self._replica, self._batch_size = source.scan, source.replica, source.batch_size
+        self._prepare, self._to_sequences, self._augment = prepare, to_sequences, augment
+        self._window_batches = max(1, min(WINDOW_BATCHES, WINDOW_BYTES // (image_bytes * source.batch_size)))
         self._shuffled, self._first_epoch = epochs is not None, epochs[0] if epochs else 0
         self._first_batch = tf.cast(first_batch, tf.int64)
-        self._kept = self._prepared(self._usable_records()).cache() if cache else None
+        self._kept = self._prepared(self._usable_records()).cache() if source.cache else None
 
     @plain
     def windows(self, epoch: tf.Tensor) -> tf.data.Dataset:
@@ -92,14 +107,15 @@ class _Batches:
             records = self._usable_records(epoch if self._shuffled else None)
             samples = self._prepared(self._shuffle(records, epoch).skip(skipped * window))
         if self._augment:
-            samples = samples.map(plain(lambda *parts: self._vary(epoch, *parts)),
+            samples = samples.map(plain(lambda sample: self._vary(epoch, sample)),
                                   num_parallel_calls=tf.data.AUTOTUNE)
-        return samples.ragged_batch(window).enumerate(skipped).map(plain(lambda number, parts: (epoch, number, *parts)))
+        return samples.ragged_batch(window).enumerate(skipped).map(
+            plain(lambda number, samples: (epoch, number, samples)))
 
     @plain
-    def cut(self, epoch: tf.Tensor, number: tf.Tensor, *parts: tf.Tensor | tf.RaggedTensor) -> tf.data.Dataset:
+    def cut(self, epoch: tf.Tensor, number: tf.Tensor, samples: Sample) -> tf.data.Dataset:
         """Sorts a window by width and cuts it into batches."""
-        widths = parts[0].row_lengths()
+        widths = samples.columns.row_lengths()
         order = tf.argsort(widths, stable=True)
         spans = tf.data.Dataset.from_tensor_slices(area_spans(tf.gather(widths, order), self._batch_size))
         if self._shuffled:
@@ -107,7 +123,7 @@ class _Batches:
         before = number * self._window_batches  # batches in earlier windows
         left_out = self._in_first_pass(epoch, tf.maximum(self._first_batch - before, 0))
         return spans.enumerate(before).skip(left_out).map(plain(lambda index, span: _to_batch(
-            epoch, index, *(tf.gather(part, order[span[0]:span[1]]) for part in parts))))
+            epoch, index, Sample(*(tf.gather(part, order[span[0]:span[1]]) for part in samples)))))
 
     def _in_first_pass(self, epoch, value):
         """Returns `value` (int64 []) in the first pass, 0 in later ones."""
@@ -132,16 +148,15 @@ class _Batches:
 
     @plain
     def _to_sample(self, number, serialized):
-        """Returns a record's parts, first the prepared image as [w, H, C], with the ragged axis first."""
         record = parse_example(serialized)
-        columns = tf.transpose(self._prepare(record["image"])[0], [1, 0, 2])
-        encoded = "" if self._shuffled else record["image"]
-        return (columns, *self._to_sequences(record["label"]), number, record["label"], record["comment"], encoded)
+        inputs, targets = self._to_sequences(record["label"])
+        return Sample(tf.transpose(self._prepare(record["image"])[0], [1, 0, 2]), inputs, targets, number,
+                      record["label"], record["comment"], "" if self._shuffled else record["image"])
 
-    def _vary(self, epoch, columns, inputs, targets, number, *texts):
+    def _vary(self, epoch, sample):
         """Augments a sample's image, transposed to [H, w, C] and back."""
-        columns = tf.transpose(self._augment(tf.transpose(columns, [1, 0, 2]), epoch, number), [1, 0, 2])
-        return columns, inputs, targets, number, *texts
+        pixels = self._augment(tf.transpose(sample.columns, [1, 0, 2]), epoch, sample.number)
+        return sample._replace(columns=tf.transpose(pixels, [1, 0, 2]))
 
 
 def area_spans(widths: tf.Tensor, batch_size: int) -> tf.Tensor:
@@ -176,12 +191,12 @@ def shard_size(records: int, replica: tuple[int, int]) -> int:
     return -(-(records - number) // count)
 
 
-def _to_batch(epoch, index, columns, inputs, targets, numbers, labels, comments, encoded):
-    """Pads ragged columns, inputs and targets to a Batch."""
-    padded = columns.to_tensor()  # [N, W, H, C]
+def _to_batch(epoch, index, samples):
+    """Pads the columns, inputs and targets of samples to a Batch."""
+    padded = samples.columns.to_tensor()  # [N, W, H, C]
     return Batch(
-        pixels=tf.transpose(padded, [0, 2, 1, 3]), widths=tf.cast(columns.row_lengths(), tf.int32),
-        inputs=inputs.to_tensor(), targets=targets.to_tensor(),
-        weights=tf.sequence_mask(targets.row_lengths(), dtype=tf.float32),
-        numbers=numbers, labels=labels, comments=comments, encoded=encoded, epoch=epoch,
+        pixels=tf.transpose(padded, [0, 2, 1, 3]), widths=tf.cast(samples.columns.row_lengths(), tf.int32),
+        inputs=samples.inputs.to_tensor(), targets=samples.targets.to_tensor(),
+        weights=tf.sequence_mask(samples.targets.row_lengths(), dtype=tf.float32),
+        numbers=samples.number, labels=samples.label, comments=samples.comment, encoded=samples.encoded, epoch=epoch,
         index=index)

@@ -1,6 +1,5 @@
 """The test run: a model reads a dataset and its metrics are computed."""
 
-import functools
 import heapq
 import io
 import logging
@@ -18,7 +17,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from aocr.charset import splitter
 from aocr.checkpoint import Trained
 from aocr.config import TestConfig
-from aocr.data import pipeline, scanning
+from aocr.data import scanning
+from aocr.data.pipeline import Source
 from aocr.evaluation.measure import Measurement
 from aocr.evaluation.metrics import accuracy
 from aocr.evaluation.visualize import write_sample
@@ -46,11 +46,10 @@ def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.
     """
     split = splitter(trained.config.graphemes)
     found = scanning.scan(dataset)
-    batches = functools.partial(pipeline.batches, found, batch_size=config.batch_size,
-                                image_bytes=trained.config.image_bytes)
     measured = Measurement([trained.decoding], split, config.distance)
     totals = measured.totals[trained.decoding]
-    with trained.open(batches=batches, precision=config.precision, session_config=session_config) as model:
+    with trained.open(source=Source(found, config.batch_size), precision=config.precision,
+                      session_config=session_config) as model:
         started = time.monotonic()
         bar = tqdm(desc="test", total=found.usable, unit=" images", disable=None)
         with bar, logging_redirect_tqdm([logging.getLogger("aocr")]):

@@ -1,7 +1,6 @@
 """The training graph: a model with losses, updates of its weights, and the state of a run."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from aocr.augment.ops import variant_seed
 from aocr.augment.recipes import Recipe
 from aocr.charset import FIRST_ID
 from aocr.config import TrainConfig
+from aocr.data.pipeline import Source
 from aocr.graph import ctc, losses
 from aocr.graph.layers import Initializers
 from aocr.graph.optimizer import WeightAverage
@@ -267,15 +267,15 @@ def _step_of(parts, rate):
         padding=float(last["padding"]))
 
 
-def open_training_graph(network: Network, batches: Callable, config: TrainConfig, *, recipe: Recipe | None = None,
+def open_training_graph(network: Network, source: Source, config: TrainConfig, *, recipe: Recipe | None = None,
                         placement: Placement | None = None, precision: str = "float32",
                         session_config: tf.ConfigProto | None = None) -> TrainingGraph:
-    """A TrainingGraph in a graph of its own. `batches`, `recipe`: as of Examples."""
+    """A TrainingGraph in a graph of its own. `source`, `recipe`: as of Examples."""
     placement = placement or Placement()
     with tf.Graph().as_default(), tf.device(placement.outer):  # which None leaves to TensorFlow
         tf.set_random_seed(config.seed)
-        examples = Examples(network, batches, shuffled=True, recipe=recipe, seed=config.seed)
+        examples = Examples(network, source, shuffled=True, recipe=recipe, seed=config.seed)
         with tf.name_scope("statistics"):
-            sample = Sample(Examples(network, functools.partial(batches, cache=False), shuffled=True), config.seed)
+            sample = Sample(Examples(network, source._replace(cache=False), shuffled=True), config.seed)
         return TrainingGraph(network, examples, config, sample=sample, placement=placement, precision=precision,
                              session_config=session_config)

@@ -21,7 +21,8 @@ from aocr.config import (
     ModelConfig,
     TrainConfig,
 )
-from aocr.data import fit, pipeline, scanning
+from aocr.data import fit, scanning
+from aocr.data.pipeline import Source
 from aocr.data.scanning import DatasetStatistics
 from aocr.errors import UserError, usage_error
 from aocr.network import Network
@@ -182,11 +183,10 @@ def graph_maker(scan: DatasetStatistics, description: Description, config: Train
                  prepared_bytes(scan, description.config) / count / 1e6)
     if recipe:
         log.info("augmentation %s: %s", config.augment, recipe)
-    batches = functools.partial(pipeline.batches, scan, batch_size=config.batch_size, replica=replica,
-                                image_bytes=description.config.image_bytes, cache=config.cache)
+    source = Source(scan, config.batch_size, replica, config.cache)
     # Replicas drop and vary differently.
     training = dataclasses.replace(config, seed=config.seed + REPLICA_SEEDS * number)
-    return functools.partial(open_training_graph, Network(description.config, description.charset), batches, training,
+    return functools.partial(open_training_graph, Network(description.config, description.charset), source, training,
                              recipe=recipe, precision=config.precision)
 
 

@@ -12,7 +12,7 @@ from aocr import checkpoint
 from aocr.charset import splitter
 from aocr.checkpoint import Description
 from aocr.config import ATTENTION, CTC, JOINT, Decoding, TrainConfig
-from aocr.data import pipeline
+from aocr.data.pipeline import Source
 from aocr.data.scanning import DatasetStatistics
 from aocr.errors import UserError
 from aocr.evaluation import validations
@@ -52,9 +52,9 @@ class Validator:
     def _model(self):
         """Built at the first validation, so that training starts sooner."""
         config = self._description.config
-        batches = functools.partial(pipeline.batches, self.scan, batch_size=BATCH_SIZE, image_bytes=config.image_bytes)
-        return open_model(Network(config, self._description.charset), batches=batches, precision=self._precision,
-                          decoding=Decoding(JOINT if config.ctc else ATTENTION), session_config=self._session_config)
+        return open_model(Network(config, self._description.charset), source=Source(self.scan, BATCH_SIZE),
+                          decoding=Decoding(JOINT if config.ctc else ATTENTION), precision=self._precision,
+                          session_config=self._session_config)
 
     @functools.cached_property
     def data(self) -> str:
