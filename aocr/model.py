@@ -10,6 +10,7 @@ from aocr.charset import EOS_ID
 from aocr.config import Decoding
 from aocr.data.pipeline import Source
 from aocr.graph import losses, text
+from aocr.graph.decoder import TeacherForcing
 from aocr.graph.decoding import transcribe
 from aocr.graph.optimizer import WeightAverage
 from aocr.inputs import EncodedImages, Examples
@@ -77,7 +78,7 @@ class Model:
     def _add_losses(self):
         """Sets `sample_losses` [N], the attention decoder's with teacher forcing."""
         batch = self.inputs.batch
-        forced = self.branches.decoder.decode(tf.shape(batch.inputs)[1], teacher=batch.inputs)
+        forced = self.branches.decoder.decode(tf.shape(batch.inputs)[1], TeacherForcing(batch.inputs))
         self.sample_losses = losses.sequence_loss(forced.logits, batch.targets, batch.weights)
 
     # ---- weights

@@ -20,6 +20,10 @@ from aocr.config import (
     TrainConfig,
     flags_of,
 )
+from aocr.data import rows
+from aocr.evaluation.metrics import METRICS
+from aocr.graph import decoding
+from aocr.tasks import export
 
 # pytest would otherwise collect this class.
 TestConfig.__test__ = False
@@ -167,3 +171,13 @@ def test_flags_come_from_the_field_names_unless_told_otherwise():
     assert flags["steps_per_checkpoint"] == ("--steps-per-checkpoint",)
     assert flags["resume"] == ("--no-resume",)
     assert flags["model_dir"] == ("--model-dir", "--job-dir")
+
+
+def test_tables_hold_what_the_options_allow():
+    def choices(options, name):
+        return next(field.metadata["choices"] for field in dataclasses.fields(options) if field.name == name)
+
+    assert set(choices(ExportConfig, "format")) == set(export.FORMATS)
+    assert set(choices(DatasetConfig, "input_format")) == {"auto", *rows.FORMATS}
+    assert set(choices(TrainConfig, "monitor")) == {"exact", *METRICS}
+    assert set(choices(TestConfig, "decoding")) == set(decoding.METHODS)

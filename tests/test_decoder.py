@@ -5,7 +5,7 @@ import numpy_twin as twin
 import pytest
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.decoder import AttentionDecoder
+from aocr.graph.decoder import AttentionDecoder, TeacherForcing
 from aocr.graph.encoder import EncoderOutput
 from aocr.graph.layers import GRUState, LSTMState
 
@@ -49,7 +49,7 @@ def restless(use_gru, layers):
 
 def taught(use_gru, layers):
     def build(teacher, **encoded):
-        return decoder_of(use_gru, layers, **encoded).decode(tf.shape(teacher)[1], teacher=teacher)
+        return decoder_of(use_gru, layers, **encoded).decode(tf.shape(teacher)[1], TeacherForcing(teacher))
     return build
 
 
@@ -123,7 +123,7 @@ def test_greedy_taught_with_its_own_ids_is_itself(bench, use_gru, layers):
         decoder = decoder_of(use_gru, layers, **encoded)
         free = decoder.decode(T + 1)
         own = tf.concat([tf.fill([tf.shape(free.ids)[0], 1], 1), free.ids[:, :-1]], 1)
-        return free, decoder.decode(tf.shape(own)[1], teacher=own)
+        return free, decoder.decode(tf.shape(own)[1], TeacherForcing(own))
 
     feed = encoded_feed(use_gru)
     free, retold = bench(build, feed, output_bias(b_2=-9.0)).run(**feed)
@@ -202,7 +202,7 @@ def test_attention_by_hand(bench):
 @kinds
 def test_attention_never_touches_what_is_beyond_an_image(bench, use_gru):
     def build(teacher, **encoded):
-        got = decoder_of(use_gru, 2, **encoded).decode(T, teacher=teacher)
+        got = decoder_of(use_gru, 2, **encoded).decode(T, TeacherForcing(teacher))
         return got, tf.gradients(tf.reduce_sum(got.logits[:, :, ::3]), encoded["memory"])[0]
 
     feed = dict(encoded_feed(use_gru), teacher=TEACHER)
@@ -231,7 +231,7 @@ def test_the_memory_may_be_wider(bench):
 @depths
 def test_layers_have_weights_of_their_own(bench, use_gru, layers):
     def build(teacher, **encoded):
-        logits = decoder_of(use_gru, layers, **encoded).decode(T, teacher=teacher).logits
+        logits = decoder_of(use_gru, layers, **encoded).decode(T, TeacherForcing(teacher)).logits
         return {variable.op.name: tf.norm(gradient) for variable, gradient in zip(
             tf.trainable_variables(),
             tf.gradients(tf.reduce_sum(tf.square(logits)), tf.trainable_variables(),
@@ -274,7 +274,7 @@ def test_decoding_twice_makes_no_weights(use_gru):
         decoder = decoder_of(use_gru, 2, **{name: tf.constant(value) for name, value in feed.items()})
         before = tf.global_variables()
         decoder.decode(3)
-        decoder.decode(2, teacher=tf.constant(TEACHER))
+        decoder.decode(2, TeacherForcing(tf.constant(TEACHER)))
         assert tf.global_variables() == before
 
 
@@ -287,7 +287,7 @@ def graph_of(use_gru, count, steps, width, teacher):
         encoded = {name: tf.placeholder(value.dtype, [count, *value.shape[1:]]) for name, value in feed.items()}
         encoded["memory"] = tf.placeholder(tf.float32, [count, width, DEPTH])
         decoder_of(use_gru, 2, **encoded).decode(
-            steps, teacher=tf.placeholder(tf.int32, [count, steps]) if teacher else None)
+            steps, TeacherForcing(tf.placeholder(tf.int32, [count, steps])) if teacher else None)
     return graph
 
 

@@ -18,11 +18,11 @@ SURE = 6.0
 
 
 class Opinionated(NamedTuple):
-    """A decoder with these logits [N, T, V] for each image, whatever the teacher."""
+    """A decoder with these logits [N, T, V] for each image, whatever the strategy."""
 
     logits: tf.Tensor
 
-    def decode(self, steps, teacher=None, copies=1):
+    def decode(self, steps, strategy=None, copies=1):
         logits = tf.repeat(self.logits[:, :steps], copies, axis=0)
         ids = tf.argmax(logits, 2, output_type=tf.int32)
         attention = tf.fill([tf.shape(logits)[0], tf.shape(logits)[1], STEPS], 1.0 / STEPS)

@@ -7,14 +7,12 @@ import csv
 import os
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from aocr.errors import UserError
 from aocr.files import StorageError, is_remote, load_json, os_error
 
-BY_EXTENSION = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".tfrecord": "tfrecord",
-                ".tfrecords": "tfrecord"}
 PATH_NAMES, LABEL_NAMES = ("image", "path", "file", "filename", "file_name"), ("label", "text")
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 LABEL_EXTENSIONS = (".gt.txt", ".txt")
@@ -61,8 +59,8 @@ def format_of(source: str, input_format: str) -> str:
         if folder:
             return "folder" if any(path.endswith(".txt") for path in _files_below(source)) else "names"
         extension = os.path.splitext(source.lower().removesuffix(".gz"))[1]
-        return BY_EXTENSION.get(extension, "lines")
-    if folder != (input_format in ("folder", "names")):
+        return next((name for name, kind in FORMATS.items() if extension in kind.extensions), "lines")
+    if folder != FORMATS[input_format].of_folders:
         accepted = "files, not directories" if folder else "directories, not files"
         raise UserError(f"{source}: --input-format {input_format} reads {accepted}; use another input or format")
     return input_format
@@ -79,16 +77,7 @@ def read_rows(source: str, input_format: str, label_pattern: re.Pattern[str],
 
     Raises: UserError if the input cannot be read; StorageError if remote storage refuses access.
     """
-    if input_format == "tfrecord":
-        return _records(source)
-    if input_format in ("folder", "names"):
-        return _folder(source) if input_format == "folder" else _names(source, label_pattern)
-    if input_format == "csv":
-        return _table(source, _csv_fields(_lines(source, stdin)), "a comma")
-    if input_format == "tsv":
-        return _table(source, _tsv_fields(_lines(source, stdin)), "a tab")
-    parse = parse_line if input_format == "lines" else parse_json
-    return _each_line(source, _lines(source, stdin), parse)
+    return FORMATS[input_format].read(source, label_pattern, stdin)
 
 
 def parse_line(line: str) -> list[str]:
@@ -310,3 +299,24 @@ def _records(source):
             number += 1
     except UNREADABLE as error:
         raise broken_file(source, number, error) from None
+
+
+class InputFormat(NamedTuple):
+    """An input format."""
+
+    read: Callable[[str, re.Pattern[str], BinaryIO | None], Iterator[Row | Rejected]]  # arguments as of `read_rows`
+    extensions: tuple[str, ...] = ()  # by which `auto` chooses it
+    of_folders: bool = False
+
+
+FORMATS = {
+    "lines": InputFormat(lambda source, _, stdin: _each_line(source, _lines(source, stdin), parse_line)),
+    "tsv": InputFormat(lambda source, _, stdin: _table(source, _tsv_fields(_lines(source, stdin)), "a tab"), (".tsv",)),
+    "csv": InputFormat(lambda source, _, stdin: _table(source, _csv_fields(_lines(source, stdin)), "a comma"),
+                       (".csv",)),
+    "jsonl": InputFormat(lambda source, _, stdin: _each_line(source, _lines(source, stdin), parse_json),
+                         (".jsonl", ".ndjson")),
+    "folder": InputFormat(lambda source, *_: _folder(source), of_folders=True),
+    "names": InputFormat(lambda source, label_pattern, _: _names(source, label_pattern), of_folders=True),
+    "tfrecord": InputFormat(lambda source, *_: _records(source), (".tfrecord", ".tfrecords")),
+}

@@ -1,4 +1,4 @@
-"""The attention decoder: one loop, with teacher forcing or greedy."""
+"""The attention decoder: one loop, and the strategies that choose the input of its next step."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,6 +18,48 @@ class DecoderOutput(NamedTuple):
     logits: tf.Tensor  # [N, T, V] float32
     attention: tf.Tensor  # [N, T, S] float32, sums to 1 at each step
     ids: tf.Tensor  # [N, T] int32, the most likely character of each step
+
+
+class Greedy:
+    """Feeds each step the most likely character of the previous one; ends when every image has written EOS."""
+
+    needs_logits = True  # in each step; otherwise they are computed in one matrix product after the loop
+
+    def initialise(self, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Returns the strategy's state before the first step: (previous ids [N] int32, ended [N] bool)."""
+        return tf.fill([count], GO_ID), tf.zeros([count], tf.bool)
+
+    def inputs(self, t: tf.Tensor, state: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        """Returns the characters that step `t` reads: [N] int32."""
+        return state[0]
+
+    def step(self, state: tuple[tf.Tensor, ...], logits: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Returns the state after a step, from its logits [N, V]."""
+        ids = tf.argmax(logits, axis=1, output_type=tf.int32)
+        return ids, tf.logical_or(state[1], tf.equal(ids, EOS_ID))
+
+    def finished(self, state: tuple[tf.Tensor, ...]) -> tf.Tensor | bool:
+        """Returns whether no image needs a further step: [] bool."""
+        return tf.reduce_all(state[1])
+
+
+class TeacherForcing:
+    """Feeds each step the given character: the methods of Greedy, which have nothing to remember here."""
+
+    needs_logits = False
+
+    def __init__(self, inputs: tf.Tensor):
+        """`inputs`: int32 [N, T], GO first."""
+        self._inputs = inputs
+
+    def initialise(self, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return ()
+
+    def inputs(self, t: tf.Tensor, state: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        return self._inputs[:, t]
+
+    def finished(self, state: tuple[tf.Tensor, ...]) -> tf.Tensor | bool:
+        return False
 
 
 class AttentionDecoder:
@@ -53,41 +95,39 @@ class AttentionDecoder:
                 self._floor = (1.0 - inside) * MASKED_SCORE  # [N, S]
             self._output = Linear("output", units + depth, vocabulary)
 
-    def decode(self, steps: tf.Tensor | int, teacher: tf.Tensor | None = None, copies: int = 1) -> DecoderOutput:
+    def decode(self, steps: tf.Tensor | int, strategy: Greedy | TeacherForcing | None = None,
+               copies: int = 1) -> DecoderOutput:
         """Runs the decoder.
 
         Args:
           steps: int32 [], the maximum number of steps, T.
-          teacher: int32 [N, T], the character before each step (GO first): teacher forcing. None: greedy, each step
-            reads the previous step's character, and the loop ends when every image has written EOS.
+          strategy: chooses the input of each step; None: Greedy().
           copies: texts per image under teacher forcing: N is then images * copies, those of an image adjacent.
 
-        Returns: T is `steps`, or less if a greedy loop ended early.
+        Returns: T is `steps`, or less if the strategy finished early.
         """
+        strategy = strategy or Greedy()
         memory, keys, floor, initial = (_repeated(part, copies) for part in (
             self._memory, self._keys, self._floor, self._initial))
         count, depth = tf.shape(memory)[0], memory.shape[2]
-        forced, found = teacher is not None, {}
-        if forced:
+        in_loop, found = strategy.needs_logits, {}
+        if not in_loop:
             memory, late = _with_late_gradient(memory, steps, lambda: found["attention"])
 
-        def unfinished(t, previous, ended, *_):
-            return tf.logical_and(t < steps, tf.logical_not(tf.reduce_all(ended)))
+        def unfinished(t, progress, *_):
+            return tf.logical_and(t < steps, tf.logical_not(strategy.finished(progress)))
 
-        def step(t, previous, ended, context, states, outputs, attention):
-            if forced:
-                previous = teacher[:, t]
-            states, top, query = self._recur(previous, context, states)
+        def step(t, progress, context, states, outputs, attention):
+            states, top, query = self._recur(strategy.inputs(t, progress), context, states)
             weights = self._attend(query, keys, floor)  # [N, S]
             context = tf.einsum("ns,nsd->nd", weights, memory)
-            if forced:
+            if not in_loop:
                 context += late.read(t)
             output = tf.concat([top, context], 1)  # [N, U + depth]
-            if not forced:
+            if in_loop:
                 output = self._output(output)  # [N, V]
-                previous = tf.argmax(output, axis=1, output_type=tf.int32)
-                ended = tf.logical_or(ended, tf.equal(previous, EOS_ID))
-            return t + 1, previous, ended, context, states, outputs.write(t, output), attention.write(t, weights)
+                progress = strategy.step(progress, output)
+            return t + 1, progress, context, states, outputs.write(t, output), attention.write(t, weights)
 
         def empty(size):
             return tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=[None, size],
@@ -95,13 +135,13 @@ class AttentionDecoder:
 
         with tf.name_scope("decode"):
             size, vocabulary = self._output.kernel.shape
-            start = (0, tf.fill([count], GO_ID), tf.zeros([count], tf.bool), tf.zeros([count, depth]), initial,
-                     empty(size if forced else vocabulary), empty(None))
+            start = (0, strategy.initialise(count), tf.zeros([count, depth]), initial,
+                     empty(vocabulary if in_loop else size), empty(None))
             *_, outputs, attention = tf.while_loop(unfinished, step, start)
-            outputs = tf.transpose(outputs.stack(), [1, 0, 2])  # [N, T, U + depth or V]
+            outputs = tf.transpose(outputs.stack(), [1, 0, 2])  # [N, T, V or U + depth]
             found["attention"] = attention = tf.transpose(attention.stack(), [1, 0, 2])  # [N, T, S]
             logits = outputs
-            if forced:  # no step depends on logits, so one matrix product computes them all
+            if not in_loop:  # no step depends on logits, so one matrix product computes them all
                 logits = self._output(tf.reshape(outputs, [-1, size]))
                 logits = tf.reshape(logits, [count, -1, vocabulary])  # [N, T, V]
             return DecoderOutput(logits, attention, tf.argmax(logits, axis=2, output_type=tf.int32))

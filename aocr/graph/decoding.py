@@ -5,9 +5,9 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from aocr.charset import EOS_ID, FIRST_ID, GO_ID, PAD_ID
-from aocr.config import ATTENTION, CTC, Decoding
+from aocr.config import ATTENTION, CTC, JOINT, Decoding
 from aocr.graph import ctc, losses
-from aocr.graph.decoder import AttentionDecoder
+from aocr.graph.decoder import AttentionDecoder, TeacherForcing
 
 BEAM = 8  # prefixes that the CTC beam search keeps
 RESCORED = 4  # its best texts, which the attention decoder rescores
@@ -40,28 +40,30 @@ def transcribe(decoding: Decoding, decoder: AttentionDecoder, logits: tf.Tensor 
       steps: maximum number of characters, EOS included.
     """
     with tf.name_scope("transcribe"):
-        if decoding.method == ATTENTION:
-            read = decoder.decode(steps)
-            return Transcription(read.ids, losses.sequence_probability(read.logits, read.ids), read.attention)
-        if decoding.method == CTC:
-            return _by_ctc(decoder, logits, lengths, steps)
-        return _jointly(decoding.ctc_share, decoder, logits, lengths, steps)
+        return METHODS[decoding.method](decoding, decoder, logits, lengths, steps)
 
 
-def _by_ctc(decoder, logits, lengths, steps):
+def _by_attention(_, decoder, logits, lengths, steps):
+    """Returns the attention decoder's greedy text."""
+    read = decoder.decode(steps)
+    return Transcription(read.ids, losses.sequence_probability(read.logits, read.ids), read.attention)
+
+
+def _by_ctc(_, decoder, logits, lengths, steps):
     """Returns CTC's most likely text with its probability; the attention is the decoder's, teacher forced with it."""
     texts = ctc.best_texts(logits, lengths, beam=BEAM, count=1)
     ids = texts.ids[:, 0, :steps - 1]  # [N, T]
     inputs, targets = taught_with(ids)
-    attention = decoder.decode(tf.shape(inputs)[1], teacher=inputs).attention
+    attention = decoder.decode(tf.shape(inputs)[1], TeacherForcing(inputs)).attention
     return Transcription(targets, _probability(texts.log_probabilities[:, 0]), attention)
 
 
-def _jointly(share, decoder, logits, lengths, steps):
+def _jointly(decoding, decoder, logits, lengths, steps):
     """Returns the best of CTC's top texts and the attention decoder's greedy one, by both scores (U2, arXiv 2012.05481,
     plus the greedy one).
     """
     found = candidates(decoder, logits, lengths, steps)
+    share = decoding.ctc_share
     scores = (1.0 - share) * found.by_attention + share * found.by_ctc  # [N, B]
     best = tf.argmax(scores, 1, output_type=tf.int32)
 
@@ -85,7 +87,7 @@ def candidates(decoder: AttentionDecoder, logits: tf.Tensor, lengths: tf.Tensor,
     count = RESCORED + 1
     rows = tf.reshape(ids, [-1, longest])  # [N * B, T]
     inputs, targets = taught_with(rows)
-    forced = decoder.decode(longest + 1, teacher=inputs, copies=count)
+    forced = decoder.decode(longest + 1, TeacherForcing(inputs), copies=count)
     by_attention = losses.sequence_log_probability(forced.logits, targets)
     by_ctc = ctc.log_probability(tf.repeat(logits, count, axis=0), tf.repeat(lengths, count), rows)
     attention = tf.reshape(forced.attention, [-1, count, longest + 1, tf.shape(logits)[1]])
@@ -112,3 +114,6 @@ def taught_with(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def _probability(logarithm):
     """Exponentiates log probabilities, which rounding may have raised above 0: float32 [N] -> float64 [N] in [0, 1]."""
     return tf.exp(tf.minimum(tf.cast(logarithm, tf.float64), 0.0))
+
+
+METHODS = {ATTENTION: _by_attention, CTC: _by_ctc, JOINT: _jointly}  # functions of the arguments of `transcribe`

@@ -3,6 +3,8 @@
 import os
 import posixpath
 import tempfile
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -13,14 +15,13 @@ from aocr.inputs import INPUT_NAME
 from aocr.model import PREDICTION_NAME, PROBABILITY_NAME, Model
 
 FROZEN_NAME = "frozen_graph.pb"
-MAIN_NAMES = {FROZEN_NAME, "saved_model.pb"}  # files that make a directory an export
-EXPORTED_NAMES = MAIN_NAMES | {"variables", "assets", "assets.extra", "fingerprint.pb"}
 
 
 def target_of(directory: str, config: ExportConfig) -> str:
     """Returns the directory to write to. UserError if not empty; with config.force, if not an earlier export."""
-    if config.model_version and config.format != "savedmodel":
-        raise usage_error(f"--model-version {config.model_version} needs --format savedmodel, not {config.format}")
+    if config.model_version and not FORMATS[config.format].versioned:
+        versioned = " or ".join(name for name, kind in FORMATS.items() if kind.versioned)
+        raise usage_error(f"--model-version {config.model_version} needs --format {versioned}, not {config.format}")
     target = directory if is_remote(directory) else os.path.abspath(directory)
     target = target.rstrip("/") or target
     if config.model_version:
@@ -41,7 +42,7 @@ def export(model: Model, target: str, config: ExportConfig) -> None:
 
     `target`: from `target_of`. Raises: UserError if it cannot be written.
     """
-    write = _save if config.format == "savedmodel" else _freeze
+    write = FORMATS[config.format].write
     try:
         if is_remote(target):
             _upload(model, write, target)
@@ -110,3 +111,21 @@ def _remove(path):
             if tf.io.gfile.exists(posixpath.join(path, name)):
                 tf.io.gfile.remove(posixpath.join(path, name))
         tf.io.gfile.rmtree(path)
+
+
+class Format(NamedTuple):
+    """An export format."""
+
+    write: Callable[[Model, str], None]  # writes a model to a local directory
+    main_name: str  # the file that makes a directory an export; it is uploaded last and removed first
+    other_names: tuple[str, ...] = ()  # of files and directories beside it
+    versioned: bool = False  # whether --model-version may name its directory
+
+
+FORMATS = {
+    "savedmodel": Format(_save, "saved_model.pb", ("variables", "assets", "assets.extra", "fingerprint.pb"),
+                         versioned=True),
+    "frozengraph": Format(_freeze, FROZEN_NAME),
+}
+MAIN_NAMES = {kind.main_name for kind in FORMATS.values()}
+EXPORTED_NAMES = MAIN_NAMES.union(*(kind.other_names for kind in FORMATS.values()))

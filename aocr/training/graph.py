@@ -13,6 +13,7 @@ from aocr.charset import FIRST_ID
 from aocr.config import TrainConfig
 from aocr.data.pipeline import Source
 from aocr.graph import ctc, losses
+from aocr.graph.decoder import TeacherForcing
 from aocr.graph.layers import Initializers
 from aocr.graph.optimizer import WeightAverage
 from aocr.graph.placement import Placement
@@ -122,7 +123,7 @@ class TrainingGraph:
         """
         config = self._network.config
         decoder, logits, lengths, _ = branches
-        taught = decoder.decode(tf.shape(part.inputs)[1], teacher=part.inputs)
+        taught = decoder.decode(tf.shape(part.inputs)[1], TeacherForcing(part.inputs))
         by_attention = losses.sequence_loss(taught.logits, part.targets, part.weights, self.config.label_smoothing)
         where = losses.diagonal(part.images.pixels, config.network.stride, config.right_to_left)
         by_ctc, fitting = tf.zeros_like(by_attention), tf.ones_like(by_attention)
