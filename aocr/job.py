@@ -16,7 +16,7 @@ CHIEFS = ("chief", "master")  # synonyms
 EXAMPLE = '{"cluster": {"chief": ["a:2222"], "ps": ["b:2222"]}, "task": {"type": "chief", "index": 0}}'
 
 
-def told(variable: str) -> str | None:
+def setting(variable: str) -> str | None:
     """Returns the value of an environment variable; None if it is unset or empty."""
     return os.environ.get(variable) or None
 

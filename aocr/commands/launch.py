@@ -47,7 +47,7 @@ def launch(parallel: ParallelConfig, args: argparse.Namespace) -> int:
     Returns: the chief's exit code. UserError if the options allow no cluster.
     """
     sizes = sizes_of(parallel.local_cluster)
-    if job.told(job.CLUSTER):
+    if job.setting(job.CLUSTER):
         raise usage_error(f"{FLAG} starts a cluster, but {job.CLUSTER} makes this process part of one; remove one of "
                           "them")
     if parallel.evaluator and not sizes.get(job.EVALUATOR):

@@ -45,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     clock = Clock()  # before TensorFlow's import, which counts towards --max-minutes
-    place, model_flags, charset = model_arguments(args, job.told(job.CHECKPOINT_DIR))
+    place, model_flags, charset = model_arguments(args, job.setting(job.CHECKPOINT_DIR))
     config, parallel = collect(args, TrainConfig), collect(args, ParallelConfig)
-    task = job.task_of(job.told(job.CLUSTER))
+    task = job.task_of(job.setting(job.CLUSTER))
     if parallel.local_cluster:
         return launch.launch(parallel, args)
     check_options(config, parallel, task)
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if task and not (task.is_chief or evaluates):
         return worker.work(args.dataset, config, session, parallel, task)
     # The process that validates exports: an evaluator finds the best checkpoint only after the chief has ended.
-    target = job.told(job.EXPORT_DIR) if evaluates == parallel.evaluator else None
+    target = job.setting(job.EXPORT_DIR) if evaluates == parallel.evaluator else None
     target = target and _export_target(target)
     if evaluates:
         code = evaluator.evaluate(args.dataset, place.model_dir, config, session)

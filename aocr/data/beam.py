@@ -49,13 +49,13 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
     result = pipeline.run()
     result.wait_until_finish()
     counts = _counts(result)
-    if not counts.written or (config.strict and counts.told()):
+    if not counts.written or (config.strict and counts.problems()):
         for file in (file for part in parts for file in part.files if tf.io.gfile.exists(file)):
             tf.io.gfile.remove(file)
         problem = "--strict: problems found" if counts.written else "no usable rows"
-        raise UserError(f"{', '.join(inputs)}: {problem} ({counts.skipped} skipped{counts.told()}); nothing was "
+        raise UserError(f"{', '.join(inputs)}: {problem} ({counts.skipped} skipped{counts.problems()}); nothing was "
                         "written")
-    log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.told())
+    log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.problems())
     return counts, parts
 
 

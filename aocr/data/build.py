@@ -47,7 +47,7 @@ class Counts:
         """Number of unusable rows."""
         return sum(self.rejected.values())
 
-    def told(self) -> str:
+    def problems(self) -> str:
         """Formats the problems for messages, most common first: ", 3 missing image, 1 not UTF-8"."""
         return "".join(f", {count} {kind}" for kind, count in (self.rejected + self.noted).most_common())
 
@@ -87,16 +87,16 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
             build.find_duplicates()
             counts = build.counts
             if not counts.written:
-                raise UserError(f"{', '.join(inputs)}: no usable rows ({counts.skipped} skipped{counts.told()}); "
+                raise UserError(f"{', '.join(inputs)}: no usable rows ({counts.skipped} skipped{counts.problems()}); "
                                 "nothing was written")
-            if config.strict and counts.told():
+            if config.strict and counts.problems():
                 raise UserError(f"--strict: {sum((counts.rejected + counts.noted).values())} problems"
-                                f"{counts.told()}; nothing was written")
+                                f"{counts.problems()}; nothing was written")
         for scan, file in zip(build.scans, files):
             write_sidecar(scan, file)
     except tf.errors.OpError as error:
         raise UserError(f"{output}: cannot be written: {cause(error)}") from None
-    log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.told())
+    log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.problems())
     if counts.rewritten:
         log.info("rewritten as PNG, so that every decoder reads the same pixels: %s",
                  ", ".join(f"{count} {kind}" for kind, count in counts.rewritten.most_common()))

@@ -172,7 +172,7 @@ class Run:
                             "--model-dir") from None
         try:
             with self._signals, Reports(
-                    self._model_dir, job.told(job.LOG_DIR) or self._model_dir, self._graph.model.graph, first_step=step,
+                    self._model_dir, job.setting(job.LOG_DIR) or self._model_dir, self._graph.model.graph, first_step=step,
                     steps=self._steps_in_all, done=done, log_step=self._config.log_step) as self._reports:
                 if not (self._state.validation_due and self._checkpoint(self._state.finished, validates=True)
                         or self._out_of_patience()):

@@ -89,7 +89,7 @@ class _Evaluator:
         """`description`: checkpoint.Description. The rest as in `evaluate`."""
         self._description = description
         _, scan = look_at_data(dataset, config, description.config.graphemes)
-        self._directory = posixpath.join(job.told(job.LOG_DIR) or model_dir, DIRECTORY)
+        self._directory = posixpath.join(job.setting(job.LOG_DIR) or model_dir, DIRECTORY)
         make_directory(self._directory)
         path = posixpath.join(self._directory, validations.NAME)
         best = checkpoint.known_checkpoints(posixpath.join(model_dir, checkpoint.BEST_NAME))
