@@ -67,15 +67,58 @@ def bent(even: Diagonal, logits: tf.Tensor, lengths: tf.Tensor, losses: tf.Tenso
     """
     with tf.name_scope("bent"):
         trust = tf.exp(-losses)  # [N], CTC's probability per character
-        inside = tf.sequence_mask(lengths, tf.shape(logits)[1], tf.float32)
-        here = (1.0 - tf.nn.softmax(logits)[:, :, -1]) * inside  # [N, S], characters at each step
-        found = (tf.cumsum(here, 1) - 0.5 * here) / tf.maximum(tf.reduce_sum(here, 1, keepdims=True), 1e-6)
+        found = emitted(logits, lengths, right_to_left)
         found *= (counts / (counts + 1.0))[:, tf.newaxis]  # EOS follows them all
-        if right_to_left:
-            found = tf.reverse_sequence(found, lengths, seq_axis=1, batch_axis=0)
         written = even.written + trust[:, tf.newaxis] * (found - even.written)
         width = even.width + trust * (GUIDANCE_CHARACTERS / (counts + 1.0) - even.width)
         return Diagonal(tf.stop_gradient(written), tf.stop_gradient(tf.minimum(width, even.width)))
+
+
+def emitted(logits: tf.Tensor, lengths: tf.Tensor, right_to_left: bool = False) -> tf.Tensor:
+    """Returns the share of the text that CTC has written at each encoder step, by the probability of not being blank.
+
+    Args: as of `bent`.
+    Returns: float32 [N, S] in [0, 1], rising in reading order.
+    """
+    inside = tf.sequence_mask(lengths, tf.shape(logits)[1], tf.float32)
+    here = (1.0 - tf.nn.softmax(logits)[:, :, -1]) * inside  # [N, S], characters at each step
+    share = (tf.cumsum(here, 1) - 0.5 * here) / tf.maximum(tf.reduce_sum(here, 1, keepdims=True), 1e-6)
+    return tf.reverse_sequence(share, lengths, seq_axis=1, batch_axis=0) if right_to_left else share
+
+
+def attended(even: Diagonal, attention: tf.Tensor, weights: tf.Tensor, losses: tf.Tensor,
+             right_to_left: bool = False) -> Diagonal:
+    """Moves a Diagonal to where attention finds the characters, the further the better the decoder reads.
+
+    Args:
+      attention: float32 [N, T, S]. weights: float32 [N, T], 1 for the steps that count, of which the last is EOS.
+      losses: float32 [N] of the decoder, nats per step. right_to_left: as in `diagonal`.
+    """
+    with tf.name_scope("attended"):
+        weights = tf.pad(weights[:, 1:], [[0, 0], [0, 1]])  # without EOS
+        here = tf.einsum("nt,nts->ns", weights, attention)
+        here /= tf.maximum(tf.reduce_sum(here, 1, keepdims=True), 1e-6)
+        found = tf.cumsum(here, 1) - 0.5 * here
+        if right_to_left:
+            found = 1.0 - found
+        trust = tf.exp(-losses)  # [N], the decoder's probability per step
+        written = even.written + trust[:, tf.newaxis] * (found - even.written)
+        return Diagonal(tf.stop_gradient(written), even.width)
+
+
+def ctc_guidance(logits: tf.Tensor, lengths: tf.Tensor, where: Diagonal, right_to_left: bool = False) -> tf.Tensor:
+    """Returns how far CTC writes each text from a diagonal.
+
+    Free of it, CTC may write whole texts at an end of their images, having learnt them by heart over the encoder's
+    states; it does not generalise then.
+
+    Args: as of `bent`.
+    Returns: float32 [N] in [0, 1): the mean over the steps of the distance beyond the tolerated one.
+    """
+    with tf.name_scope("ctc_guidance"):
+        inside = tf.sequence_mask(lengths, tf.shape(logits)[1], tf.float32)
+        far = tf.abs(emitted(logits, lengths, right_to_left) - where.written) - where.width[:, tf.newaxis]
+        return tf.reduce_sum(tf.nn.relu(far) * inside, 1) / tf.cast(tf.maximum(lengths, 1), tf.float32)
 
 
 def guidance(attention: tf.Tensor, weights: tf.Tensor, where: Diagonal) -> tf.Tensor:

@@ -105,7 +105,7 @@ class TrainingGraph:
         for k, (part, branches) in enumerate(zip(self._parts, self._branches)):
             with self._placement.tower(k):
                 found.append(self._losses_of(part, branches))
-        by_attention, by_ctc, fitting, strayed = (
+        by_attention, by_ctc, fitting, strayed, ctc_strayed = (
             # What is blank does not count.
             tf.concat([own[:part.size] for own, part in zip(towers, self._parts)], 0) if len(found) > 1 else towers[0]
             for towers in zip(*found))
@@ -115,25 +115,30 @@ class TrainingGraph:
         weight = self.config.ctc_weight
         self.loss = (1.0 - weight) * self.attention_loss + weight * self.ctc_loss
         if self.config.guided_attention:
-            self.loss += guiding_loss(self.config, by_attention, strayed)
+            self.loss += guiding_loss(self.config, by_attention, strayed, by_ctc, ctc_strayed)
 
     def _losses_of(self, part, branches):
         """A device's losses, [N] float32 each: the attention decoder's; that of CTC a character, 0 where the label does
-        not fit; whether it fits; how far the attention strays from where it should be.
+        not fit; whether it fits; how far the attention, and CTC, stray from where they should be.
         """
         config = self._network.config
         decoder, logits, lengths, _ = branches
         taught = decoder.decode(tf.shape(part.inputs)[1], TeacherForcing(part.inputs))
         by_attention = losses.sequence_loss(taught.logits, part.targets, part.weights, self.config.label_smoothing)
-        where = losses.diagonal(part.images.pixels, config.network.stride, config.right_to_left)
-        by_ctc, fitting = tf.zeros_like(by_attention), tf.ones_like(by_attention)
+        even = where = losses.diagonal(part.images.pixels, config.network.stride, config.right_to_left)
+        by_ctc = ctc_strayed = tf.zeros_like(by_attention)
+        fitting = tf.ones_like(by_attention)
         if config.ctc:
             characters = tf.where(part.targets >= FIRST_ID, part.targets, tf.zeros_like(part.targets))
             count = tf.reduce_sum(part.weights, 1) - 1.0  # without EOS
             fitting = tf.cast(ctc.fits(characters, lengths), tf.float32)
             by_ctc = -ctc.log_probability(logits, lengths, characters) / tf.maximum(count, 1.0)
-            where = losses.bent(where, logits, lengths, by_ctc, count, config.right_to_left)
-        return by_attention, by_ctc * fitting, fitting, losses.guidance(taught.attention, part.weights, where)
+            where = losses.bent(even, logits, lengths, by_ctc, count, config.right_to_left)
+            by_attention_found = losses.attended(even, taught.attention, part.weights, by_attention,
+                                                 config.right_to_left)
+            ctc_strayed = losses.ctc_guidance(logits, lengths, by_attention_found, config.right_to_left)
+        return (by_attention, by_ctc * fitting, fitting, losses.guidance(taught.attention, part.weights, where),
+                ctc_strayed)
 
     def _add_state(self):
         """Sets the variable of the run's state."""
