@@ -1,14 +1,8 @@
 """The losses, and the probability of a reading."""
 
-from typing import NamedTuple
-
 import tensorflow.compat.v1 as tf
 
 from aocr.charset import EOS_ID
-
-GUIDANCE_WIDTH = 0.15  # width of the diagonal that guides attention, as a share of the text
-LEAST_INK = 1e-6
-GUIDANCE_CHARACTERS = 1.5  # its width in characters, where CTC has located them
 
 
 def sequence_loss(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
@@ -28,114 +22,6 @@ def sequence_loss(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, smo
             evenly = -tf.reduce_mean(tf.nn.log_softmax(logits), 2)  # [N, T]
             entropy = (1.0 - smoothing) * entropy + smoothing * evenly
         return tf.reduce_sum(entropy * weights, 1) / tf.maximum(tf.reduce_sum(weights, 1), 1.0)
-
-
-class Diagonal(NamedTuple):
-    """Where attention should be: the share of the text that is written at each encoder step."""
-
-    written: tf.Tensor  # [N, S] float32 in [0, 1], rising in reading order
-    width: tf.Tensor  # [N] float32 > 0, tolerated distance, as a share of the text
-
-
-def diagonal(pixels: tf.Tensor, stride: int, right_to_left: bool = False) -> Diagonal:
-    """Returns the Diagonal of text spread evenly over the columns with ink.
-
-    Where ink is everywhere, as in most words and lines, it is that of Tachibana et al. 2017 (arXiv 1710.08969); empty
-    margins are left out. The ink of a column is the standard deviation of its pixels.
-
-    Args: pixels: float32 [N, H, W, C], 0 in the padding. stride: columns per encoder step. right_to_left: labels begin
-      at the right end.
-    """
-    with tf.name_scope("diagonal"):
-        ink = tf.reduce_mean(tf.math.reduce_std(pixels, 1), 2)  # [N, W]
-        ink = tf.pad(ink, [[0, 0], [0, -tf.shape(ink)[1] % stride]])
-        ink = tf.reduce_sum(tf.reshape(ink, [tf.shape(ink)[0], -1, stride]), 2)  # [N, S]
-        ink += LEAST_INK  # a blank image has none
-        written = (tf.cumsum(ink, 1) - 0.5 * ink) / tf.reduce_sum(ink, 1, keepdims=True)
-        if right_to_left:
-            written = 1.0 - written
-        return Diagonal(written, tf.fill([tf.shape(pixels)[0]], GUIDANCE_WIDTH))
-
-
-def bent(even: Diagonal, logits: tf.Tensor, lengths: tf.Tensor, losses: tf.Tensor, counts: tf.Tensor,
-         right_to_left: bool = False) -> Diagonal:
-    """Moves a Diagonal to where CTC finds the characters, the further the better CTC reads.
-
-    Args:
-      logits: float32 [N, S, K] of CTC, the blank last. lengths: int32 [N]. losses: float32 [N] of CTC, nats per
-        character. counts: float32 [N], characters of the labels. right_to_left: as in `diagonal`.
-    """
-    with tf.name_scope("bent"):
-        trust = tf.exp(-losses)  # [N], CTC's probability per character
-        found = emitted(logits, lengths, right_to_left)
-        found *= (counts / (counts + 1.0))[:, tf.newaxis]  # EOS follows them all
-        written = even.written + trust[:, tf.newaxis] * (found - even.written)
-        width = even.width + trust * (GUIDANCE_CHARACTERS / (counts + 1.0) - even.width)
-        return Diagonal(tf.stop_gradient(written), tf.stop_gradient(tf.minimum(width, even.width)))
-
-
-def emitted(logits: tf.Tensor, lengths: tf.Tensor, right_to_left: bool = False) -> tf.Tensor:
-    """Returns the share of the text that CTC has written at each encoder step, by the probability of not being blank.
-
-    Args: as of `bent`.
-    Returns: float32 [N, S] in [0, 1], rising in reading order.
-    """
-    inside = tf.sequence_mask(lengths, tf.shape(logits)[1], tf.float32)
-    here = (1.0 - tf.nn.softmax(logits)[:, :, -1]) * inside  # [N, S], characters at each step
-    share = (tf.cumsum(here, 1) - 0.5 * here) / tf.maximum(tf.reduce_sum(here, 1, keepdims=True), 1e-6)
-    return tf.reverse_sequence(share, lengths, seq_axis=1, batch_axis=0) if right_to_left else share
-
-
-def attended(even: Diagonal, attention: tf.Tensor, weights: tf.Tensor, losses: tf.Tensor,
-             right_to_left: bool = False) -> Diagonal:
-    """Moves a Diagonal to where attention finds the characters, the further the better the decoder reads.
-
-    Args:
-      attention: float32 [N, T, S]. weights: float32 [N, T], 1 for the steps that count, of which the last is EOS.
-      losses: float32 [N] of the decoder, nats per step. right_to_left: as in `diagonal`.
-    """
-    with tf.name_scope("attended"):
-        weights = tf.pad(weights[:, 1:], [[0, 0], [0, 1]])  # without EOS
-        here = tf.einsum("nt,nts->ns", weights, attention)
-        here /= tf.maximum(tf.reduce_sum(here, 1, keepdims=True), 1e-6)
-        found = tf.cumsum(here, 1) - 0.5 * here
-        if right_to_left:
-            found = 1.0 - found
-        trust = tf.exp(-losses)  # [N], the decoder's probability per step
-        written = even.written + trust[:, tf.newaxis] * (found - even.written)
-        return Diagonal(tf.stop_gradient(written), even.width)
-
-
-def ctc_guidance(logits: tf.Tensor, lengths: tf.Tensor, where: Diagonal, right_to_left: bool = False) -> tf.Tensor:
-    """Returns how far CTC writes each text from a diagonal.
-
-    Free of it, CTC may write whole texts at an end of their images, having learnt them by heart over the encoder's
-    states; it does not generalise then.
-
-    Args: as of `bent`.
-    Returns: float32 [N] in [0, 1): the mean over the steps of the distance beyond the tolerated one.
-    """
-    with tf.name_scope("ctc_guidance"):
-        inside = tf.sequence_mask(lengths, tf.shape(logits)[1], tf.float32)
-        far = tf.abs(emitted(logits, lengths, right_to_left) - where.written) - where.width[:, tf.newaxis]
-        return tf.reduce_sum(tf.nn.relu(far) * inside, 1) / tf.cast(tf.maximum(lengths, 1), tf.float32)
-
-
-def guidance(attention: tf.Tensor, weights: tf.Tensor, where: Diagonal) -> tf.Tensor:
-    """Returns how far each sample's attention is from a diagonal.
-
-    Args:
-      attention: float32 [N, T, S]. weights: float32 [N, T], 1 for the steps that count.
-
-    Returns: float32 [N] in [0, 1), the mean over the steps of attention times its distance, which is 0 on the diagonal
-      and 1 far from it; 0 for a sample in which no step counts.
-    """
-    with tf.name_scope("guidance"):
-        steps = tf.maximum(tf.reduce_sum(weights, 1), 1.0)[:, tf.newaxis]  # [N, 1]; EOS among them
-        due = (tf.cast(tf.range(tf.shape(weights)[1]), tf.float32) + 0.5) / steps  # [N, T]
-        far = (due[:, :, tf.newaxis] - where.written[:, tf.newaxis, :]) / where.width[:, tf.newaxis, tf.newaxis]
-        distance = tf.reduce_sum(attention * (1.0 - tf.exp(-0.5 * tf.square(far))), 2)  # [N, T]
-        return tf.reduce_sum(distance * weights, 1) / steps[:, 0]
 
 
 def until_eos(ids: tf.Tensor) -> tf.Tensor:

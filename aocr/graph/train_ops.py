@@ -7,28 +7,6 @@ import tensorflow.compat.v1 as tf
 from aocr.config import TrainConfig
 from aocr.graph.optimizer import Accumulator, SyncAccumulator, WeightAverage, make_optimizer, update
 
-CTC_GUIDANCE = 4.0  # weight of CTC's guidance, in that of attention
-GUIDED_STEPS = 1000  # steps within which guided attention fades out
-
-
-def guiding_loss(config: TrainConfig, losses: tf.Tensor, strayed: tf.Tensor, ctc_losses: tf.Tensor,
-                 ctc_strayed: tf.Tensor) -> tf.Tensor:
-    """Returns the part of the loss that guides attention and CTC; it fades as they learn.
-
-    Attention is guided for GUIDED_STEPS at most, CTC as long as attention can guide it.
-
-    Args:
-      losses: float32 [N], nats per step, of the decoder. strayed: float32 [N] of `losses.guidance`.
-      ctc_losses: float32 [N], nats per character. ctc_strayed: float32 [N] of `losses.ctc_guidance`.
-
-    Returns: float32 [].
-    """
-    step = tf.cast(tf.train.get_or_create_global_step(), tf.float32)
-    left = tf.maximum(0.0, 1.0 - step / GUIDED_STEPS)
-    losses, ctc_losses = tf.stop_gradient(losses), tf.stop_gradient(ctc_losses)
-    by_attention = left * tf.minimum(1.0, losses) * strayed
-    by_ctc = tf.maximum(left, tf.exp(-losses)) * tf.minimum(1.0, ctc_losses) * ctc_strayed
-    return config.guided_attention * tf.reduce_mean(by_attention + CTC_GUIDANCE * by_ctc)
 
 
 class TrainOps:

@@ -12,13 +12,13 @@ from aocr.augment.recipes import Recipe
 from aocr.charset import FIRST_ID
 from aocr.config import TrainConfig
 from aocr.data.pipeline import Source
-from aocr.graph import ctc, losses
+from aocr.graph import ctc, guidance, losses
 from aocr.graph.decoder import TeacherForcing
 from aocr.graph.layers import Initializers
 from aocr.graph.optimizer import WeightAverage
 from aocr.graph.placement import Placement
 from aocr.graph.towers import split_batch, total_moments
-from aocr.graph.train_ops import TrainOps, guiding_loss
+from aocr.graph.train_ops import TrainOps
 from aocr.inputs import Examples
 from aocr.model import STATE_VARIABLE, Model
 from aocr.network import Network
@@ -115,7 +115,7 @@ class TrainingGraph:
         weight = self.config.ctc_weight
         self.loss = (1.0 - weight) * self.attention_loss + weight * self.ctc_loss
         if self.config.guided_attention:
-            self.loss += guiding_loss(self.config, by_attention, strayed, by_ctc, ctc_strayed)
+            self.loss += guidance.guiding_loss(self.config, by_attention, strayed, by_ctc, ctc_strayed)
 
     def _losses_of(self, part, branches):
         """A device's losses, [N] float32 each: the attention decoder's; that of CTC a character, 0 where the label does
@@ -125,7 +125,7 @@ class TrainingGraph:
         decoder, logits, lengths, _ = branches
         taught = decoder.decode(tf.shape(part.inputs)[1], TeacherForcing(part.inputs))
         by_attention = losses.sequence_loss(taught.logits, part.targets, part.weights, self.config.label_smoothing)
-        even = where = losses.diagonal(part.images.pixels, config.network.stride, config.right_to_left)
+        even = where = guidance.diagonal(part.images.pixels, config.network.stride, config.right_to_left)
         by_ctc = ctc_strayed = tf.zeros_like(by_attention)
         fitting = tf.ones_like(by_attention)
         if config.ctc:
@@ -133,11 +133,11 @@ class TrainingGraph:
             count = tf.reduce_sum(part.weights, 1) - 1.0  # without EOS
             fitting = tf.cast(ctc.fits(characters, lengths), tf.float32)
             by_ctc = -ctc.log_probability(logits, lengths, characters) / tf.maximum(count, 1.0)
-            where = losses.bent(even, logits, lengths, by_ctc, count, config.right_to_left)
-            by_attention_found = losses.attended(even, taught.attention, part.weights, by_attention,
+            where = guidance.following_ctc(even, logits, lengths, by_ctc, count, config.right_to_left)
+            by_attention_found = guidance.following_attention(even, taught.attention, part.weights, by_attention,
                                                  config.right_to_left)
-            ctc_strayed = losses.ctc_guidance(logits, lengths, by_attention_found, config.right_to_left)
-        return (by_attention, by_ctc * fitting, fitting, losses.guidance(taught.attention, part.weights, where),
+            ctc_strayed = guidance.ctc_guidance(logits, lengths, by_attention_found, config.right_to_left)
+        return (by_attention, by_ctc * fitting, fitting, guidance.attention_guidance(taught.attention, part.weights, where),
                 ctc_strayed)
 
     def _add_state(self):
