@@ -5,16 +5,7 @@ import numpy_twin as twin
 import pytest
 import tensorflow.compat.v1 as tf
 
-from aocr.graph.losses import (
-    GUIDANCE_CHARACTERS,
-    GUIDANCE_WIDTH,
-    bent,
-    diagonal,
-    guidance,
-    sequence_loss,
-    sequence_probability,
-    until_eos,
-)
+from aocr.graph.losses import sequence_loss, sequence_probability, until_eos
 
 N, T, V = 3, 4, 11
 
@@ -127,68 +118,3 @@ def test_smoothing_spreads_a_share_over_all_ids(run_graph):
                     logits=np.log(np.array([[[0.5, 0.25, 0.25]]], np.float32)), targets=np.zeros([1, 1], np.int32),
                     weights=np.ones([1, 1], np.float32))
     np.testing.assert_allclose(got, [0.7 * np.log(2) + 0.3 * (np.log(2) + 2 * np.log(4)) / 3], rtol=1e-6)
-
-
-def striped(columns, total):
-    """Returns an image [1, 32, total, 1] with ink in these columns: stripes of two values."""
-    image = np.zeros([1, 32, total, 1], np.float32)
-    image[:, ::2, columns] = 0.9
-    return image
-
-
-@pytest.mark.parametrize("right_to_left", [False, True])
-def test_the_diagonal_goes_over_the_columns_with_ink(run_graph, right_to_left):
-    """Three steps of four columns: ink in all columns, in none, and in the last two columns of the second step."""
-    pixels = np.concatenate([striped(range(11), 11), striped([], 11), striped([6, 7], 11)])
-    got = run_graph(lambda pixels: diagonal(pixels, 4, right_to_left), pixels=pixels).written
-    # In the first image the last step has three columns of eleven.
-    expected = [[2 / 11, 6 / 11, 9.5 / 11], [1 / 6, 3 / 6, 5 / 6], [0.0, 0.5, 1.0]]
-    np.testing.assert_allclose(1 - got if right_to_left else got, expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("right_to_left", [False, True])
-def test_attention_on_the_diagonal_is_free_and_off_it_costs(run_graph, right_to_left):
-    """Two characters and EOS over images of 6 and 3 steps: the diagonal is at 1/6, 3/6 and 5/6 of the width."""
-    on_diagonal = np.zeros([2, 4, 6], np.float32)
-    for n, length in enumerate([6, 3]):
-        for t, place in enumerate([1 / 6, 3 / 6, 5 / 6]):
-            on_diagonal[n, t, int(place * length)] = 1.0
-    weights = np.float32([[1, 1, 1, 0]] * 2)
-    pixels = np.concatenate([striped(range(6), 6), striped(range(3), 6)])
-    if right_to_left:
-        on_diagonal = np.stack([np.roll(part[:, ::-1], length, 1) for part, length in zip(on_diagonal, [6, 3])])
-
-    def penalty(attention, weights=weights):
-        return run_graph(lambda attention, weights, pixels: guidance(
-            attention, weights, diagonal(pixels, 1, right_to_left)),
-                         attention=attention, weights=weights, pixels=pixels)
-
-    # Of 6 steps the nearest to the diagonal is half a step, 1/12, away.
-    nearest = 1 - np.exp(-0.5 * (1 / 12 / GUIDANCE_WIDTH) ** 2)
-    np.testing.assert_allclose(penalty(on_diagonal), [nearest, 0.0], atol=1e-5)
-    first = np.zeros_like(on_diagonal)
-    first[:, :, 0] = 1.0  # always at the left end
-    far = [1 - np.exp(-0.5 * (d / GUIDANCE_WIDTH) ** 2) for d in (0, 1 / 3, 2 / 3)]
-    assert penalty(first)[1] == pytest.approx(np.mean(far), abs=1e-5)
-    np.testing.assert_array_equal(penalty(first, 0 * weights), [0.0, 0.0])
-
-
-@pytest.mark.parametrize("right_to_left", [False, True])
-def test_the_diagonal_bends_to_where_ctc_finds_the_characters(run_graph, right_to_left):
-    """Two characters in the last two of four steps, of which CTC is sure; in the second image it knows nothing."""
-    logits = np.zeros([2, 5, 3], np.float32)
-    logits[0, :, 2] = 40.0  # blank
-    logits[0, 2:4, 0] = 80.0
-    feed = dict(logits=logits, lengths=np.array([4, 5], np.int32), losses=np.float32([0.0, 50.0]),
-                counts=np.float32([2, 3]), pixels=np.concatenate([striped(range(4), 5), striped(range(5), 5)]))
-
-    def build(logits, lengths, losses, counts, pixels):
-        even = diagonal(pixels, 1, right_to_left)
-        return even, bent(even, logits, lengths, losses, counts, right_to_left)
-
-    even, got = run_graph(build, **feed)
-    # Of three symbols, EOS the last, none is written before the third step, and one and a half by the fourth.
-    expected = [0.0, 0.0, 0.5 / 3, 1.5 / 3]
-    np.testing.assert_allclose(got.written[0, :4], expected[::-1] if right_to_left else expected, atol=1e-6)
-    np.testing.assert_allclose(got.written[1], even.written[1], atol=1e-6)
-    np.testing.assert_allclose(got.width, [min(GUIDANCE_WIDTH, GUIDANCE_CHARACTERS / 3), GUIDANCE_WIDTH], atol=1e-6)

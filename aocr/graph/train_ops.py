@@ -8,7 +8,6 @@ from aocr.config import TrainConfig
 from aocr.graph.optimizer import Accumulator, SyncAccumulator, WeightAverage, make_optimizer, update
 
 
-
 class TrainOps:
     """The ops that train one model, in the scope `training`, which names the training-only variables in a checkpoint.
 
