@@ -41,6 +41,16 @@ class TrainStep(NamedTuple):
     padding: float  # share of the batch's pixels
 
 
+class SampleLosses(NamedTuple):
+    """Losses of each sample, [N] float32 each."""
+
+    attention: tf.Tensor  # teacher forced; nats per step
+    ctc: tf.Tensor  # nats per character; 0 where the label does not fit
+    fitting: tf.Tensor  # 1 where the label fits into CTC's steps, else 0
+    attention_strayed: tf.Tensor  # distance of attention from where it should be, of guidance.attention_guidance
+    ctc_strayed: tf.Tensor  # the same for CTC, of guidance.ctc_guidance
+
+
 class TrainingGraph:
     """What training adds to a Model, which is `model`: each device's part of a batch goes through the network."""
 
@@ -100,45 +110,48 @@ class TrainingGraph:
         return drop
 
     def _add_loss(self):
-        """Sets `loss`, and what that is made of: `attention_loss`, `ctc_loss`, `unfitting`."""
-        found = []
+        """Sets `loss` and its parts: `attention_loss`, `ctc_loss`, `unfitting`."""
+        towers = []
         for k, (part, branches) in enumerate(zip(self._parts, self._branches)):
             with self._placement.tower(k):
-                found.append(self._losses_of(part, branches))
-        by_attention, by_ctc, fitting, strayed, ctc_strayed = (
-            # What is blank does not count.
-            tf.concat([own[:part.size] for own, part in zip(towers, self._parts)], 0) if len(found) > 1 else towers[0]
-            for towers in zip(*found))
-        self.attention_loss = tf.reduce_mean(by_attention)
-        self.ctc_loss = tf.reduce_sum(by_ctc) / tf.maximum(tf.reduce_sum(fitting), 1.0)
-        self.unfitting = tf.reduce_sum(1.0 - fitting)
+                towers.append(self._losses_of(part, branches))
+        if len(towers) > 1:  # the parts end in blank rows, which do not count
+            found = SampleLosses(*(tf.concat([values[:part.size] for values, part in zip(field, self._parts)], 0)
+                                   for field in zip(*towers)))
+        else:
+            found = towers[0]
+        self.attention_loss = tf.reduce_mean(found.attention)
+        self.ctc_loss = tf.reduce_sum(found.ctc) / tf.maximum(tf.reduce_sum(found.fitting), 1.0)
+        self.unfitting = tf.reduce_sum(1.0 - found.fitting)
         weight = self.config.ctc_weight
         self.loss = (1.0 - weight) * self.attention_loss + weight * self.ctc_loss
         if self.config.guided_attention:
-            self.loss += guidance.guiding_loss(self.config, by_attention, strayed, by_ctc, ctc_strayed)
+            self.loss += guidance.guiding_loss(self.config, found.attention, found.attention_strayed, found.ctc,
+                                               found.ctc_strayed)
 
     def _losses_of(self, part, branches):
-        """A device's losses, [N] float32 each: the attention decoder's; that of CTC a character, 0 where the label does
-        not fit; whether it fits; how far the attention, and CTC, stray from where they should be.
-        """
+        """Returns the SampleLosses of a device's part of the batch."""
         config = self._network.config
+        right_to_left = config.right_to_left
         decoder, logits, lengths, _ = branches
-        taught = decoder.decode(tf.shape(part.inputs)[1], TeacherForcing(part.inputs))
-        by_attention = losses.sequence_loss(taught.logits, part.targets, part.weights, self.config.label_smoothing)
-        even = where = guidance.diagonal(part.images.pixels, config.network.stride, config.right_to_left)
-        by_ctc = ctc_strayed = tf.zeros_like(by_attention)
-        fitting = tf.ones_like(by_attention)
-        if config.ctc:
-            characters = tf.where(part.targets >= FIRST_ID, part.targets, tf.zeros_like(part.targets))
-            count = tf.reduce_sum(part.weights, 1) - 1.0  # without EOS
-            fitting = tf.cast(ctc.fits(characters, lengths), tf.float32)
-            by_ctc = -ctc.log_probability(logits, lengths, characters) / tf.maximum(count, 1.0)
-            where = guidance.following_ctc(even, logits, lengths, by_ctc, count, config.right_to_left)
-            by_attention_found = guidance.following_attention(even, taught.attention, part.weights, by_attention,
-                                                 config.right_to_left)
-            ctc_strayed = guidance.ctc_guidance(logits, lengths, by_attention_found, config.right_to_left)
-        return (by_attention, by_ctc * fitting, fitting, guidance.attention_guidance(taught.attention, part.weights, where),
-                ctc_strayed)
+        forced = decoder.decode(tf.shape(part.inputs)[1], TeacherForcing(part.inputs))
+        by_attention = losses.sequence_loss(forced.logits, part.targets, part.weights, self.config.label_smoothing)
+        even = guidance.diagonal(part.images.pixels, config.network.stride, right_to_left)
+        if not config.ctc:
+            nothing = tf.zeros_like(by_attention)
+            strayed = guidance.attention_guidance(forced.attention, part.weights, even)
+            return SampleLosses(by_attention, nothing, tf.ones_like(by_attention), strayed, nothing)
+        characters = tf.where(part.targets >= FIRST_ID, part.targets, tf.zeros_like(part.targets))
+        count = tf.reduce_sum(part.weights, 1) - 1.0  # without EOS
+        fitting = tf.cast(ctc.fits(characters, lengths), tf.float32)
+        by_ctc = -ctc.log_probability(logits, lengths, characters) / tf.maximum(count, 1.0)
+        seen_by_ctc = guidance.following_ctc(even, logits, lengths, by_ctc, count, right_to_left)
+        seen_by_attention = guidance.following_attention(even, forced.attention, part.weights, by_attention,
+                                                         right_to_left)
+        return SampleLosses(
+            by_attention, by_ctc * fitting, fitting,
+            guidance.attention_guidance(forced.attention, part.weights, seen_by_ctc),
+            guidance.ctc_guidance(logits, lengths, seen_by_attention, right_to_left))
 
     def _add_state(self):
         """Sets the variable of the run's state."""
