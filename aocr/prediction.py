@@ -1,4 +1,4 @@
-"""What a model says of one image."""
+"""A model's prediction for one image."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Candidate(NamedTuple):
-    """A possible text of an image, and its log probabilities by the two branches."""
+    """A candidate text of an image, with its log probabilities under both branches."""
 
     text: str
     by_attention: float
@@ -14,7 +14,7 @@ class Candidate(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """The model's reading of one image of a dataset."""
+    """The prediction for one sample of a dataset."""
 
     number: int  # of the record
     label: str
@@ -24,5 +24,5 @@ class Prediction(NamedTuple):
     text: str
     probability: float
     loss: float  # with teacher forcing; nats per step
-    attention: np.ndarray  # [steps, S] of the characters read and EOS, over the image's own length
-    candidates: tuple  # of Candidate, in joint decoding: CTC's best texts, then the attention decoder's greedy one
+    attention: np.ndarray  # [steps, S]: steps of the text and EOS; encoder steps without padding
+    candidates: tuple  # of Candidate, in joint decoding: CTC's best texts, then the attention decoder's greedy text

@@ -1,4 +1,4 @@
-"""Runs of several processes on this machine: they train together, and come back when one of them is killed."""
+"""Clusters on this machine: the processes train together, and recover when one of them is killed."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from aocr.cli import main
 
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "2", "--log-path", "", "--log-step", "1", "--steps-per-checkpoint",
          "10"]
-PATIENCE = 240  # seconds that anything may take; a process needs some 10 to start, and many more where others work
+PATIENCE = 240  # timeout in seconds; a process starts in about 10, much later on a busy machine
 
 
 class Process:
-    """An `aocr` process, whose log is read beside it."""
+    """An `aocr` process, with a thread that reads its log."""
 
     def __init__(self, *argv, **environment):
         self.lines, self.seen = queue.Queue(), []
@@ -37,7 +37,7 @@ class Process:
         self.lines.put(None)
 
     def wait_for(self, pattern):
-        """The first group of the next line that the pattern is in."""
+        """Waits for a line that matches the pattern. Returns the first group, or the line if there are no groups."""
         end = time.monotonic() + PATIENCE
         while True:
             try:
@@ -51,7 +51,7 @@ class Process:
                 return found.group(1) if found.groups() else line
 
     def end(self, number=None):
-        """Sends a signal, if given; the exit code."""
+        """Sends a signal, if given, and waits for the end. Returns the exit code."""
         if number:
             self._process.send_signal(number)
         try:
@@ -62,7 +62,7 @@ class Process:
 
 @pytest.fixture
 def start():
-    """Starts processes that do not outlive the test."""
+    """Returns a function that starts a Process, which is killed after the test."""
     started = []
 
     def start(*argv, **environment):
@@ -75,7 +75,7 @@ def start():
 
 
 def free_ports(count):
-    """Ports that nobody uses."""
+    """Returns unused ports."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
@@ -84,7 +84,7 @@ def free_ports(count):
 
 
 def last_step(model_dir):
-    """The step of the newest checkpoint."""
+    """Returns the step of the newest checkpoint."""
     return int(tf.train.latest_checkpoint(str(model_dir)).rpartition("-")[2])
 
 
@@ -127,7 +127,7 @@ def test_whoever_is_killed_comes_back(dataset, tmp_path, words, start, capsys):
     assert main(["test", dataset, *flags]) == 0
     assert main(["predict", *flags, *words.images]) == 0
     assert "samples: 5" in capsys.readouterr().out
-    assert main(["train", dataset, *flags, "--batch-size", "2", "--max-steps", "1"]) == 0  # alone
+    assert main(["train", dataset, *flags, "--batch-size", "2", "--max-steps", "1"]) == 0  # in a single process
 
 
 def test_a_local_cluster_in_step_with_an_evaluator(dataset, tmp_path, start):
@@ -139,7 +139,7 @@ def test_a_local_cluster_in_step_with_an_evaluator(dataset, tmp_path, start):
     assert "[worker 0]" in log and "Traceback" not in log and " error: " not in log
     assert "[chief 0]" in log and "validation: " not in "".join(re.findall(r"\[chief 0\].*\n", log))
     assert last_step(tmp_path / "model") == 20
-    # Every step is made of both: the steps of the chief are all there are.
+    # Both processes share every step, so the chief logs all of them.
     assert [int(step) for step in re.findall(r"\[chief 0\].* step (\d+): loss", log)] == list(range(1, 21))
     history = (tmp_path / "logs" / "evaluator" / "history.jsonl").read_text().splitlines()
     history = [json.loads(line) for line in history]

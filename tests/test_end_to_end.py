@@ -22,7 +22,7 @@ def test_training_reads_its_words_back(trained, capsys):
     assert main(["test", trained.dataset, "--model-dir", trained.model_dir, "--log-path", ""]) == 0
     figures = summary(capsys.readouterr().out)
     assert list(figures) == ["decoding", "samples", "skipped", "exact_match", "accuracy", "cer", "wer",
-                             "mean_probability", "seconds", "images_per_second"]
+                             "mean_probability", "loss", "seconds", "images_per_second"]
     assert figures["samples"] == str(len(trained.labels))
     assert float(figures["exact_match"]) == 1.0
     assert float(figures["accuracy"]) == 1.0
@@ -72,7 +72,7 @@ def test_predict_reads_paths_from_standard_input_and_goes_on_after_a_bad_file(tr
         (trained.images[2], trained.labels[2]), (trained.images[0], trained.labels[0])]
     errors = [line for line in done.stderr.splitlines() if "error" in line]
     assert len(errors) == 2
-    assert str(bad) in errors[0] and "not an image" in errors[0]
+    assert str(bad) in errors[0] and "not a supported image" in errors[0]
     assert "missing.png" in errors[1] and "no such file" in errors[1]
     assert f"Result: OK. {float(rows[0][1]):.2f} {trained.labels[2]}" in done.stderr
     assert "Traceback" not in done.stderr

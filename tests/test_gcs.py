@@ -123,7 +123,7 @@ def test_sheets(job, storage):
 def test_a_training_there_is_gone_on_with(job, storage, tmp_path):
     assert job["train"].code == job["resume"].code == 0
     assert figures(job["train"].out)["step"] == "2" and figures(job["resume"].out)["step"] == "3"
-    assert f"going on from {MODEL}/model.ckpt-2" in job["resume"].err
+    assert f"continuing from {MODEL}/model.ckpt-2" in job["resume"].err
     names = storage.names("bucket", "jobs/model/")
     checkpoints = [f"jobs/model/model.ckpt-{step}.{part}" for step in (1, 2, 3)
                    for part in ("data-00000-of-00001", "index", "meta")]

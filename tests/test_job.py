@@ -162,5 +162,5 @@ def test_an_export_directory_that_holds_something_else(dataset, places, capsys):
     places.model.mkdir(parents=True)
     (places.model / "mine.txt").write_text("x")
     assert main(["train", dataset, *SMALL, "--max-steps", "1"]) == 1
-    assert "more in it (mine.txt)" in capsys.readouterr().err
+    assert "other files are there (mine.txt)" in capsys.readouterr().err
     assert not places.checkpoints.exists()

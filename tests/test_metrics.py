@@ -1,4 +1,4 @@
-"""The figures of a test run, against values worked out by hand."""
+"""Metrics against values computed by hand."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from aocr.evaluation.metrics import METRICS, Totals, accuracy
     ("KITTEN", "SITTING", 4 / 7, 0.0),  # K-S, E-I, +G
     ("", "ABCDE", 0.0, 0.0),
     ("abc", "ABC", 0.0, 0.0),
-    ("XXXXXXXXX", "AB", 0.0, 0.0),  # 9 edits of 2 characters: not below 0
+    ("XXXXXXXXX", "AB", 0.0, 0.0),  # 9 edits in 2 characters: clipped at 0
     ("", "", 1.0, 1.0),
     ("A", "", 0.0, 0.0),
     ("ЖЁЛ", "ЖЕЛ", 2 / 3, 0.0),  # characters, not bytes
@@ -27,7 +27,7 @@ def test_accuracy(text, label, by_distance, exact):
 
 @pytest.mark.parametrize("text, label, by_distance", [
     (["e\u0301", "a"], ["e\u0301", "a"], 1.0),
-    (["e", "a"], ["e\u0301", "a"], 1 / 2),  # a mark that is missing makes another character
+    (["e", "a"], ["e\u0301", "a"], 1 / 2),  # without its mark it is another character
     (["e\u0323", "a"], ["e\u0301", "a"], 1 / 2),
     (["a"], ["e\u0301\u0323", "a", "b"], 1 / 3),
     ([], ["e\u0301"], 0.0),
@@ -90,7 +90,7 @@ def test_no_samples(use_distance):
 
 def test_words_are_counted_too():
     totals = Totals()
-    totals.add("the cat  sat", "the cat sat", 1.0)  # blanks part words, however many there are
-    totals.add(list("a dog"), list("one dog ran"), 1.0)  # another word, and one that is missing
+    totals.add("the cat  sat", "the cat sat", 1.0)  # any number of blanks separates words
+    totals.add(list("a dog"), list("one dog ran"), 1.0)  # a wrong word and a missing one
     totals.add("", "", 1.0)
     assert totals.metrics()["wer"] == pytest.approx(2 / 6) and totals.edits == 1 + 7

@@ -1,4 +1,4 @@
-"""What a process of a cluster does when the others are lost, at moments that no test of whole processes would hit."""
+"""A cluster process that loses the others at moments that no test of whole processes would hit."""
 
 from types import SimpleNamespace
 
@@ -10,10 +10,10 @@ from aocr.training.graph import TrainStep
 
 
 class TwoPasses:
-    """In place of a training graph: passes of three batches each, without an end."""
+    """Replaces a training graph: endless epochs of three batches each."""
 
     def train(self, first_epoch, epochs, first_batch, learning_rate):
-        """Yields what TrainingGraph.train does."""
+        """Yields TrainSteps like TrainingGraph.train."""
         while True:
             for index in range(first_batch, 3):
                 yield TrainStep(1.0, 1.0, 0.0, 0, 1.0, 0.1, 0, first_epoch, index, np.arange(2), 0.0)
@@ -21,7 +21,7 @@ class TwoPasses:
 
 
 class Losing(replica.Replica):
-    """Loses the servers once, after it has made the gradients of its second batch and before they are used."""
+    """Loses the servers once, between the gradients of its second batch and their update."""
 
     losses = 1
 

@@ -1,4 +1,4 @@
-"""Training that is killed, diverges or reads broken data recovers exactly, or reports why not."""
+"""Training that is killed, diverges or reads damaged data recovers exactly, or reports why not."""
 
 import dataclasses
 import errno
@@ -66,7 +66,7 @@ def test_a_killed_run_ends_with_the_same_weights(dataset, tmp_path, capsys):
     capsys.readouterr()
     assert train(dataset, tmp_path / "killed", *RECIPE) == 0
     captured = capsys.readouterr()
-    assert "3 steps of its run are done, at batch 3 of pass 1" in captured.err  # 6 batches of 2, 2, 1 images
+    assert "3 steps of its run are done, and 3 batches of epoch 1" in captured.err  # 6 batches of 2, 2, 1 images
     assert captured.out.startswith("step: 6\n")
     whole, killed = (variables(str(tmp_path / name / "model.ckpt-6")) for name in ("whole", "killed"))
     assert whole.keys() == killed.keys() and len(whole) == 185
@@ -164,7 +164,7 @@ def test_another_optimizer_starts_afresh_and_says_so(dataset, tmp_path, capsys):
     capsys.readouterr()
     assert train(dataset, tmp_path, *flags, "--optimizer", "adadelta", "--ema", "0.999", "--initial-learning-rate",
                  "0") == 0
-    assert "was not trained with these options" in capsys.readouterr().err
+    assert "was trained with other options" in capsys.readouterr().err
     after = variables(str(tmp_path / "model.ckpt-2"))
     name = "cnn/conv1/kernel"
     np.testing.assert_array_equal(after[name], before[name])
@@ -179,16 +179,16 @@ def test_a_spoilt_run_goes_back_three_times_then_stops(dataset, tmp_path, capsys
     assert train(dataset, tmp_path, *flags, "--initial-learning-rate", "1e30", "--no-gradient-clipping", "--optimizer",
                  "adadelta", "--on-nan", "rollback") == 1
     lines = capsys.readouterr().err.splitlines()
-    back = [line for line in lines if "roll-back" in line and "warning" in line]
-    assert [f"roll-back {k} of 3" in line for k, line in enumerate(back, 1)] == [True] * 3
+    back = [line for line in lines if "rollback" in line and "warning" in line]
+    assert [f"rollback {k} of 3" in line for k, line in enumerate(back, 1)] == [True] * 3
     assert "learning rate 1e+30; records " in back[0] and "model.ckpt-2 with half the learning rate" in back[0]
     assert "learning rate 5e+29" in back[1] and "learning rate 2.5e+29" in back[2]
-    assert "error" in lines[-1] and "3 roll-backs did not help" in lines[-1] and "1.25e+29" in lines[-1]
+    assert "error" in lines[-1] and "3 rollbacks did not help" in lines[-1] and "1.25e+29" in lines[-1]
     assert tf.train.latest_checkpoint(str(tmp_path)).endswith("model.ckpt-2")
 
 
 def test_a_file_that_breaks_after_it_was_looked_through_is_one_clear_error(tmp_path, capsys):
-    """Its sidecar matches, so training does not scan it first."""
+    """Its sidecar matches, so training does not read it beforehand."""
     path, noise = str(tmp_path / "data.tfrecords"), np.random.default_rng(1)
     found = scanning.DatasetStatistics(path, [path], [0])
     with tf.io.TFRecordWriter(path) as writer:
@@ -203,7 +203,7 @@ def test_a_file_that_breaks_after_it_was_looked_through_is_one_clear_error(tmp_p
     scanning.write_sidecar(found, path)
     assert train(path, tmp_path / "model", "--attn-num-hidden", "8", "--batch-size", "5", "--log-path", "") == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"aocr: error: {path}: broken since it was looked through") and "corrupted record" in error
+    assert error.startswith(f"aocr: error: {path}: damaged after it was scanned") and "corrupted record" in error
 
 
 @pytest.mark.parametrize("flags, message", [

@@ -1,4 +1,4 @@
-"""Training runs: they resume, end as asked, save when they must, and stop at what is wrong."""
+"""Training runs: they resume, end and save when they should, and stop on errors."""
 
 import json
 import os
@@ -29,19 +29,19 @@ SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
 
 def train(dataset, model_dir, *flags):
-    """Runs `aocr train`; the exit code."""
+    """Runs `aocr train`. Returns the exit code."""
     return main(["train", dataset, "--model-dir", str(model_dir), *SMALL, *flags])
 
 
 def start(dataset, model_dir, *flags, **settings):
-    """Starts `aocr train` in a process of its own."""
+    """Starts `aocr train` in a separate process."""
     return subprocess.Popen(
         [sys.executable, "-u", "-m", "aocr", "train", dataset, "--model-dir", str(model_dir), *SMALL, *flags],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, **settings)
 
 
 def wait_for(process, word):
-    """Reads the process's log up to a line with `word`."""
+    """Reads the process's log up to a line that contains `word`."""
     for line in process.stderr:
         if word in line:
             return
@@ -49,7 +49,7 @@ def wait_for(process, word):
 
 
 def relabel(dataset, path, labels):
-    """A dataset with the images of another and these labels: its path."""
+    """Writes a dataset with the images of another and these labels. Returns its path."""
     records = [tf.train.Example.FromString(r.numpy()) for r in tf.data.TFRecordDataset(dataset)]
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record, label in zip(records, labels):
@@ -60,7 +60,7 @@ def relabel(dataset, path, labels):
 
 @pytest.fixture(scope="module")
 def two_steps(dataset, tmp_path_factory):
-    """A model directory after two steps; not to be changed."""
+    """Returns a model directory after two steps; read-only."""
     model_dir = tmp_path_factory.mktemp("two") / "model"
     assert train(dataset, model_dir, "--max-steps", "2") == 0
     return model_dir
@@ -68,14 +68,14 @@ def two_steps(dataset, tmp_path_factory):
 
 @pytest.fixture
 def copied(two_steps, tmp_path):
-    """A copy of it."""
+    """Returns a copy of that directory."""
     for name in os.listdir(two_steps):
         (tmp_path / name).write_bytes((two_steps / name).read_bytes())
     return tmp_path
 
 
 def logged(model_dir):
-    """{tag: [(step, value)]} of the TensorBoard events."""
+    """Returns {tag: [(step, value)]} of the TensorBoard events."""
     values = {}
     for name in sorted(os.listdir(model_dir)):
         if name.startswith("events"):
@@ -89,7 +89,7 @@ def test_training_goes_on_where_it_ended(copied, dataset, capsys):
     assert train(dataset, copied, "--max-steps", "3", "--log-step", "1") == 0
     captured = capsys.readouterr()
     assert captured.out.startswith("step: 5\n")
-    assert "going on from" in captured.err and "step 3: loss" in captured.err
+    assert "continuing from" in captured.err and "step 3: loss" in captured.err
     assert tf.train.latest_checkpoint(str(copied)).endswith("model.ckpt-5")
     steps = {tag: [step for step, _ in points] for tag, points in logged(copied).items()}
     assert steps == dict.fromkeys(
@@ -105,7 +105,7 @@ def test_the_rate_rises_holds_for_a_third_then_falls(done, rate):
 
 
 def test_beyond_its_run_the_rate_is_that_of_the_nearest_step():
-    """As for a worker of a cluster, or after a roll-back to a checkpoint of before."""
+    """As for a worker of a cluster, or after a rollback to a checkpoint of an earlier run."""
     config = TrainConfig(initial_learning_rate=0.8, warm_up=3, schedule="cosine")
     assert scheduled_rate(config, -100, 90) == pytest.approx(0.2)
     assert scheduled_rate(config, 120, 90) == pytest.approx(0.0, abs=1e-9)
@@ -168,8 +168,8 @@ def test_a_loss_that_is_no_number_stops_with_the_step(dataset, tmp_path, capsys)
     assert len(errors) == 1
     assert "nan" in errors[0] and " at step " in errors[0] and "learning rate 1e+30" in errors[0]
     assert "records " in errors[0]
-    told = json.loads((tmp_path / "run.json").read_text())
-    assert told["error"] in errors[0] and (told["finished"], told["step"]) == (False, 1)
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert info["error"] in errors[0] and (info["finished"], info["step"]) == (False, 1)
     assert tf.train.latest_checkpoint(str(tmp_path)) is None
 
 
@@ -215,13 +215,13 @@ def test_a_damaged_checkpoint_is_one_clear_error(copied, words, capsys):
     assert "model.ckpt-2: cannot be restored" in error and len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize("content, told", [("{", "broken description"), ('{"format_version": 99}', "broken"), (
+@pytest.mark.parametrize("content, message", [("{", "broken description"), ('{"format_version": 99}', "broken"), (
     '{"format_version": 99, "aocr_version": "9.9", "preprocessing": {"version": 1}}', "Use aocr 9.9")])
-def test_a_damaged_description_is_one_clear_error(copied, words, capsys, content, told):
+def test_a_damaged_description_is_one_clear_error(copied, words, capsys, content, message):
     (copied / "model.json").write_text(content)
     assert main(["predict", "--model-dir", str(copied), "--log-path", "", words.images[0]]) == 1
     error = capsys.readouterr().err
-    assert "model.json" in error and told in error and len(error.splitlines()) == 1
+    assert "model.json" in error and message in error and len(error.splitlines()) == 1
 
 
 def test_a_checkpoint_without_its_description_is_an_error(copied, words, capsys):
@@ -274,10 +274,10 @@ def test_defaults_are_the_original_s():
 
 
 def test_a_run_in_bfloat16_with_its_images_in_memory(dataset, tmp_path, capsys):
-    """Both are of the run, not of the model: training goes on without them, and testing in either format."""
+    """Both belong to the run, not to the model: training resumes without them, testing works in either data type."""
     flags = ["--cache", "--precision", "bfloat16", "--max-steps", "3"]
     assert train(dataset, tmp_path, *flags) == 0
-    assert "keeping the prepared images in memory: " in capsys.readouterr().err
+    assert "caching the prepared images in memory: " in capsys.readouterr().err
     assert train(dataset, tmp_path, "--max-steps", "1") == 0
     losses, _ = [], capsys.readouterr()
     for precision in ("float32", "bfloat16"):
@@ -307,7 +307,7 @@ def test_a_processor_without_bfloat16_is_told_of(features, warned, tmp_path, mon
 
 
 def test_an_alphabet_of_choice(dataset, tmp_path, capsys):
-    """Given as a text or a file, it is stored with the model; labels beyond it are an error."""
+    """Given as a string or a file, it is stored with the model; labels with other characters are an error."""
     (tmp_path / "letters.txt").write_text("ZYXWVUTSRQPONMLKJIHGFEDCBA\n9876543210\n", encoding="utf-8-sig")
     assert train(dataset, tmp_path / "model", "--max-steps", "1", "--charset", str(tmp_path / "letters.txt")) == 0
     assert json.loads((tmp_path / "model" / "model.json").read_text())["charset"][:2] in ("ZY", ["Z", "Y"])
@@ -320,7 +320,7 @@ def test_an_alphabet_of_choice(dataset, tmp_path, capsys):
 @pytest.mark.parametrize("done, by_clock, rate", [
     (0, 0.0, 0.8), (0, 0.5, 0.6828), (60, 0.5, 0.4), (30, 1.0, 0.0), (9, 2.0, 0.0)])
 def test_the_rate_falls_by_the_clock_or_by_the_steps(done, by_clock, rate):
-    """Whichever ends first. Half of the time over is a quarter of the cosine: 0.4 (1 + cos(pi / 4))."""
+    """Whichever ends first. After half of the time, a quarter of the cosine is over: 0.4 (1 + cos(pi / 4))."""
     config = TrainConfig(initial_learning_rate=0.8, max_minutes=1.0)
     assert scheduled_rate(config, done, 90, by_clock) == pytest.approx(rate, abs=1e-4)
 
@@ -333,14 +333,14 @@ def test_the_rate_stays_unless_an_end_is_known():
 
 
 def test_a_run_ends_by_the_clock(dataset, tmp_path, capsys):
-    """And says so; started again, a run that has time left would go on, one that has none is a new one."""
+    """And is reported as finished: the next start would resume a run with time left, but begin a new one after this."""
     started = time.monotonic()
     assert train(dataset, tmp_path, "--max-minutes", "0.2") == 0
     assert time.monotonic() - started < 60
-    told = json.loads((tmp_path / "run.json").read_text())
-    assert told["finished"] and told["images"] >= told["step"] > 0
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert info["finished"] and info["images"] >= info["step"] > 0
     state = RunState.from_json(tf.train.load_variable(str(tmp_path), "training/state").decode(), "")
-    assert told["minutes"] >= state.minutes >= 0.2 - CHOICE_MINUTES
+    assert info["minutes"] >= state.minutes >= 0.2 - CHOICE_MINUTES
 
 
 def test_minutes_of_a_run_that_was_cut_short_count(dataset, tmp_path):

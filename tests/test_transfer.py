@@ -1,4 +1,4 @@
-"""Models that start from the weights of others."""
+"""Models initialized with the weights of others."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ SMALL = ["--batch-size", "5", "--log-path", "", "--max-steps", "1"]
 
 
 def train(dataset, model_dir, *flags):
-    """Runs `aocr train`; the exit code."""
+    """Runs `aocr train`. Returns the exit code."""
     return main(["train", dataset, "--model-dir", str(model_dir), *SMALL, *flags])
 
 
@@ -29,7 +29,7 @@ def variable(model_dir, name):
 
 
 def relabel(dataset, path, labels):
-    """A dataset with the images of another and these labels: its path."""
+    """Writes a dataset with the images of another and these labels. Returns its path."""
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record, label in zip(tf.data.TFRecordDataset(dataset), labels):
             image = tf.train.Example.FromString(record.numpy()).features.feature["image"].bytes_list.value[0]
@@ -39,7 +39,7 @@ def relabel(dataset, path, labels):
 
 @pytest.fixture(scope="module")
 def source(dataset, tmp_path_factory):
-    """A model directory to start from, after one step."""
+    """Returns a model directory to start from, after one step; read-only."""
     model_dir = tmp_path_factory.mktemp("source") / "model"
     assert train(dataset, model_dir, "--attn-num-hidden", "7", "--ema", "0") == 0
     return model_dir
@@ -50,7 +50,7 @@ def test_known_characters_keep_their_rows(source, dataset, tmp_path, capsys):
     assert train(data, tmp_path / "model", "--init-from", str(source), "--initial-learning-rate", "0", "--ema", "0",
                  "--seed", "5") == 0
     error = capsys.readouterr().err
-    assert "56 of 56 variables taken, and 36 of 37 characters" in error
+    assert "took 56 of 56 variables and 36 of 37 characters" in error
     charset = json.loads((tmp_path / "model" / "model.json").read_text())["charset"]
     assert "".join(charset) == "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZé"
     for name, axis in (("decoder/embedding", 0), ("decoder/output/kernel", 1), ("decoder/output/bias", 0)):
@@ -90,7 +90,7 @@ def test_a_directory_without_a_model_is_no_source(dataset, tmp_path, capsys):
 
 
 class Source:
-    """As much of a checkpoint.Trained as an alphabet needs."""
+    """The part of checkpoint.Trained that `charset_of` uses."""
 
     charset = Charset("BA1")
 
@@ -104,20 +104,20 @@ def test_alphabets_of_models_that_start_from_others(change, expected):
 
 def test_another_alphabet_can_be_refused():
     scan = DatasetStatistics("data", ["data"], characters=dict.fromkeys("1ÄXB", Seen(1, 0, "")))
-    with pytest.raises(UserError, match="data: holds 2 characters that the model of --init-from lacks \\(XÄ\\)"):
+    with pytest.raises(UserError, match="data: contains 2 characters that the model of --init-from lacks \\(XÄ\\)"):
         transfer.charset_of(Source, scan, "fail")
 
 
-@pytest.mark.skipif(not ORIGINAL.exists(), reason="the original's checkpoint is not beside the project")
+@pytest.mark.skipif(not ORIGINAL.exists(), reason="the original's checkpoint is missing from shared/data")
 def test_a_checkpoint_of_the_original_is_a_start(dataset, tmp_path, capsys):
     flags = ["--init-from", str(ORIGINAL), "--initial-learning-rate", "0", "--ema", "0"]
     assert train(dataset, tmp_path, *flags) == 0
-    assert "36 of 42 variables taken, and 36 of 36 characters" in capsys.readouterr().err
-    its = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(ORIGINAL)))
+    assert "took 36 of 42 variables and 36 of 36 characters" in capsys.readouterr().err
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(ORIGINAL)))
     for ours, name in (
             ("cnn/conv3/kernel", "conv_conv3/W"), ("cnn/conv5/gamma", "conv_conv5/batch_normalization/gamma"),
             ("encoder/backward/kernel", "bidirectional_rnn/bw/basic_lstm_cell/kernel"),
             ("decoder/layer1/bias", "embedding_attention_decoder/attention_decoder/multi_rnn_cell/cell_0/"
                                     "basic_lstm_cell/bias"),
             ("decoder/attention/v", "embedding_attention_decoder/attention_decoder/AttnV_0")):
-        np.testing.assert_array_equal(np.squeeze(variable(tmp_path, ours)), its.get_tensor(name))
+        np.testing.assert_array_equal(np.squeeze(variable(tmp_path, ours)), reader.get_tensor(name))

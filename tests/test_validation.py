@@ -1,4 +1,4 @@
-"""How good a training is: what is held out, the best checkpoint, the end when there is no gain."""
+"""Validation: held-out data, the best checkpoint, plateaus and patience."""
 
 import json
 import math
@@ -22,24 +22,24 @@ SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
 
 
 def train(dataset, model_dir, *flags):
-    """Runs `aocr train`; the exit code."""
+    """Runs `aocr train`. Returns the exit code."""
     return main(["train", dataset, "--model-dir", str(model_dir), *SMALL, *flags])
 
 
 def printed(text):
-    """The metrics of a command's output: dict of str."""
+    """Parses the `name: value` lines that a command printed."""
     return dict(line.split(": ", 1) for line in text.splitlines())
 
 
 def history(model_dir, kind):
-    """The lines of one kind in the history."""
+    """Returns the lines of one kind in the history."""
     with open(os.path.join(model_dir, "history.jsonl"), encoding="utf-8") as file:
         return [line for line in map(json.loads, file) if line["kind"] == kind]
 
 
 @pytest.fixture(scope="module")
 def validated(dataset, tmp_path_factory):
-    """A model directory after six steps with two validations at a rate that spoils what was learnt."""
+    """Returns a model directory after six steps with three validations, at a rate that worsens the model."""
     model_dir = str(tmp_path_factory.mktemp("validated") / "model")
     assert train(dataset, model_dir, "--validation", dataset, "--max-steps", "6", "--steps-per-checkpoint", "2",
                  "--keep", "2", "--monitor", "loss", "--optimizer", "adam", "--initial-learning-rate", "0.03",
@@ -53,9 +53,9 @@ def test_what_validation_says_is_what_test_says(validated, dataset, capsys):
     best = min(metrics.values(), key=lambda line: line["loss"])
     for which, line in (("best", best), ("last", metrics[6])):
         assert main(["test", dataset, "--model-dir", validated, "--log-path", "", "--checkpoint", which]) == 0
-        told = printed(capsys.readouterr().out)
-        assert float(told["exact_match"]) == pytest.approx(line["exact_match"], abs=1e-6)
-        assert float(told["cer"]) == pytest.approx(line["cer"], abs=1e-6)
+        printed_values = printed(capsys.readouterr().out)
+        assert float(printed_values["exact_match"]) == pytest.approx(line["exact_match"], abs=1e-6)
+        assert float(printed_values["cer"]) == pytest.approx(line["cer"], abs=1e-6)
     assert latest_checkpoint(os.path.join(validated, "best")).endswith(f"model.ckpt-{best['step']}")
 
 
@@ -85,17 +85,17 @@ def test_without_validation_there_is_no_best(dataset, tmp_path, words, capsys):
 def test_a_run_that_no_longer_validates_says_what_is_read(validated, dataset, tmp_path, capsys):
     shutil.copytree(validated, tmp_path / "model")
     assert train(dataset, tmp_path / "model", "--max-steps", "1") == 0
-    assert "without validation the best checkpoint stays that of step " in capsys.readouterr().err
+    assert "without validation the best checkpoint remains that of step " in capsys.readouterr().err
 
 
 def test_what_a_run_was_stands_beside_its_model(validated, dataset):
     with open(os.path.join(validated, "run.json"), encoding="utf-8") as file:
-        told = json.load(file)
-    assert (told["finished"], told["step"], told["seed"], told["first_step"]) == (True, 6, 0, 0)
-    assert told["data"]["path"] == dataset and told["data"]["used"] == 5 and told["validation"]["used"] == 5
-    assert told["error"] is None and told["flags"]["gpus"] == 1
-    assert told["flags"]["initial_learning_rate"] == 0.03 and told["versions"]["tensorflow"] == tf.__version__
-    assert told["best"]["loss"] == min(line["loss"] for line in history(validated, "validation"))
+        info = json.load(file)
+    assert (info["finished"], info["step"], info["seed"], info["first_step"]) == (True, 6, 0, 0)
+    assert info["data"]["path"] == dataset and info["data"]["used"] == 5 and info["validation"]["used"] == 5
+    assert info["error"] is None and info["flags"]["gpus"] == 1
+    assert info["flags"]["initial_learning_rate"] == 0.03 and info["versions"]["tensorflow"] == tf.__version__
+    assert info["best"]["loss"] == min(line["loss"] for line in history(validated, "validation"))
     assert [line["step"] for line in history(validated, "train")] == [1, 2, 3, 4, 5, 6]
     assert {line["learning_rate"] for line in history(validated, "train")} == {0.03}
 
@@ -114,7 +114,7 @@ def test_tensorboard_shows_figures_and_samples(validated):
 
 def test_a_share_is_held_out_and_said(dataset, tmp_path, capsys):
     assert train(dataset, tmp_path, "--validation-split", "0.4", "--max-steps", "1") == 0
-    assert "2 records are held out to validate on, 3 are trained on" in capsys.readouterr().err
+    assert "2 records are held out for validation, 3 are for training" in capsys.readouterr().err
 
 
 def test_a_share_that_leaves_nothing_is_an_error(dataset, tmp_path, capsys, monkeypatch):
@@ -124,13 +124,13 @@ def test_a_share_that_leaves_nothing_is_an_error(dataset, tmp_path, capsys, monk
 
 
 def test_a_run_without_gain_halves_its_rate_and_ends(dataset, tmp_path, capsys):
-    """With a rate of 0 and images as they are nothing changes, so every validation but the first is without gain."""
+    """At a rate of 0 without augmentation nothing changes, so no validation after the first is an improvement."""
     flags = ["--validation", dataset, "--validate-every", "1", "--initial-learning-rate", "0", "--patience", "4",
              "--schedule", "plateau", "--augment", "none"]
     assert train(dataset, tmp_path, *flags) == 0
     captured = capsys.readouterr()
-    assert "no better figure in 3 validations: the learning rate is halved" in captured.err
-    assert "no better figure in 4 validations (--patience): the best was at step 1" in captured.err
+    assert "no improvement in 3 validations: halving the learning rate" in captured.err
+    assert "no improvement in 4 validations (--patience): the best was at step 1" in captured.err
     assert printed(captured.out)["step"] == "5" and printed(captured.out)["best_step"] == "1"
     state = RunState.from_json(tf.train.load_variable(str(tmp_path), "training/state").decode(), "")
     assert state.finished
@@ -142,28 +142,28 @@ def test_a_lowered_rate_is_told_where_a_run_goes_on(dataset, tmp_path, capsys):
     flags = ["--validation", dataset, "--validate-every", "1", "--initial-learning-rate", "0", "--max-steps", "6",
              "--steps-per-checkpoint", "5", "--augment", "none"]
     assert train(dataset, tmp_path, *flags, "--schedule", "plateau") == 0
-    keep_checkpoints(str(tmp_path), [str(tmp_path / "model.ckpt-5")])  # as if it had been killed before its end
+    keep_checkpoints(str(tmp_path), [str(tmp_path / "model.ckpt-5")])  # as if killed before the end
     capsys.readouterr()
     assert train(dataset, tmp_path, *flags) == 0
-    assert "the learning rate is 0.5 of the one that is asked for" in capsys.readouterr().err
+    assert "the scheduled learning rate is multiplied by 0.5" in capsys.readouterr().err
 
 
 def outcome(exact_match, cer, loss):
-    """A Validation with these metrics."""
+    """Returns a Validation with these metrics."""
     return Validation({**dict.fromkeys(METRICS, 0.0), "exact_match": exact_match, "cer": cer, "loss": loss},
                       Decoding("joint", 0.25))
 
 
-@pytest.mark.parametrize("monitor, mine, its, better", [
+@pytest.mark.parametrize("monitor, own, previous, better", [
     ("cer", (0.5, 0.1, 9.0), (0.9, 0.2, 1.0), True),
     ("exact_match", (0.5, 0.1, 9.0), (0.9, 0.2, 1.0), False),
     ("loss", (0.5, 0.1, 9.0), (0.9, 0.2, 1.0), False),
-    ("cer", (0.0, 1.0, 2.0), (0.0, 1.0, 3.0), True),  # equal: the loss tells
+    ("cer", (0.0, 1.0, 2.0), (0.0, 1.0, 3.0), True),  # a tie: the loss decides
     ("cer", (0.0, 1.0, 3.0), (0.0, 1.0, 3.0), False),
     ("loss", (0.0, 1.0, math.nan), (0.0, 1.0, 3.0), False),
 ])
-def test_which_figures_are_better(monitor, mine, its, better):
-    assert outcome(*mine).better_than(outcome(*its).metrics, monitor) is better
+def test_which_figures_are_better(monitor, own, previous, better):
+    assert outcome(*own).better_than(outcome(*previous).metrics, monitor) is better
 
 
 def test_figures_of_other_data_are_not_compared(caplog):
@@ -184,7 +184,7 @@ def test_plateaus_are_counted_within_a_run():
         outcomes.add(step, outcome(0.9, 0.1, 0.2), "cer", "a", plateau=step < 17)
     assert [entry["step"] for entry in outcomes.entries if entry["halved"]] == [13, 16]
     assert (outcomes.without_gain(0), outcomes.rate_factor(0)) == (7, 0.25)
-    assert (outcomes.without_gain(14), outcomes.rate_factor(14)) == (3, 0.5)  # a run that began at step 14
+    assert (outcomes.without_gain(14), outcomes.rate_factor(14)) == (3, 0.5)  # for a run that began at step 14
     outcomes.forget_after(15)
     assert (outcomes.without_gain(0), outcomes.rate_factor(0), outcomes.at(16)) == (5, 0.5, None)
 
@@ -234,4 +234,4 @@ def test_characters_that_cannot_be_read_are_told_of(dataset, tmp_path, capsys):
         for record in records:
             writer.write(record.SerializeToString())
     assert train(dataset, tmp_path / "model", "--validation", str(tmp_path / "data"), "--max-steps", "1") == 0
-    assert "labels hold characters that the model lacks and can never read: Ж" in capsys.readouterr().err
+    assert "labels contain characters that the charset lacks and the model can never read: Ж" in capsys.readouterr().err

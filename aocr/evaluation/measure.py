@@ -1,4 +1,4 @@
-"""The loop of `aocr test` and of validation: a dataset's predictions, measured under one or more decodings."""
+"""Measures a dataset's predictions under one or more decodings, in `aocr test` and validation."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -13,14 +13,14 @@ class Measurement:
     def __init__(self, decodings: Sequence[Decoding], split: Callable[[str], Sequence[str]], use_distance: bool = True):
         """
         Args:
-          decodings: that the predictions hold candidates for, or the one they were decoded by.
-          split: splits a text into characters. use_distance: as of Totals.
+          decodings: those that the predictions have candidates for, or the one that produced them.
+          split: splits a text into characters. use_distance: as in Totals.
         """
         self.totals = {decoding: Totals(use_distance) for decoding in decodings}
         self._split = split
 
     def measure(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
-        """Yields each prediction once it is in the totals."""
+        """Adds each prediction to the totals, then yields it."""
         for prediction in predictions:
             label = self._split(prediction.label)
             for decoding, totals in self.totals.items():
@@ -30,7 +30,7 @@ class Measurement:
 
     @property
     def best(self) -> Decoding:
-        """The decoding with the fewest character edits; of equal ones that with more exact matches, then the first."""
+        """The decoding with the fewest character edits; ties go to more exact matches, then to the first."""
         return min(self.totals, key=lambda decoding: (self.totals[decoding].edits, -self.totals[decoding].exact))
 
 

@@ -21,7 +21,7 @@ class Totals:
 
         Args:
           text, label: as in `accuracy`.
-          probability: of `text`, by the model. loss: of the label, teacher forced; nats a decoder step.
+          probability: of `text`. loss: of the label, with teacher forcing; nats per decoder step.
         """
         edits = edit_distance(text, label)
         self.samples += 1
@@ -36,16 +36,16 @@ class Totals:
         self.loss += loss
 
     def metrics(self) -> dict[str, float]:
-        """Each of METRICS by its name."""
+        """Returns the values of METRICS by name."""
         return {name: metric.compute(self) for name, metric in METRICS.items()}
 
     def mean(self, total: float) -> float:
-        """A sum over the samples as a mean; 0.0 without samples."""
+        """Returns the mean over the samples of one of the sums; 0.0 without samples."""
         return total / self.samples if self.samples else 0.0
 
 
 class Metric(NamedTuple):
-    """One figure over all samples."""
+    """A metric over all samples."""
 
     compute: Callable[[Totals], float]  # 0.0 without samples
     higher_is_better: bool
@@ -54,22 +54,22 @@ class Metric(NamedTuple):
 
 # `aocr test`, validation, the history, TensorBoard, the curves and --monitor all take their metrics from here.
 METRICS = {
-    # Share of the samples that were read without a mistake, in [0, 1].
+    # Fraction of the samples without an error, in [0, 1].
     "exact_match": Metric(lambda totals: totals.mean(totals.exact), True, "exact match"),
     # Mean `accuracy` of the samples, in [0, 1].
     "accuracy": Metric(lambda totals: totals.mean(totals.accuracy), True, "accuracy"),
-    # Character and word error rate: all edits / all characters (words) of the labels. Can exceed 1.
+    # Character and word error rate: total edits / total characters (words) of the labels. Can exceed 1.
     "cer": Metric(lambda totals: _error_rate(totals.edits, totals.characters), False, "CER"),
     "wer": Metric(lambda totals: _error_rate(totals.word_edits, totals.words), False, "WER"),
-    # Mean probability that the model gives its own readings, in [0, 1].
+    # Mean probability of the predicted texts, in [0, 1].
     "mean_probability": Metric(lambda totals: totals.mean(totals.probability), True, "mean probability"),
-    # Mean loss of the attention decoder, teacher forced; nats a decoder step.
+    # Mean loss of the attention decoder with teacher forcing, in nats per decoder step.
     "loss": Metric(lambda totals: totals.mean(totals.loss), False, "loss"),
 }
 
 
 def accuracy(text: Sequence[str], label: Sequence[str], use_distance: bool) -> float:
-    """Returns how much of one label was read, in [0, 1].
+    """Returns the accuracy of one text, in [0, 1].
 
     That is 1 - edit distance / label length, at least 0. Without `use_distance`, and for an empty label, it is 1.0 for
     an exact match and 0.0 otherwise.
@@ -95,12 +95,12 @@ def words_of(text: Sequence[str]) -> list[str]:
 
 
 def _error_rate(edits, count):
-    """Edits per reference item; without any item, 1.0 if something was read and 0.0 if not."""
+    """Returns edits per reference item; without items, 1.0 if there are edits, else 0.0."""
     return edits / count if count else float(edits > 0)
 
 
 def _accuracy(edits, length, use_distance):
-    """`accuracy` from the edit distance and the label's length."""
+    """Returns `accuracy`, from the edit distance and the label's length."""
     if not use_distance or not length:
         return float(edits == 0)
     return 1.0 - min(1.0, edits / length)

@@ -1,4 +1,4 @@
-"""The validations of a model directory: a file beside the checkpoints from which a killed run knows what it owes."""
+"""The validations of a model directory, in a file that shows a resumed run which one is due."""
 
 import json
 import logging
@@ -19,14 +19,14 @@ class Validation(NamedTuple):
     """The outcome of one validation."""
 
     metrics: dict[str, float]  # by the names of METRICS
-    decoding: Decoding  # that read best, which the metrics are of
+    decoding: Decoding  # the best one, which the metrics are of
 
     def better_than(self, other: dict[str, Any], monitor: str) -> bool:
-        """Whether this beats an earlier validation's metrics in one of METRICS; if those are equal, in the loss."""
-        mine, its = self.metrics[monitor], other[monitor]
-        if mine == its:
+        """Returns whether this beats an earlier validation in `monitor`, one of METRICS; ties go to the lower loss."""
+        own, previous = self.metrics[monitor], other[monitor]
+        if own == previous:
             return self.metrics["loss"] < other["loss"]
-        return mine > its if METRICS[monitor].higher_is_better else mine < its
+        return own > previous if METRICS[monitor].higher_is_better else own < previous
 
     def __str__(self) -> str:
         figures = ", ".join(f"{METRICS[name].title} {value:.4f}" for name, value in self.metrics.items())
@@ -34,10 +34,10 @@ class Validation(NamedTuple):
 
 
 class Validations:
-    """The validations so far, the oldest first: a dict of each, with
+    """The validations so far, oldest first, each a dict of:
 
-    step: of the checkpoint; data: what it was validated on; the metrics; decoding, ctc_share: what read best;
-    best: whether it was the best up to then; halved: whether the learning rate was halved after it.
+    step: of the checkpoint; data: identifies the validation data; the metrics; decoding, ctc_share: the best decoding;
+    best: whether it was the best so far; halved: whether the learning rate was halved after it.
     """
 
     def __init__(self, entries: list[dict[str, Any]] | None = None):
@@ -45,7 +45,7 @@ class Validations:
 
     @classmethod
     def read(cls, path: str) -> "Validations":
-        """From a file; without one, none. UserError if it is damaged."""
+        """Reads a file; without one, returns no validations. UserError if it is damaged."""
         if not exists(path):
             return cls()
         try:
@@ -62,15 +62,15 @@ class Validations:
                             "checkpoint") from None
 
     def write(self, path: str) -> None:
-        """Writes the file, complete at once. OSError or tf.errors.OpError if that fails."""
+        """Writes the file atomically. Raises OSError or tf.errors.OpError."""
         write_text(path, json.dumps({"validations": self.entries}, indent=1) + "\n")
 
     def at(self, step: int) -> dict[str, Any] | None:
-        """The validation of a step's checkpoint; None if there was none."""
+        """Returns the validation of a step's checkpoint; None if it was not validated."""
         return next((entry for entry in reversed(self.entries) if entry["step"] == step), None)
 
     def forget_after(self, step: int) -> None:
-        """Forgets the validations of later steps, which will be made again."""
+        """Removes the validations of later steps, which will be repeated."""
         self.entries = [entry for entry in self.entries if entry["step"] <= step]
 
     def add(self, step: int, validation: Validation, monitor: str, data: str, *, first_step: int = 0,
@@ -78,15 +78,15 @@ class Validations:
         """Adds a validation; returns whether it is the best so far.
 
         Args:
-          monitor: the metric of METRICS that counts. data: names what it was validated on.
+          monitor: the metric of METRICS to compare. data: identifies the validation data.
           first_step: of the run. plateau: halve the learning rate after every PLATEAU validations of the run without
             improvement.
         """
         before = self.best
         if before and before["data"] != data:
-            log.warning("the best checkpoint, of step %d, was validated on other data (%s): its metrics do not compare "
-                        "with those on %s, so the checkpoint of step %d replaces it", before["step"], before["data"],
-                        data, step)
+            log.warning("the best checkpoint, of step %d, was validated on other data (%s): its metrics are not "
+                        "comparable with those on %s, so the checkpoint of step %d replaces it", before["step"],
+                        before["data"], data, step)
         best = not before or before["data"] != data or validation.better_than(before, monitor)
         self.entries.append(dict(step=step, data=data, **validation.metrics, decoding=validation.decoding.method,
                                  ctc_share=validation.decoding.ctc_share, best=best, halved=False))
@@ -99,7 +99,7 @@ class Validations:
         return next((entry for entry in reversed(self.entries) if entry["best"]), None)
 
     def without_gain(self, first_step: int) -> int:
-        """The number of validations since the last best one, or since the run's first step."""
+        """Returns the number of validations since the last best one, or since the run's first step."""
         count = 0
         for entry in reversed(self.entries):
             if entry["best"] or entry["step"] <= first_step:
@@ -108,5 +108,5 @@ class Validations:
         return count
 
     def rate_factor(self, first_step: int) -> float:
-        """The factor of the learning rate after the plateaus since the run's first step."""
+        """Returns the factor of the learning rate after the plateaus since the run's first step."""
         return 0.5 ** sum(entry["halved"] for entry in self.entries if entry["step"] > first_step)

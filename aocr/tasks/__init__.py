@@ -1,1 +1,1 @@
-"""The work of the commands on a trained model or a dataset; results are returned, not printed."""
+"""The work behind the commands other than training; results are returned, not printed."""

@@ -22,7 +22,7 @@ from aocr.files import cause, whole_file
 
 log = logging.getLogger(__name__)
 
-RARE = 10  # a character in fewer labels is rare
+RARE = 10  # characters in fewer labels are rare
 WIDTH_STEP = 32  # pixels, bin size of the histogram of widths
 BAR = 40  # characters, length of a histogram's longest bar
 

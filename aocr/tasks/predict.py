@@ -1,4 +1,4 @@
-"""Reads image files: batches of paths in, results out as they arrive."""
+"""Predicts the texts of image files, in batches, and yields each result when it is ready."""
 
 import itertools
 import queue
@@ -13,7 +13,7 @@ from aocr.model import Model
 
 
 class FilePrediction(NamedTuple):
-    """The text read in a file, or the problem with it."""
+    """The text read from a file, or the problem with it."""
 
     path: str
     text: str = ""

@@ -1,4 +1,4 @@
-"""The test run: a model reads a dataset and its metrics are computed."""
+"""Tests a model: reads a dataset and computes metrics."""
 
 import heapq
 import io
@@ -33,7 +33,7 @@ class TestResult(NamedTuple):
     decoding: str
     samples: int
     skipped: int  # records that cannot be read
-    metrics: dict[str, float]  # by the names of evaluation.metrics.METRICS
+    metrics: dict[str, float]  # by names of evaluation.metrics.METRICS
     seconds: float
     images_per_second: float
 
@@ -41,27 +41,27 @@ class TestResult(NamedTuple):
 def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.ConfigProto) -> TestResult:
     """Tests a model: logs a line for each sample, writes pictures to config.output_dir.
 
-    Raises: UserError if there is no such dataset, the model's files are damaged, or the package for its characters is
-      missing.
+    Raises: UserError if the dataset or the model cannot be read, or the package that splits graphemes is missing.
     """
     split = splitter(trained.config.graphemes)
-    found = scanning.scan(dataset)
-    measured = Measurement([trained.decoding], split, config.distance)
-    totals = measured.totals[trained.decoding]
-    with trained.open(source=Source(found, config.batch_size), precision=config.precision,
+    scan = scanning.scan(dataset)
+    measurement = Measurement([trained.decoding], split, config.distance)
+    totals = measurement.totals[trained.decoding]
+    with trained.open(source=Source(scan, config.batch_size), precision=config.precision,
                       session_config=session_config) as model:
         started = time.monotonic()
-        bar = tqdm(desc="test", total=found.usable, unit=" images", disable=None)
+        bar = tqdm(desc="test", total=scan.usable, unit=" images", disable=None)
         with bar, logging_redirect_tqdm([logging.getLogger("aocr")]):
-            for prediction in measured.measure(in_order(model.read(), found.unreadable)):
-                _report(prediction, split, totals, found.usable, config)
+            for prediction in measurement.measure(in_order(model.read(), scan.unreadable)):
+                _report(prediction, split, totals, scan.usable, config)
                 if config.visualize:
                     _draw(prediction, split(prediction.text), model, config.output_dir)
                 bar.update()
         seconds = time.monotonic() - started
-    squeezed = found.wider_than(trained.config.canvas_width)
-    log.info("%d images were wider than the canvas of %d and squeezed to it", squeezed, trained.config.canvas_width)
-    return TestResult(trained.decoding.method, totals.samples, len(found.unreadable), totals.metrics(), seconds,
+    squeezed = scan.wider_than(trained.config.canvas_width)
+    log.info("%d images were wider than the canvas of %d pixels and squeezed to it", squeezed,
+             trained.config.canvas_width)
+    return TestResult(trained.decoding.method, totals.samples, len(scan.unreadable), totals.metrics(), seconds,
                       totals.samples / seconds)
 
 
@@ -88,7 +88,7 @@ def _draw(prediction, characters, model, output_dir):
                      drawn_steps)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         # TensorFlow has decoded it; Pillow is stricter about some files.
-        log.warning("record %d: no picture of it: %s", prediction.number, error)
+        log.warning("record %d: cannot be drawn: %s", prediction.number, error)
 
 
 def _report(prediction, split, totals, samples, config):

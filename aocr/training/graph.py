@@ -26,19 +26,19 @@ from aocr.training.statistics import Sample, Statistics
 
 
 class TrainStep(NamedTuple):
-    """What one training step found."""
+    """The outcome of one training step."""
 
-    loss: float  # what the gradients are of
-    attention_loss: float  # teacher forced; nats a step
-    ctc_loss: float  # nats a character; 0 without CTC
-    unfitting: int  # labels of the batch that have more characters than CTC has steps
+    loss: float  # the total, which the gradients minimize
+    attention_loss: float  # with teacher forcing; nats per decoder step
+    ctc_loss: float  # nats per character; 0 without CTC
+    unfitting: int  # labels of the batch that are too long for CTC
     gradient_norm: float
     learning_rate: float
     step: int  # global, after this step
-    epoch: int  # the number of the pass over the data
-    index: int  # type: ignore[assignment]  # the batch's number in it, from 0; tuple.index is of no use here
+    epoch: int  # number of the pass over the data
+    index: int  # type: ignore[assignment]  # batch number in the epoch, from 0; hides tuple.index, not needed
     numbers: np.ndarray  # the batch's record numbers
-    padding: float  # share of the batch's pixels
+    padding: float  # fraction of the batch's pixels
 
 
 class SampleLosses(NamedTuple):
@@ -52,13 +52,13 @@ class SampleLosses(NamedTuple):
 
 
 class TrainingGraph:
-    """What training adds to a Model, which is `model`: each device's part of a batch goes through the network."""
+    """A Model (`model`) with losses, updates and run state; each device trains on its part of a batch."""
 
     def __init__(self, network: Network, examples: Examples, config: TrainConfig, *, sample: Sample,
                  placement: Placement, precision: str = "float32", session_config: tf.ConfigProto | None = None):
-        """To be made in the graph of the examples, within the placement's outer device.
+        """Must be called in the graph of the examples, within the placement's outer device.
 
-        `sample`: of the images that batch norm's statistics are estimated from.
+        `sample`: images for estimating batch norm's population statistics.
         """
         self.config, self._network, self._examples = config, network, examples
         self._placement, self._dtype = placement, tf.as_dtype(precision)
@@ -87,7 +87,7 @@ class TrainingGraph:
     # ---- the graph, in phases
 
     def _add_network(self):
-        """Sets the branches of each device, and `moments` of the batch norm layers that are trained."""
+        """Builds the branches of each device; sets `moments`, of the trained batch norm layers."""
         learning = "cnn" not in self.config.frozen
         initializers = Initializers(he=self.config.initializer == "he", forget_bias=self.config.forget_bias)
         self._branches = []
@@ -102,7 +102,7 @@ class TrainingGraph:
                                          tf.stack([part.columns for part in self._parts]))
 
     def _dropout(self, tower):
-        """Dropout of a device's features, stateless, so that a resumed run drops what it would have dropped."""
+        """Returns a tower's dropout on features; stateless, so that a resumed run drops the same ones."""
         def drop(features):
             batch = self._examples.batch
             seed = variant_seed(self.config.seed + tower, batch.epoch, batch.index)
@@ -154,7 +154,7 @@ class TrainingGraph:
             guidance.ctc_guidance(logits, lengths, seen_by_attention, right_to_left))
 
     def _add_state(self):
-        """Sets the variable of the run's state."""
+        """Adds the variable that holds the run's state."""
         self._state = tf.get_variable(STATE_VARIABLE, [], tf.string, tf.constant_initializer(""), trainable=False,
                                       use_resource=True)
         with tf.name_scope("training"):
@@ -164,33 +164,33 @@ class TrainingGraph:
     # ---- weights and state
 
     def initialize(self) -> None:
-        """Fresh weights."""
+        """Initializes all variables."""
         self.model.initialize()
         if self.train_ops.forget_added:
             self.session.run(self.train_ops.forget_added)
 
     def resume(self, checkpoint: str) -> list[str]:
-        """Restores all that training goes on from. Returns the names that the checkpoint lacks and that start afresh:
-        those of another optimizer, or averages. Raises: as Model.restore, if it lacks weights.
+        """Restores weights and training state. Returns the training variables that the checkpoint lacks (of another
+        optimizer, or averages), which are reinitialized. Raises: as Model.restore, if weights are missing.
         """
         self.initialize()
         variables = self.model.variables
         stored = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
-        lacking = [name for name in variables if name.startswith("training/") and name not in stored]
+        missing = [name for name in variables if name.startswith("training/") and name not in stored]
         self.model.restore_as(checkpoint, {name: variable for name, variable in variables.items()
-                                           if name not in lacking})
-        if any(name.endswith(WeightAverage.SUFFIX) for name in lacking):
+                                           if name not in missing})
+        if any(name.endswith(WeightAverage.SUFFIX) for name in missing):
             self.restart_average()
-        return lacking
+        return missing
 
     def restart_average(self) -> None:
-        """Begins the averages of the weights, where they are kept, with the weights as they are."""
+        """Restarts the weight averages, if any, from the current weights."""
         if self.train_ops.average:
             self.session.run(self.train_ops.average.restart)
 
     @property
     def state(self) -> str:
-        """What the run notes of itself, saved with the weights; '' at the start."""
+        """The run's state as text, saved with the weights; '' at the start."""
         return self.session.run(self._state).decode()
 
     @state.setter
@@ -198,11 +198,11 @@ class TrainingGraph:
         self.session.run(self._assign_state, {self._given_state: text})
 
     def step(self) -> int:
-        """The global step: how many training steps made these weights."""
+        """Returns the global step of the weights."""
         return int(self.session.run(self.train_ops.global_step))
 
     def weights(self) -> dict[str, np.ndarray]:
-        """What reading needs, by name: averages where they are kept."""
+        """Returns weights (their averages, if any) and population statistics by name."""
         with self.model.graph.as_default():
             weights = [*tf.trainable_variables(), *(variable for name, variable in self.model.variables.items()
                                                     if "/population_" in name)]
@@ -211,8 +211,8 @@ class TrainingGraph:
         return self.session.run({variable.op.name: averaged(variable) for variable in weights})
 
     def estimate_statistics(self, images: int) -> None:
-        """Sets batch norm's population statistics from so many images of the sample at least, with the averages of the
-        weights where these are kept. Without a layer that is trained, nothing is done.
+        """Estimates batch norm's population statistics from at least `images` images of the sample, under the weight
+        averages, if any. Does nothing if no batch norm layer is trained.
         """
         if self.moments:
             batches = self._sample.take(self.session, images)
@@ -221,7 +221,7 @@ class TrainingGraph:
 
     @contextlib.contextmanager
     def _averaged_weights(self):
-        """While a block runs, the weights are their averages, where these are kept."""
+        """Replaces the weights by their averages, if any, within a block."""
         average = self.train_ops.average
         if not average:
             yield
@@ -237,14 +237,14 @@ class TrainingGraph:
 
     def train(self, first_epoch: int = 0, epochs: int | None = 1, first_batch: int = 0,
               learning_rate: Callable | None = None) -> Iterator[TrainStep]:
-        """Trains through the dataset: yields a TrainStep after each update.
+        """Trains on the dataset; yields a TrainStep after each update.
 
         Args:
           first_epoch, epochs, first_batch: as in Examples.start.
-          learning_rate: function that gives it for the next update; None: always the initial one.
+          learning_rate: function that returns the rate of the next update; None: always the initial one.
         """
         self._examples.start(self.session, first_epoch, epochs, first_batch)
-        # The same every time: TensorFlow takes a second to get ready for each other choice.
+        # Always the same fetches: TensorFlow needs a second to prepare each new set.
         ops, batch = self.train_ops, self._examples.batch
         fetches = dict(step=ops.train_op, gradient_norm=ops.gradient_norm, losses=self._losses(),
                        epoch=batch.epoch, index=batch.index, numbers=batch.numbers, padding=self._padding)
@@ -260,12 +260,12 @@ class TrainingGraph:
             yield _step_of([*before, got], rate)
 
     def update(self, learning_rate: float) -> tuple[float, int]:
-        """Makes the update of the gradients that met: their norm, and the global step after it."""
+        """Applies the mean gradients of all processes. Returns their norm and the global step after it."""
         norm, step = self.session.run(self.train_ops.update_op, {self.train_ops.learning_rate: learning_rate})
         return float(norm), int(step)
 
     def _accumulate(self):
-        """Adds a batch's gradients to those of the next update; returns what it found."""
+        """Adds a batch's gradients to the next update; returns its losses and record numbers."""
         return self.session.run(dict(losses=self._losses(), numbers=self._examples.batch.numbers,
                                      added=self.train_ops.add_op))
 
@@ -275,7 +275,7 @@ class TrainingGraph:
 
 
 def _step_of(parts, rate):
-    """The TrainStep of one update, from what each of its batches gave, the last one in full."""
+    """Returns the TrainStep of one update, from the fetches of its batches; only the last has all of them."""
     last = parts[-1]
     means = {name: float(np.mean([part["losses"][name] for part in parts]))
              for name in ("loss", "attention_loss", "ctc_loss")}
@@ -289,9 +289,9 @@ def _step_of(parts, rate):
 def open_training_graph(network: Network, source: Source, config: TrainConfig, *, recipe: Recipe | None = None,
                         placement: Placement | None = None, precision: str = "float32",
                         session_config: tf.ConfigProto | None = None) -> TrainingGraph:
-    """A TrainingGraph in a graph of its own. `source`, `recipe`: as of Examples."""
+    """Returns a TrainingGraph in a new tf.Graph. `source`, `recipe`: as of Examples."""
     placement = placement or Placement()
-    with tf.Graph().as_default(), tf.device(placement.outer):  # which None leaves to TensorFlow
+    with tf.Graph().as_default(), tf.device(placement.outer):  # None: TensorFlow chooses
         tf.set_random_seed(config.seed)
         examples = Examples(network, source, shuffled=True, recipe=recipe, seed=config.seed)
         with tf.name_scope("statistics"):

@@ -20,80 +20,79 @@ log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Writes the checkpoints of a run, each complete at once, and goes back to them."""
+    """Writes the checkpoints of a run atomically, and rolls back to them."""
 
     def __init__(self, training: TrainingGraph, model_dir: str, description: checkpoint.Description,
                  newest: str | None):
         """
         Args:
-          training: whose weights are saved.
-          newest: path of the checkpoint that the run goes on from. None: with its first one a new model begins.
+          training: the graph to save.
+          newest: path of the checkpoint to resume. None: the first `save` starts a new model.
         """
         self._training, self._model_dir, self._description = training, model_dir, description
         with training.model.graph.as_default():
             self._saver = tf.train.Saver(training.model.variables, max_to_keep=training.config.keep,
                                          save_relative_paths=True)
         self._fresh = not newest
-        self._fallen = False  # whether the run fell back to the newest
+        self._rolled_back = False  # whether `newest` was rolled back to and not saved since
         self.newest = newest  # path of the newest checkpoint; None before the first
 
     def know_earlier(self) -> None:
-        """Finds the checkpoints of earlier runs, which are dropped in their turn. UserError if unreadable.
+        """Finds the checkpoints of earlier runs, which count among those to keep. UserError if unreadable.
 
-        Of more than are to be kept, each one that is saved takes the place of one.
+        If there are too many, each save deletes only one.
         """
         self._saver.recover_last_checkpoints(checkpoint.known_checkpoints(self._model_dir))
 
     def save(self, state: RunState) -> None:
-        """Writes a checkpoint with the run's state. UserError if that fails."""
+        """Writes a checkpoint with the run's state. UserError if it cannot be written."""
         with self._writing():
-            self._begin()
+            self._start_model()
             if self.newest and checkpoint.step_of(self.newest) == self._training.step() and len(self.kept()) > 1:
-                checkpoint.hide_checkpoint(self.newest)  # the only one is better replaced, by renaming, than hidden
+                checkpoint.hide_checkpoint(self.newest)  # the only one is replaced by renaming instead
             prefix = posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX)
             self.newest = self._write(prefix, state)
-        self._fallen = False
+        self._rolled_back = False
         log.info("checkpoint %s", self.newest)
 
     def choose(self, decoding: Decoding) -> None:
-        """Makes this the model's decoding. UserError if that cannot be written."""
+        """Sets the model's decoding. UserError if it cannot be written."""
         self._description = dataclasses.replace(self._description, decoding=decoding)
         if not self._fresh:
             with self._writing():
                 checkpoint.set_decoding(self._model_dir, decoding)
 
     def kept(self) -> list[str]:
-        """Paths of the run's checkpoints that there are, the oldest first. UserError if unreadable."""
+        """Returns the paths of the run's existing checkpoints, oldest first. UserError if unreadable."""
         return checkpoint.known_checkpoints(self._model_dir) if self.newest else []
 
     def fall_back(self, kept: list[str], first_step: int) -> None:
-        """Restores the newest of the checkpoints that there are (`kept`, at least one), or the one before if the run
-        fell back to the newest already, since that may have been spoilt; but none from before `first_step`. Those after
-        it are given up.
+        """Restores the newest of the checkpoints `kept()` (at least one) and hides later ones.
 
-        UserError if it cannot be restored.
+        If the run already rolled back to the newest, that may be spoilt too: the one before it is restored, unless it
+        is older than `first_step`. UserError if it cannot be restored.
         """
-        if self._fallen and len(kept) > 1 and checkpoint.step_of(kept[-2]) >= first_step:
+        if self._rolled_back and len(kept) > 1 and checkpoint.step_of(kept[-2]) >= first_step:
             kept = kept[:-1]
-        self._fallen, self.newest = True, kept[-1]
+        self._rolled_back, self.newest = True, kept[-1]
         checkpoint.attempt(self._training.resume, self.newest)
-        with self._writing():  # so that a run that is killed now goes on from it too
+        with self._writing():  # so that a run killed now resumes from it too
             checkpoint.keep_checkpoints(self._model_dir, kept)
         self.know_earlier()
 
     def _write(self, prefix, state):
-        """Writes the checkpoint `prefix`-STEP, complete at once, and drops the oldest ones. Returns its path."""
+        """Writes the checkpoint `prefix`-STEP atomically and deletes the oldest ones. Returns its path."""
         self._training.state = state.to_json()
         with self._training.model.graph.as_default():
             return self._saver.save(self._training.session, prefix, global_step=self._training.train_ops.global_step)
 
-    def _begin(self):
-        """Begins a new model in the directory, unless that was done: no checkpoint of an earlier one is known any more,
-        its description and history are new.
+    def _start_model(self):
+        """Starts a new model in the directory, on the first call: hides the checkpoints of an earlier one, writes the
+        description, and deletes history and validations.
         """
         if not self._fresh:
             return
-        # In this order, whenever a run is killed, no checkpoint is described by another model's description.
+        # In this order, a kill at any point leaves no checkpoint beside another model's description.
         checkpoint.forget_checkpoints(self._model_dir)
         checkpoint.forget_checkpoints(posixpath.join(self._model_dir, checkpoint.BEST_NAME))
         checkpoint.write_description(self._model_dir, self._description)
@@ -109,4 +108,5 @@ class Keeper:
             yield
         except (tf.errors.OpError, OSError, SystemError) as error:
             raise UserError(f"{self._model_dir}: the checkpoint of step {self._training.step()} cannot be written: "
-                            f"{cause(error)}; the one before it stays usable") from error
+                            f"{cause(error)}; fix this and start the run again: earlier checkpoints are "
+                            "intact") from error

@@ -1,4 +1,4 @@
-"""What a run is about, settled before anything is written: the data, the model, where it goes on from."""
+"""Plans a run before anything is written: data, model, checkpoint to resume, options."""
 
 import dataclasses
 import functools
@@ -31,43 +31,43 @@ from aocr.training.graph import TrainingGraph, open_training_graph
 
 log = logging.getLogger(__name__)
 
-LEAST_IMAGES = 4  # of the mean width in a batch, however wide they are, unless --batch-size says so
-REPLICA_SEEDS = 1 << 16  # from one replica's seed to the next one's
+LEAST_IMAGES = 4  # minimum default of --batch-size, however wide the images
+REPLICA_SEEDS = 1 << 16  # difference between the seeds of adjacent replicas
 
 
 class Plan(NamedTuple):
-    """What a run is about."""
+    """The data, model and options of a run."""
 
-    scan: DatasetStatistics  # what is trained on
+    scan: DatasetStatistics  # training data
     validation: DatasetStatistics | None
     description: Description
-    newest: str | None  # checkpoint to go on from
-    source: Trained | None  # whose weights a new model starts from
-    config: TrainConfig  # with what follows from the data
+    newest: str | None  # checkpoint to resume
+    source: Trained | None  # model to initialize a new one from
+    config: TrainConfig  # unset options derived from the data
 
 
 def prepare_run(dataset: str, model_dir: str, given: dict[str, Any], charset: Charset | None,
                 config: TrainConfig) -> Plan:
-    """Looks at the data and the model directory.
+    """Scans the data, reads the model directory and returns the Plan.
 
     Args: as of `run.train`.
-    Raises: UserError if something does not fit.
+    Raises: UserError if data, model and options do not fit together.
     """
     newest = checkpoint.latest_checkpoint(model_dir) if config.resume else None
     stored = checkpoint.read_description(model_dir) if newest else None
     if newest and not stored:
         kind = "the original aocr wrote" if original.is_original(newest) else "has no description"
-        raise UserError(f"{model_dir}: training cannot go on from a checkpoint that {kind}; name another --model-dir "
-                        "(with --init-from it starts from these weights), or start afresh with --no-resume")
+        raise UserError(f"{model_dir}: training cannot resume from a checkpoint that {kind}; name another --model-dir "
+                        "(add --init-from to start from these weights), or start from scratch with --no-resume")
     if stored:
         checkpoint.check_flags(stored, given, charset, model_dir)
         _check_ctc(config, stored.config, model_dir)
     source = None
     if config.init_from and newest:
-        log.info("--init-from is for the first start; %s goes on from its own checkpoint", model_dir)
+        log.info("--init-from has no effect: resuming from the checkpoint in %s", model_dir)
     elif config.init_from:
         described = checkpoint.read_description(config.init_from)
-        # Where the source does not tell its alphabet, the one that is asked for is taken for its own.
+        # A source without a description is assumed to have the requested charset.
         source = checkpoint.find_model(config.init_from, transfer.of_source(given), None if described else charset)
     known = stored.config if stored else source.config if source else ModelConfig(**given)
     scan, validation = look_at_data(dataset, config, known.graphemes)
@@ -76,25 +76,25 @@ def prepare_run(dataset: str, model_dir: str, given: dict[str, Any], charset: Ch
         remedy = f"The model in {model_dir} is fixed: correct the labels, or train a new one in another --model-dir"
     else:
         description = _describe(scan, given, charset, source, config)
-        remedy = "Mend the labels, or leave out --full-ascii, --charset and --max-prediction to fit them to the data"
+        remedy = "Fix the labels, or leave out --full-ascii, --charset and --max-prediction to fit them to the data"
     fit.check_labels(scan, description.config, description.charset, remedy)
     if validation:
         _warn_of_unknown(validation, description.charset)
     squeezed = scan.wider_than(description.config.canvas_width)
-    log.info("canvas %d x %d: %d images are squeezed to it; alphabet of %s", description.config.canvas_width,
+    log.info("canvas %d x %d: %d images are squeezed to it; charset of %s", description.config.canvas_width,
              IMAGE_HEIGHT, squeezed, description.charset.summary())
     return Plan(scan, validation, description, newest, source, settled(config, scan, description.config))
 
 
 def _check_ctc(config, stored, model_dir):
-    """UserError if --ctc-weight contradicts a model."""
+    """Raises UserError if --ctc-weight contradicts the stored ModelConfig."""
     if config.ctc_weight is not None and bool(config.ctc_weight) != stored.ctc:
         raise usage_error(f"--ctc-weight is {config.ctc_weight:g}, but the model in {model_dir} has "
                           f"{'a' if stored.ctc else 'no'} CTC branch; leave the flag out")
 
 
 def settled(config: TrainConfig, scan: DatasetStatistics, model_config: ModelConfig) -> TrainConfig:
-    """The same options, where those that nobody set follow from the data. `scan`: of what is trained on."""
+    """Returns the options, with unset ones derived from the training data. `scan`: of that data."""
     width = mean_width(scan, model_config)
     batch_size = config.batch_size
     if batch_size is None:
@@ -104,7 +104,7 @@ def settled(config: TrainConfig, scan: DatasetStatistics, model_config: ModelCon
     ctc_weight = 0.0
     if model_config.ctc:
         ctc_weight = CTC_WEIGHT if config.ctc_weight is None else config.ctc_weight
-    log.info("batches of %d images of the mean width, %.0f pixels; share of CTC in the loss: %g", batch_size, width,
+    log.info("batch size %d at the mean width of %.0f pixels; share of CTC in the loss %g", batch_size, width,
              ctc_weight)
     augment = automatic(scan.usable, config.optimizer) if config.augment == AUTO_AUGMENTATION else config.augment
     cache = config.cache or prepared_bytes(scan, model_config) <= CACHED_BYTES
@@ -112,14 +112,14 @@ def settled(config: TrainConfig, scan: DatasetStatistics, model_config: ModelCon
 
 
 def mean_width(scan: DatasetStatistics, config: ModelConfig) -> float:
-    """Mean width of the prepared images, in pixels."""
+    """Returns the mean width of the prepared images, in pixels."""
     return prepared_columns(scan, config) / max(1, sum(scan.widths.values()))
 
 
 def look_at_data(dataset: str, config: TrainConfig,
                  graphemes: bool) -> tuple[DatasetStatistics, DatasetStatistics | None]:
-    """The data to train on, and those to validate on; `graphemes`: as in ModelConfig. UserError if there is too little,
-    or too much that is unreadable.
+    """Scans the data; returns (training, validation). `graphemes`: as in ModelConfig. UserError if one of them has no
+    usable records or too many unreadable ones.
     """
     scan = scanning.scan(dataset, graphemes)
     _check_readable(scan, config.max_bad_records)
@@ -131,23 +131,23 @@ def look_at_data(dataset: str, config: TrainConfig,
         return scan, None
     scan, validation = scan.split(config.validation_split)
     if not (scan.usable and validation.usable):
-        raise UserError(f"{dataset}: --validation-split {config.validation_split} leaves {scan.usable} records to "
-                        f"train on and {validation.usable} to validate on; give another share, or more data")
-    log.info("%d records are held out to validate on, %d are trained on", validation.usable, scan.usable)
+        raise UserError(f"{dataset}: --validation-split {config.validation_split} leaves {scan.usable} records for "
+                        f"training and {validation.usable} for validation; change the fraction or add data")
+    log.info("%d records are held out for validation, %d are for training", validation.usable, scan.usable)
     return scan, validation
 
 
 def _check_readable(scan, most):
-    """UserError if more than a share of a dataset's records is unreadable."""
+    """Raises UserError if more than a fraction of a dataset's records is unreadable."""
     bad = len(scan.unreadable)
     if bad > most * scan.records:
-        raise UserError(f"{scan.path}: {bad} of {scan.records} records cannot be read ({bad / scan.records:.2%}), see "
-                        f"the lines above; the most is --max-bad-records {most:g}: make the dataset again, or allow "
-                        "more")
+        raise UserError(f"{scan.path}: {bad} of {scan.records} records cannot be read ({bad / scan.records:.2%}), as "
+                        f"logged above; the limit is --max-bad-records {most:g}; rebuild the dataset or raise the "
+                        "limit")
 
 
 def _describe(scan, given, charset, source, config):
-    """The Description of a new model."""
+    """Returns the Description of a new model."""
     if source:
         given = {**given, **transfer.network_of(source.config)}
         charset = charset or transfer.charset_of(source, scan, config.charset_change)
@@ -160,41 +160,41 @@ def _describe(scan, given, charset, source, config):
 
 
 def _warn_of_unknown(validation, charset):
-    """One warning if labels to validate on cannot be written."""
+    """Logs a warning if validation labels contain characters outside the charset."""
     unknown = sorted(character for character in validation.characters if character not in charset)
     if unknown:
-        log.warning("%s: labels hold characters that the model lacks and can never read: %s", validation.path,
-                    charset.listed(unknown))
+        log.warning("%s: labels contain characters that the charset lacks and the model can never read: %s",
+                    validation.path, charset.listed(unknown))
 
 
 def graph_maker(scan: DatasetStatistics, description: Description, config: TrainConfig,
                 replica: tuple[int, int] = (0, 1)) -> Callable[..., TrainingGraph]:
-    """Function of `session_config` and `placement` that makes the graph for a replica's shard of a dataset.
+    """Returns a function of `session_config` and `placement` that builds the graph for a replica's shard.
 
     Args: replica: (number, count).
-    Raises: UserError if there is no such augmentation, or a replica would get nothing.
+    Raises: UserError if the augmentation is unknown, or a replica would have no records.
     """
     number, count = replica
     recipe = find_recipe(config.augment)
     if scan.usable < count:
-        raise UserError(f"{scan.path}: {scan.usable} records are too few for {count} processes; use fewer of them")
+        raise UserError(f"{scan.path}: {scan.usable} records are too few for {count} processes; use fewer processes")
     if config.cache:
-        log.info("keeping the prepared images in memory: %.0f MB",
+        log.info("caching the prepared images in memory: %.0f MB",
                  prepared_bytes(scan, description.config) / count / 1e6)
     if recipe:
         log.info("augmentation %s: %s", config.augment, recipe)
     source = Source(scan, config.batch_size, replica, config.cache)
-    # Replicas drop and vary differently.
+    # Replicas differ in dropout and augmentation.
     training = dataclasses.replace(config, seed=config.seed + REPLICA_SEEDS * number)
     return functools.partial(open_training_graph, Network(description.config, description.charset), source, training,
                              recipe=recipe, precision=config.precision)
 
 
 def prepared_bytes(scan: DatasetStatistics, config: ModelConfig) -> int:
-    """Memory that all prepared images of a dataset take."""
+    """Returns the memory of all prepared images of a dataset, in bytes."""
     return prepared_columns(scan, config) * config.image_bytes // config.canvas_width
 
 
 def prepared_columns(scan: DatasetStatistics, config: ModelConfig) -> int:
-    """Columns of pixels of all prepared images of a dataset."""
+    """Returns the total width of all prepared images of a dataset, in pixels."""
     return sum(min(width, config.canvas_width) * count for width, count in scan.widths.items())

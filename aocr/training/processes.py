@@ -1,4 +1,4 @@
-"""The processes of a run, as the run sees them: here one that trains alone."""
+"""The training processes of a run, as the run sees them: here a single one."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,23 +9,23 @@ from aocr.training.signals import Signals
 class SingleProcess:
     """A process that trains alone. Its counterpart in a cluster is training.cluster.replica.Chief."""
 
-    replica = (0, 1)  # its number, and how many processes train
-    sync = False  # whether each step is one of all processes
+    replica = (0, 1)  # (number, count) among the training processes
+    sync = False  # whether all processes share each step
 
     def __init__(self, graph: TrainingGraph):
         self._graph = graph
 
     def prepare(self, description: str, first_step: int, steps: int, signals: Signals) -> None:
-        """To be called before anything else: what others must know of the run, and the signals that may end it."""
+        """Must be called first: passes what other processes need to know, and the signals that may end the run."""
 
     def train(self, first_epoch: int, epochs: int | None, first_batch: int,
               learning_rate: Callable) -> Iterator[TrainStep]:
-        """As TrainingGraph.train."""
+        """Trains as TrainingGraph.train."""
         return self._graph.train(first_epoch, epochs, first_batch, learning_rate)
 
     def take(self) -> int:
-        """Brings the newest weights to the run's graph; returns their step."""
+        """Copies the newest weights to the run's graph; returns their step."""
         return self._graph.step()
 
     def end(self, finished: bool) -> None:
-        """Lets the other processes end, or wait for another run."""
+        """Makes the other processes end if the run is finished, else wait for another chief."""

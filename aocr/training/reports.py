@@ -1,4 +1,4 @@
-"""What a run tells: lines and a bar, TensorBoard events, a history for programs, curves, a summary."""
+"""The output of a run: log lines, progress bar, TensorBoard events, history, curves, summary."""
 
 import collections
 import contextlib
@@ -41,19 +41,19 @@ HISTORY_NAME, CURVES_NAME, SUMMARY_NAME = "history.jsonl", "curves.png", "run.js
 
 
 class Reports:
-    """Tells what a run does, to people and programs. A context: what is still held back is written at its end."""
+    """Reports a run to people and programs. A context manager: on exit, pending output is written."""
 
     def __init__(self, model_dir: str, log_dir: str, graph: tf.Graph, *, first_step: int, steps: int | None, done: int,
                  log_step: int):
         """
         Args:
-          model_dir: of the history and the curves. log_dir: of the events. graph: to show there.
-          first_step: the global step at the start. steps: of the run in all; `done` of them are behind it. None: it
-            makes none, but reports validations.
-          log_step: steps between two lines.
+          model_dir: of the history and the curves. log_dir: of the events. graph: shown in TensorBoard.
+          first_step: the global step at the start. steps: total of the run, `done` of them already made. None: only
+            validations are reported.
+          log_step: steps between log lines.
         """
         self._model_dir, self._log_step, self._lines = model_dir, log_step, []
-        # Batches hold images of like widths, so one batch's loss says little: the mean of some is reported.
+        # Batches hold images of similar width, so the loss of one says little: means are reported.
         self._losses, self._norms, self._by_attention, self._by_ctc = (
             collections.deque(maxlen=log_step) for _ in range(4))
         self._stack = contextlib.ExitStack()
@@ -73,7 +73,7 @@ class Reports:
         self._events.close()
 
     def step(self, step: TrainStep, before: int) -> None:
-        """A training step. `before`: the global step that it led on from."""
+        """Reports a training step. `before`: the global step before it."""
         self._images += len(step.numbers)
         self._padding.append(step.padding)
         self._bar.update(step.step - before)
@@ -91,29 +91,29 @@ class Reports:
                      parts, math.exp(min(by_attention, 300.0)), norm, per_second)
             metrics = dict(loss=self.loss, attention_loss=by_attention, ctc_loss=by_ctc,
                            learning_rate=step.learning_rate, images_per_second=per_second)
-            self._note("train", step.step, dict(metrics, gradient_norm=norm))
-            self._add(step.step, dict(metrics, total_gradient_norm=norm, padding=float(np.mean(self._padding))))
+            self._add_line("train", step.step, dict(metrics, gradient_norm=norm))
+            self._add_scalars(step.step, dict(metrics, total_gradient_norm=norm, padding=float(np.mean(self._padding))))
             self._shown["images/s"] = f"{per_second:.0f}"
             self.restart_clock()
         self._bar.set_postfix(self._shown)
 
     @property
     def loss(self) -> float | None:
-        """The mean loss of the last `log_step` steps of this process, or of all there were; None before the first."""
+        """The mean loss of the last `log_step` steps (at most) of this process; None before the first."""
         return float(np.mean(self._losses)) if self._losses else None
 
     def validation(self, step: int, validation: Validation, best: bool, predictions: Iterable[Prediction],
                    validator: Validator) -> None:
-        """Reports a validation. `best`: whether it is the best so far. `predictions`: to show, by the validator."""
+        """Reports a validation. `best`: whether it is the best so far. `predictions`: the validator's, to draw."""
         log.info("step %d: validation: %s%s", step, validation, " (the best so far)" if best else "")
-        self._note("validation", step, validation.metrics)
-        self._add(step, {f"validation/{name}": value for name, value in validation.metrics.items()})
+        self._add_line("validation", step, validation.metrics)
+        self._add_scalars(step, {f"validation/{name}": value for name, value in validation.metrics.items()})
         self._shown.update({name: f"{validation.metrics[name]:.3f}" for name in BAR_METRICS})
-        self._show(step, predictions, validator)
+        self._add_pictures(step, predictions, validator)
         self.write_history()
 
-    def _show(self, step, readings, validator):
-        """Pictures of what was read and where the model looked, for TensorBoard."""
+    def _add_pictures(self, step, readings, validator):
+        """Adds pictures of predictions and their attention to TensorBoard."""
         values = []
         for k, reading in enumerate(readings):
             try:
@@ -123,7 +123,7 @@ class Reports:
                                             reading.attention, validator.drawn_steps(*size))
             except (OSError, Image.DecompressionBombError) as error:
                 # TensorFlow has decoded it; Pillow is stricter about some files.
-                log.warning("record %d: no picture of it: %s", reading.number, error)
+                log.warning("record %d: cannot be drawn: %s", reading.number, error)
                 continue
             file = io.BytesIO()
             picture.save(file, "PNG")
@@ -132,47 +132,47 @@ class Reports:
         self._events.add(step, values)
 
     def restart_clock(self) -> None:
-        """What the next images a second are measured from; to be called after what is no training."""
+        """Restarts the measurement of images per second; to be called after work other than training."""
         self._started, self._images, self._padding = time.monotonic(), 0, []
 
     def write_history(self) -> None:
-        """Appends what was noted since the last time to the history, and lets TensorBoard see the rest."""
+        """Appends the pending lines to the history and flushes the TensorBoard events."""
         self._events.flush()
         try:
             if self._lines:
                 append_text(posixpath.join(self._model_dir, HISTORY_NAME), "".join(self._lines))
             self._lines.clear()
-        except (OSError, tf.errors.OpError) as error:  # they wait for the next time
-            log.warning("%s: %s cannot be written: %s", self._model_dir, HISTORY_NAME, cause(error))
+        except (OSError, tf.errors.OpError) as error:  # the lines stay pending
+            log.warning("%s: %s cannot be written, retrying later: %s", self._model_dir, HISTORY_NAME, cause(error))
 
     def draw_curves(self) -> None:
-        """Draws the history, if there is any and matplotlib is installed."""
+        """Draws the history if it exists and matplotlib is installed."""
         history = posixpath.join(self._model_dir, HISTORY_NAME)
         if not tf.io.gfile.exists(history):
             return
         try:
             draw_curves(history, posixpath.join(self._model_dir, CURVES_NAME))
         except ImportError:
-            log.info("no %s is drawn: matplotlib is missing; install aocr[plots]", CURVES_NAME)
-        except UserError as error:  # the model is there all the same
-            log.warning("no %s is drawn: %s", CURVES_NAME, error)
+            log.info("%s not drawn: matplotlib is missing; install aocr[plots]", CURVES_NAME)
+        except UserError as error:  # the model is saved all the same
+            log.warning("%s not drawn: %s", CURVES_NAME, error)
 
-    def _note(self, kind, step, metrics):
+    def _add_line(self, kind, step, metrics):
         self._lines.append(json.dumps(dict(kind=kind, step=step, **metrics)) + "\n")
 
-    def _add(self, step, metrics):
+    def _add_scalars(self, step, metrics):
         self._events.add(step, [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in metrics.items()])
 
 
 def write_summary(model_dir: str, plan: Plan, parallel: ParallelConfig, outcome: dict[str, Any]) -> None:
-    """Writes what a run was, for those who ask later. `outcome`: what came of it so far."""
-    def told(scan):
+    """Writes the summary of a run: its outcome so far, data, options and versions."""
+    def facts(scan):
         return dict(path=scan.path, files=scan.files, records=scan.records, used=scan.usable,
                     unreadable=len(scan.unreadable), widest=scan.widest_image, longest_label=scan.longest_label)
 
     values = dict(
-        **outcome, data=told(plan.scan),
-        validation=told(plan.validation) if plan.validation else None,
+        **outcome, data=facts(plan.scan),
+        validation=facts(plan.validation) if plan.validation else None,
         model=dataclasses.asdict(plan.description.config), characters=len(plan.description.charset.characters),
         flags={**dataclasses.asdict(plan.config), **dataclasses.asdict(parallel)}, seed=plan.config.seed,
         versions=dict(aocr=aocr.__version__, python=platform.python_version(), tensorflow=tf.__version__,

@@ -1,11 +1,11 @@
-"""The timing of a run: its clock, the learning rate of each step, and which periodic work is due."""
+"""The timing of a run: its clock, learning rate schedule, and periodic work."""
 
 import math
 import time
 
 from aocr.config import TrainConfig
 
-HELD = 1 / 3  # of a run, before the cosine schedule lowers the learning rate
+HELD = 1 / 3  # share of a run before the cosine schedule lowers the learning rate
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Clock:
 
 
 def scheduled_rate(config: TrainConfig, done: int, steps: int, by_clock: float = 0.0) -> float:
-    """Returns the learning rate of a step, before plateaus and roll-backs lower it.
+    """Returns the learning rate of a step, before plateaus and rollbacks lower it.
 
     A linear warm-up, then constant; or, if it falls, constant for a third of the run and then half a cosine down to 0
     (Loshchilov and Hutter, arXiv 1608.03983, without restarts), over the steps or the time, whichever ends first.
@@ -39,7 +39,7 @@ def scheduled_rate(config: TrainConfig, done: int, steps: int, by_clock: float =
 
 
 def crossed(every: int, before: int, after: int) -> bool:
-    """Whether a multiple of `every` lies in (before, after], all >= 0: whether periodic work is due after a step that
-    led from global step `before` to `after`.
+    """Returns whether a multiple of `every` lies in (before, after], all >= 0: whether periodic work is due after a
+    step from global step `before` to `after`.
     """
     return after // every > before // every

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end."""
+"""Signals that end a run."""
 
 import logging
 import signal
@@ -8,22 +8,22 @@ log = logging.getLogger(__name__)
 
 
 class Signals:
-    """Notes SIGINT and SIGTERM while a block runs; a second one ends the program at once, as without us."""
+    """Records SIGINT and SIGTERM within a block; a second one of the same kind has its usual effect."""
 
     def __init__(self) -> None:
-        self.received: int | None = None  # the number of the last one
+        self.received: int | None = None  # number of the last one
 
     def __enter__(self) -> "Signals":
-        # Where a program trains in a thread of its own, signals are for that program.
+        # Only the main thread may set handlers; a program that trains in another thread handles its signals itself.
         ours = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-        self._before = {number: signal.signal(number, self._note) for number in ours}
+        self._before = {number: signal.signal(number, self._receive) for number in ours}
         return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number, _):
+    def _receive(self, number, _):
         self.received = number
         log.warning("%s: saving after this step", signal.Signals(number).name)
         signal.signal(number, self._before[number])

@@ -13,18 +13,18 @@ VERSION = 1
 
 @dataclasses.dataclass
 class RunState:
-    """Changes from step to step and is saved with the weights. What validation found is in evaluation.validations."""
+    """The state that changes from step to step. Outcomes of validations are in evaluation.validations."""
 
     first_step: int = 0  # the global step at which the run began
-    finished: bool = False  # the run made its last step; the next start begins a new run
-    epoch: int = 0  # the current epoch,
-    batch: int = 0  # and the number of its next batch
+    finished: bool = False  # the run made its last step; the next start is a new run
+    epoch: int = 0  # current epoch
+    batch: int = 0  # number of its next batch
     order: str = ""  # fingerprint of the order of the batches
-    rate_factor: float = 1.0  # of the learning rate, after roll-backs
+    rate_factor: float = 1.0  # of the learning rate, after rollbacks
     rollbacks: int = 0
     images: int = 0  # trained on so far
     minutes: float = 0.0  # of training so far
-    validation_due: bool = False  # this checkpoint is to be validated; done once validations.json has its step
+    validation_due: bool = False  # for this checkpoint, until validations.json has its step
     earlier_best: dict[str, Any] | None = None  # the best validation, from a checkpoint of aocr 0.10.0 or earlier
 
     def to_json(self) -> str:
@@ -37,7 +37,7 @@ class RunState:
     def from_json(cls, text: str, path: str) -> "RunState":
         """Parses a checkpoint's text; '' (a checkpoint without a state) counts as a finished run.
 
-        UserError, naming `path` (the checkpoint), if it is not of this version.
+        UserError, naming `path` (the checkpoint), if it is broken or of another version.
         """
         if not text:
             return cls(finished=True)
@@ -48,10 +48,10 @@ class RunState:
             return cls(**_current(values))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: the state of its run cannot be read ({error}); start from scratch with "
-                            "--no-resume, or take the weights to another --model-dir with --init-from") from None
+                            "--no-resume, or from its weights with another --model-dir and --init-from") from None
 
     def begin(self, step: int, seed: int, order: str) -> bool:
-        """Resumes an unfinished run, or begins a new one at a global step. Data continue where they were.
+        """Resumes an unfinished run, or begins a new one at a global step. The position in the data is kept.
 
         Args: seed: number of the first epoch of a new model. order: fingerprint of the order of the batches.
         Returns: whether the run is resumed.
@@ -68,7 +68,7 @@ class RunState:
 
 
 def _current(values):
-    """The fields of a state, from those that aocr up to 0.10.0 wrote."""
+    """Returns the fields of a state, converting those of aocr 0.10.0 and earlier."""
     for name in ("first_epoch", "without_gain", "decoding"):
         values.pop(name, None)
     values["validation_due"] = values.pop("owes_validation", values.get("validation_due", False))

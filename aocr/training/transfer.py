@@ -1,4 +1,4 @@
-"""Weights of another model as the start of a new one."""
+"""Initializes a new model with the weights of another."""
 
 import dataclasses
 import logging
@@ -18,69 +18,70 @@ from aocr.training.graph import TrainingGraph
 
 log = logging.getLogger(__name__)
 
-# Options that no weight depends on, or that a new branch may be added by.
+# Options that may differ from the source's: no weights depend on them, or only those of a branch.
 FREE = ("max_width", "max_height", "max_prediction", "ctc", "right_to_left")
-# Variables with a row or column for each character: which axis that is, and how many others lie before and after them.
-IDS, CLASSES = (FIRST_ID, 0), (0, 1)  # padding, GO and EOS; the blank
+# Variables with a row or column per character: (axis, numbers of other rows before and after the characters).
+IDS, CLASSES = (FIRST_ID, 0), (0, 1)  # padding, GO and EOS before; the blank after
 BY_CHARACTER = {"decoder/embedding": (0, IDS), "decoder/output/kernel": (1, IDS), "decoder/output/bias": (0, IDS),
                 "ctc/output/kernel": (1, CLASSES), "ctc/output/bias": (0, CLASSES)}
-LISTED = 5  # names in a line of the log
+LISTED = 5  # maximum number of names in a log line
 
 
 def network_of(config: ModelConfig) -> dict[str, Any]:
-    """The options of a model that its weights depend on."""
+    """Returns the options that the weights of a model depend on."""
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in FREE}
 
 
 def of_source(given: dict[str, Any]) -> dict[str, Any]:
-    """Of the options that the user set, those that must be the source's too."""
+    """Returns those of the user's options that the source must share."""
     return {name: value for name, value in given.items() if name not in FREE}
 
 
 def charset_of(source: Trained, scan: DatasetStatistics, change: str) -> Charset:
-    """The alphabet of the new model.
+    """Returns the charset of the new model, with the source's characters first unless `change` is `new`.
 
     Args: scan: of the data. change: `union`, `new` or `fail`.
-    Returns: the source's characters first. UserError for `fail` if the data hold others.
+    Raises: UserError for `fail` if the data contain other characters.
     """
     if change == "new":
         return charset_for(scan.characters, scan.graphemes)
     added = sorted(character for character in scan.characters if character not in source.charset)
     if added and change == "fail":
-        raise UserError(f"{scan.path}: holds {len(added)} characters that the model of --init-from lacks "
-                        f"({source.charset.listed(added)}); allow them by --charset-change union")
+        raise UserError(f"{scan.path}: contains {len(added)} characters that the model of --init-from lacks "
+                        f"({source.charset.listed(added)}); add them with --charset-change union")
     return Charset((*source.charset.characters, *added), source.charset.graphemes)
 
 
 def start_from(training: TrainingGraph, source: Trained) -> None:
-    """Gives a fresh model, initialised, the weights of another one, as far as they fit.
+    """Copies the weights of another model, where they fit, to an initialized one.
 
-    Rows of ids go by their characters; what the source lacks stays as it was initialised. What did not fit is logged.
+    Rows of characters are matched by character; those that the source lacks keep their initial values. Variables that
+    do not fit are logged.
     """
     model = training.model
     stored = _stored_weights(source, model.config.attn_num_layers)
     fresh = training.weights()
-    taken, left = {}, []
+    taken, unmatched = {}, []
     for name, start in fresh.items():
         value = stored.get(name)
         if value is not None and name in BY_CHARACTER:
             value = _by_character(start, value, *BY_CHARACTER[name], source.charset, model.charset)
         if value is None or np.squeeze(value).shape != np.squeeze(start).shape:
-            left.append(name)
+            unmatched.append(name)
         else:
             taken[name] = value.reshape(start.shape)
     model.load(taken)
     training.restart_average()
     known = sum(character in source.charset for character in model.charset.characters)
-    log.info("%s: %d of %d variables taken, and %d of %d characters", source.checkpoint, len(taken), len(fresh), known,
+    log.info("%s: took %d of %d variables and %d of %d characters", source.checkpoint, len(taken), len(fresh), known,
              len(model.charset.characters))
-    if left:
-        log.info("these start afresh: %s%s", ", ".join(left[:LISTED]),
-                 f" and {len(left) - LISTED} more" if len(left) > LISTED else "")
+    if unmatched:
+        log.info("initialized from scratch: %s%s", ", ".join(unmatched[:LISTED]),
+                 f" and {len(unmatched) - LISTED} more" if len(unmatched) > LISTED else "")
 
 
 def read_weights(path: str) -> dict[str, np.ndarray]:
-    """The network's weights in a checkpoint of ours, by name, averages where it has them. Raises tf.errors.OpError."""
+    """Returns the weights in a checkpoint of this aocr by name, averages if it has them. Raises tf.errors.OpError."""
     reader = tf.train.load_checkpoint(path)
     names = reader.get_variable_to_shape_map()
     return {name: reader.get_tensor(averaged_name(name) if averaged_name(name) in names else name)
@@ -88,19 +89,19 @@ def read_weights(path: str) -> dict[str, np.ndarray]:
 
 
 def _stored_weights(source, decoder_layers):
-    """{name in our graph: array} of a checkpoint, averages where it has them."""
+    """Returns {name in our graph: array} of a checkpoint, averages if it has them."""
     if source.is_original:
         reader = tf.train.load_checkpoint(source.checkpoint)
         names = reader.get_variable_to_shape_map()
-        return {ours: reader.get_tensor(its) for ours, its in original.our_names(names, decoder_layers).items()}
+        return {ours: reader.get_tensor(name) for ours, name in original.our_names(names, decoder_layers).items()}
     return read_weights(source.checkpoint)
 
 
 def _by_character(start, value, axis, kept, source, target):
-    """`start` with the source's rows of the characters that both charsets have; those of the others stay.
+    """Returns `start` with the rows of shared characters taken from `value`; None if the other axes do not fit.
 
-    Args: start, value: arrays with a row for each character along `axis`. kept: (first, last), rows before and after
-      those of the characters, which are the source's in any case. source, target: Charset.
+    Args: start, value: arrays of target and source, with a row per character along `axis`. kept: (first, last), numbers
+      of rows before and after the characters, always taken from `value`. source, target: Charset.
     """
     value, result = np.moveaxis(value, axis, 0), np.moveaxis(start.copy(), axis, 0)
     if value.shape[1:] != result.shape[1:]:

@@ -1,4 +1,4 @@
-"""Validation of a checkpoint: the one way that runs, chiefs and evaluators take."""
+"""Validation of checkpoints, in single processes, chiefs and evaluators alike."""
 
 import functools
 import posixpath
@@ -29,17 +29,15 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 64
 SHOWN = 4  # samples shown in TensorBoard after each validation
-
-
-# The shares of CTC that joint decoding is tried with; of equally good ones the first is chosen.
+# Shares of CTC to try in joint decoding; ties go to the first.
 CTC_SHARES = (0.3, 0.2, 0.4, 0.1, 0.5, 0.7)
 TRIED = (*(Decoding(JOINT, share) for share in CTC_SHARES), Decoding(ATTENTION), Decoding(CTC))
-# Without validation data the decoding is chosen on so many training images, of so many columns of pixels at most.
+# Limits of the training images that the decoding is chosen on without validation data: images, columns of pixels.
 SAMPLE, SAMPLE_COLUMNS = 256, 32_768
 
 
 class Validator:
-    """Reads a dataset with given weights and inference statistics, by each decoding, in its own graph."""
+    """Measures given weights and statistics on a dataset, under each decoding, in its own graph."""
 
     def __init__(self, scan: DatasetStatistics, description: Description, precision: str,
                  session_config: tf.ConfigProto | None):
@@ -50,7 +48,7 @@ class Validator:
 
     @functools.cached_property
     def _model(self):
-        """Built at the first validation, so that training starts sooner."""
+        """The Model, built at the first validation so that training starts sooner."""
         config = self._description.config
         return open_model(Network(config, self._description.charset), source=Source(self.scan, BATCH_SIZE),
                           decoding=Decoding(JOINT if config.ctc else ATTENTION), precision=self._precision,
@@ -58,7 +56,7 @@ class Validator:
 
     @functools.cached_property
     def data(self) -> str:
-        """Names the data: metrics compare only where this is equal."""
+        """Identifies the data; metrics are comparable only if it is equal."""
         return f"{self.scan.usable} records with the digest {self.scan.digest()}"
 
     def __enter__(self) -> "Validator":
@@ -76,7 +74,7 @@ class Validator:
                  stop: Callable[[], object]) -> tuple[Validation, list[Prediction]] | None:
         """Returns the outcome and the first SHOWN predictions; None once `stop()` is true.
 
-        `weights`: by name, as `TrainingGraph.weights` gives them.
+        `weights`: by name, from `TrainingGraph.weights` or `read_weights`.
         """
         self._model.load(weights)
         measured = Measurement(TRIED if self._description.config.ctc else [Decoding(ATTENTION)], self.split)
@@ -105,15 +103,15 @@ class CheckpointValidator:
         self._model_dir, self._path, self._config = model_dir, path, config
 
     def validate(self, path: str, first_step: int, stop: Callable[[], object], report: Callable) -> bool:
-        """Validates one checkpoint; returns whether it was done, which it is not once `stop()` is true.
+        """Validates one checkpoint. Returns whether it finished; it does not once `stop()` is true.
 
-        The outcome is recorded last, so that whatever a kill cuts short is done again.
+        The outcome is recorded last, so that a validation cut short by a kill is repeated.
 
         Args:
           path: of the checkpoint. first_step: of its run.
           report: function of the step, the Validation, whether it is the best, the predictions shown, the Validator.
 
-        Raises: UserError if the outcome cannot be written; tf.errors.NotFoundError if the checkpoint is gone.
+        Raises: UserError if the outcome cannot be written; tf.errors.NotFoundError if the checkpoint no longer exists.
         """
         found = self.validator.validate(read_weights(path), stop)
         if not found:
@@ -131,8 +129,8 @@ class CheckpointValidator:
         except tf.errors.NotFoundError:
             raise
         except (OSError, tf.errors.OpError) as error:
-            raise UserError(f"{self._model_dir}: the validation of step {step} cannot be written: {cause(error)}; its "
-                            "checkpoint stays usable") from error
+            raise UserError(f"{self._model_dir}: the validation of step {step} cannot be written: {cause(error)}; fix "
+                            "this and start the run again: its checkpoint is intact") from error
         return True
 
 

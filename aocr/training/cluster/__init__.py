@@ -1,1 +1,1 @@
-"""Training by several processes. `training.run` knows of a Chief only what `training.processes` says."""
+"""Training by several processes. `training.run` uses only the interface of `training.processes`."""

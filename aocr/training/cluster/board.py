@@ -1,5 +1,6 @@
-"""Runs of several processes: parameter servers keep the weights, a chief and workers train them. How they find each
-other is here, what they do in `replica`, `worker` and `evaluator`.
+"""How the processes of a cluster find each other: servers, and a board for the chief's notices.
+
+Parameter servers hold the weights; a chief and workers train them: see `replica`, `worker`, and `evaluator`.
 """
 
 import dataclasses
@@ -19,52 +20,52 @@ from aocr.job import Task
 
 log = logging.getLogger(__name__)
 
-# What is raised where a parameter server is gone, is another process than before, or holds no weights yet.
+# Raised if a parameter server is unreachable, was restarted, or holds no weights yet.
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.FailedPreconditionError)
-RETRY = 1.0  # seconds between two looks at a server that does not answer, and at a chief that is not there
-NOT_READY, ENDED = 0, -1  # tokens that are no start of a chief
+RETRY = 1.0  # seconds between attempts to reach a server or a chief
+NOT_READY, ENDED = 0, -1  # special tokens; others number the starts of a chief
 
 
 def join(task: Task, session_config: tf.ConfigProto) -> tuple[tf.train.Server, tf.ConfigProto]:
-    """Starts this process's server: (server, session_config for sessions in it). UserError if it cannot be."""
+    """Starts this process's server. Returns (server, session_config for its sessions). UserError if it cannot start."""
     config = tf.ConfigProto()
     config.CopyFrom(session_config)
-    # Whoever trains must not wait for others that train, which may come and go.
+    # A replica must not wait for other replicas, which may come and go.
     config.device_filters.extend(["/job:ps", task.device])
     try:
         server = tf.train.Server(task.cluster, task.job, task.index, config=config)
     except tf.errors.OpError as error:
-        raise UserError(f"{task.name}: cannot serve on {task.cluster[task.job][task.index]}: {cause(error)}; is "
-                        "another process there?") from None
+        raise UserError(f"{task.name}: cannot serve on {task.cluster[task.job][task.index]}: {cause(error)}; free "
+                        "this address or change TF_CONFIG") from None
     return server, config
 
 
 def serve(task: Task) -> NoReturn:
-    """Keeps weights until the process is ended. UserError as `join`."""
+    """Holds weights until the process is killed. UserError as `join`."""
     end_at_once()
     join(task, tf.ConfigProto(device_count={"GPU": 0}))
-    log.info("%s serves on %s until it is ended", task.name, task.cluster[task.job][task.index])
+    log.info("%s: serving on %s until killed", task.name, task.cluster[task.job][task.index])
     while True:
         signal.pause()
 
 
 def end_at_once() -> None:
-    """Signals end this process, even in the midst of a step: it has nothing to save."""
+    """Makes signals end this process even during a step: it has nothing to save."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
 
 
 @dataclasses.dataclass(frozen=True)
 class Notice:
-    """What the workers must know of a run."""
+    """The chief's description of a run for the workers."""
 
     description: str  # of the model, as in its description file
-    first_step: int  # the global step that the run began at
-    steps: int  # of the run in all
+    first_step: int  # the global step at which the run began
+    steps: int  # total of the run
 
 
 class Board:
-    """Where the chief tells the workers of the run: on the first parameter server."""
+    """Variables on the first parameter server that pass notices from the chief to the workers."""
 
     def __init__(self, target: str, session_config: tf.ConfigProto):
         self._target, self._session_config = target, session_config
@@ -80,28 +81,28 @@ class Board:
         self._session = tf.Session(self._target, graph=self._graph, config=self._session_config)
 
     def write(self, token: int, notice: Notice) -> None:
-        """Raises one of LOST if the server is gone."""
+        """Writes a token and a notice. Raises one of LOST if the server is lost."""
         self._run(self._write, dict(zip(self._given, (token, json.dumps(dataclasses.asdict(notice))))))
 
     def read(self) -> tuple[int, Notice | None]:
-        """(token, notice): the token is the number of the chief's start, NOT_READY (without a notice) or ENDED."""
+        """Returns (token, notice). Token: number of the chief's start, NOT_READY (without a notice) or ENDED."""
         try:
             token, notice = self._run(self._values)
         except LOST:
             return NOT_READY, None
         return int(token), Notice(**json.loads(notice)) if token != NOT_READY else None
 
-    def _run(self, *what):
+    def _run(self, *arguments):
         try:
-            return self._session.run(*what)
+            return self._session.run(*arguments)
         except LOST:
             self._connect()
             raise
 
 
 def wait_for_servers(task: Task, check: Callable[[], None] | None = None) -> None:
-    """Returns when all parameter servers answer. `check`: called meanwhile, may raise."""
-    told = False
+    """Waits until all parameter servers answer. `check`: called meanwhile, may raise."""
+    logged = False
     for address in task.servers:
         host, _, port = address.rpartition(":")
         while True:
@@ -109,22 +110,22 @@ def wait_for_servers(task: Task, check: Callable[[], None] | None = None) -> Non
                 socket.create_connection((host.strip("[]"), int(port)), timeout=RETRY).close()
                 break
             except OSError:
-                if not told:
+                if not logged:
                     log.info("%s: waiting for the parameter server %s", task.name, address)
-                told = True
+                logged = True
                 if check:
                     check()
                 time.sleep(RETRY)
 
 
 def wait_for_chief(task: Task, board: Board) -> tuple[int, Notice]:
-    """(token, notice) when the servers hold weights, or the run has ended."""
-    told = False
+    """Waits until the servers hold weights or the run has ended; returns (token, notice)."""
+    logged = False
     while True:
         token, notice = board.read()
         if token != NOT_READY and notice:
             return token, notice
-        if not told:
+        if not logged:
             log.info("%s: waiting for the chief", task.name)
-        told = True
+        logged = True
         time.sleep(RETRY)

@@ -21,15 +21,14 @@ from aocr.training.validation import CheckpointValidator, Validator
 
 log = logging.getLogger(__name__)
 
-DIRECTORY = "evaluator"  # of its history and events, in those of the run
-LOOK_AGAIN = 2.0  # seconds between two looks for a new checkpoint
+DIRECTORY = "evaluator"  # of its history and events, below those of the run
+LOOK_AGAIN = 2.0  # seconds between searches for new checkpoints
 
 
 def evaluate(dataset: str, model_dir: str, config: TrainConfig, session_config: tf.ConfigProto) -> int:
     """Validates each new checkpoint in a model directory and keeps the best one, until the last one of a run.
 
-    A finished run's checkpoint that is there at the start belongs to an earlier run: the evaluator waits for newer
-    ones.
+    If the newest checkpoint at the start is of a finished run, the evaluator waits for those of the next run.
 
     Returns: the exit code. UserError if the data or the model cannot be read.
     """
@@ -54,8 +53,7 @@ def evaluate(dataset: str, model_dir: str, config: TrainConfig, session_config: 
                 evaluator = evaluator or _Evaluator(dataset, model_dir, description, config, session_config)
                 finished = evaluator.validate(path)
             except tf.errors.NotFoundError:
-                log.warning("%s: gone before it was validated; fewer checkpoints (--steps-per-checkpoint) or more that "
-                            "are kept (--keep) help", path)
+                log.warning("%s: deleted before it was validated; raise --steps-per-checkpoint or --keep", path)
                 continue
             if finished:
                 log.info("evaluator: the run has ended")
@@ -70,13 +68,13 @@ def existing_checkpoints(model_dir: str) -> list[tuple[str, int]]:
     """
     found = []
     for path in checkpoint.known_checkpoints(model_dir):
-        with contextlib.suppress(tf.errors.NotFoundError):  # dropped meanwhile
+        with contextlib.suppress(tf.errors.NotFoundError):  # deleted meanwhile
             found.append((path, tf.io.gfile.stat(f"{path}.index").mtime_nsec))
     return found
 
 
 def _run_state(path):
-    """The RunState in a checkpoint; one that has none, of an earlier version, is of a finished run."""
+    """Returns the RunState in a checkpoint; without one (earlier versions), that of a finished run."""
     reader = tf.train.load_checkpoint(path)
     text = reader.get_tensor(STATE_VARIABLE).decode() if reader.has_tensor(STATE_VARIABLE) else ""
     return RunState.from_json(text, path)
@@ -102,14 +100,14 @@ class _Evaluator:
         self._validation.validator.close()
 
     def knows(self, description):
-        """Whether this is the model of a Description, however that decodes."""
+        """Returns whether a Description is of this model, whatever its decoding."""
         return (description.config, description.charset) == (self._description.config, self._description.charset)
 
     def validate(self, path):
         """Validates a checkpoint; returns whether it is the last one of its run. Raises tf.errors.OpError."""
         state, step = _run_state(path), checkpoint.step_of(path)
-        # One event file for each validation: they are rare, and so each file is complete.
-        with tf.Graph().as_default() as nothing, Reports(
-                self._directory, self._directory, nothing, first_step=step, steps=None, done=0, log_step=1) as reports:
+        # One event file per validation: validations are rare, and each file is complete.
+        with tf.Graph().as_default() as empty, Reports(
+                self._directory, self._directory, empty, first_step=step, steps=None, done=0, log_step=1) as reports:
             self._validation.validate(path, state.first_step, lambda: False, reports.validation)
         return state.finished

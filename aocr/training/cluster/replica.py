@@ -1,4 +1,4 @@
-"""One process's part in a run of several: its steps, and its way back when others were gone."""
+"""A training process in a cluster: its steps, and its recovery from the loss of others."""
 
 import logging
 import time
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POLL_SHARE, LONGEST_POLL = 0.02, 0.05  # of a step's time, and in seconds: between two looks at the others' gradients
+POLL_SHARE, LONGEST_POLL = 0.02, 0.05  # between polls: in step times, in seconds
 
 
 class Ended(Exception):
@@ -37,10 +37,10 @@ class Ended(Exception):
 
 
 class Replica:
-    """What a chief and a worker have in common."""
+    """Common base of chief and worker."""
 
     def __init__(self, graph: TrainingGraph, task: Task, board: Board, sync: bool):
-        """`graph`: whose weights are on the servers. `sync`: whether gradients meet."""
+        """`graph`: has its weights on the servers. `sync`: whether steps are shared."""
         self.graph, self._task, self._board, self.sync = graph, task, board, sync
         self.replica = task.replica
         self._token = NOT_READY
@@ -48,14 +48,14 @@ class Replica:
 
     def train(self, first_epoch: int, epochs: int | None, first_batch: int,
               learning_rate: Callable) -> Iterator[TrainStep]:
-        """As TrainingGraph.train, for as long as the run goes on."""
+        """Trains as TrainingGraph.train, until the run ends."""
         while True:
             try:
                 self._begin()
                 for step in self.graph.train(first_epoch, epochs, first_batch, learning_rate):
-                    made = self._complete(step)  # if the servers are lost here, its batch is trained on again
+                    completed = self._complete(step)  # if the servers are lost here, the batch is repeated
                     first_epoch, first_batch = step.epoch, step.index + 1
-                    yield made
+                    yield completed
                     self._step_began = time.monotonic()
                 return
             except LOST as error:
@@ -64,7 +64,7 @@ class Replica:
                 return
 
     def ready(self) -> int:
-        """Returns the step of the weights that the servers hold, when they do."""
+        """Waits until the servers hold weights; returns their step."""
         while True:
             try:
                 self._begin()
@@ -73,49 +73,49 @@ class Replica:
                 self._lost(error)
 
     def _begin(self):
-        """Returns when the servers hold the run's weights."""
+        """Waits until the servers hold the run's weights."""
         raise NotImplementedError
 
     def _complete(self, step):
-        """What follows a TrainStep before the next one: its form for others."""
+        """Finishes a TrainStep, so that the next one may begin; returns it with its final values."""
         raise NotImplementedError
 
     def _check_signals(self):
-        """Called while there is nothing but to wait; may raise."""
+        """Called while waiting; may raise."""
 
     def _connect(self):
         wait_for_servers(self._task, self._check_signals)
         self.graph.model.connect()
 
     def _lost(self, error):
-        log.warning("%s: lost the parameter servers (%s); going on when they are back", self._task.name,
+        log.warning("%s: lost the parameter servers (%s); resuming when they are back", self._task.name,
                     type(error).__name__)
         time.sleep(RETRY)
 
     def _poll(self):
-        """Waits for a small part of a step's time."""
+        """Sleeps for a small part of a step's time."""
         time.sleep(min(LONGEST_POLL, POLL_SHARE * (time.monotonic() - self._step_began)))
 
 
 class Chief(Replica):
-    """The replica that also gives the weights to the servers, and takes them to be saved."""
+    """The replica that also loads the weights into the servers, and fetches them to be saved."""
 
-    _notice: Notice  # which `prepare` sets, as
+    _notice: Notice  # both set by `prepare`
     _signals: Signals
 
     def __init__(self, graph: TrainingGraph, task: Task, board: Board, sync: bool, own: TrainingGraph):
-        """`own`: the graph of this process alone that a run starts from, and that is saved."""
+        """`own`: this process's local graph, which a run starts from and which is saved."""
         super().__init__(graph, task, board, sync)
         self._own = own
 
     def prepare(self, description: str, first_step: int, steps: int, signals: Signals) -> None:
-        """To be called before anything else: the model's description as JSON, the run's first step and number of steps,
-        and the signals that may end it.
+        """Must be called first. `description`: of the model, JSON. `first_step`, `steps`: first step and number of
+        steps of the run. `signals`: those that may end it.
         """
         self._notice, self._signals = Notice(description, first_step, steps), signals
 
     def take(self) -> int:
-        """Copies the weights and all else from the servers to the own graph; returns their step."""
+        """Copies all variables from the servers to the local graph; returns their step."""
         while True:
             try:
                 self._own.model.load(self.graph.model.values())
@@ -125,15 +125,15 @@ class Chief(Replica):
                 self.ready()
 
     def end(self, finished: bool) -> None:
-        """Lets the workers end, or wait for another chief."""
-        if self._token == NOT_READY:  # it has not been looked for yet
+        """Makes the workers end if the run is finished, else wait for another chief."""
+        if self._token == NOT_READY:  # training has not started
             if not finished:
-                return  # nor has anything been begun
+                return
             wait_for_servers(self._task, self._check_signals)
         try:
             self._board.write(ENDED if finished else NOT_READY, self._notice)
         except LOST as error:
-            log.warning("the workers cannot be told that the run is over: %s", cause(error))
+            log.warning("cannot notify the workers of the end of the run: %s", cause(error))
 
     def _begin(self):
         self._connect()
@@ -147,7 +147,7 @@ class Chief(Replica):
 
     def _check_signals(self):
         if self._signals.received:
-            raise UserError(f"ended while it waited for the others; what was saved stays, up to step "
+            raise UserError(f"interrupted while waiting for the parameter servers; the run is saved up to step "
                             f"{self._own.step()}", exit_code=self._signals.exit_code)
 
     def _complete(self, step):
@@ -156,17 +156,17 @@ class Chief(Replica):
         count, run = self._task.replica[1], self.graph.session.run
         while run(self.graph.train_ops.accumulator.brought) < count:
             if self._signals.received:
-                return step  # the last one that was made
+                return step  # of the last update
             self._poll()
         norm, after = self.graph.update(step.learning_rate)
         return step._replace(gradient_norm=norm, step=after)
 
 
 class Worker(Replica):
-    """A replica that takes part in what the chief has begun."""
+    """A replica that joins the chief's run."""
 
     def __init__(self, graph: TrainingGraph, task: Task, board: Board, sync: bool, notice: Notice):
-        """`notice`: that the graph was built by."""
+        """`notice`: the one that the graph was built from."""
         super().__init__(graph, task, board, sync)
         self.notice = notice
 
@@ -178,7 +178,7 @@ class Worker(Replica):
         if token == ENDED:
             raise Ended
         if notice.description != self.notice.description:
-            raise UserError("the chief began to train another model meanwhile; start this worker again")
+            raise UserError("the chief now trains another model; restart this worker")
         self._token, self.notice = token, notice
 
     def _complete(self, step):
@@ -200,9 +200,9 @@ class Worker(Replica):
 
 def open_chief(make: Callable[..., TrainingGraph], task: Task, parallel: ParallelConfig,
                session_config: "tf.ConfigProto", own: TrainingGraph) -> Chief:
-    """The chief of a cluster.
+    """Returns the chief of a cluster.
 
-    Args: make: as `prepare.graph_maker` gives it: function of `session_config` and `placement`. own: as in Chief.
+    Args: make: from `prepare.graph_maker`. own: as in Chief.
     """
     server, config = join(task, session_config)
     return Chief(_shared_graph(make, task, parallel, server, config), task, Board(server.target, config),
@@ -211,11 +211,11 @@ def open_chief(make: Callable[..., TrainingGraph], task: Task, parallel: Paralle
 
 def open_worker(make: Callable[..., TrainingGraph], task: Task, parallel: ParallelConfig, server: "tf.train.Server",
                 board: Board, config: "tf.ConfigProto", notice: Notice) -> Worker:
-    """A worker: as `open_chief`, with what `join` gave, and the notice that it follows."""
+    """Returns a worker: as `open_chief`, with `server` and `config` from `join`, and the notice to follow."""
     return Worker(_shared_graph(make, task, parallel, server, config), task, board, parallel.sync, notice)
 
 
 def _shared_graph(make, task, parallel, server, config):
-    """The TrainingGraph whose weights are on the parameter servers."""
+    """Returns the TrainingGraph with its weights on the parameter servers."""
     return make(session_config=config, placement=in_cluster(
         server.target, len(task.servers), task.device, towers(parallel.gpus), parallel.sync))

@@ -1,4 +1,4 @@
-"""What a worker of a cluster does: it follows the chief, and writes nothing."""
+"""The worker of a cluster: it follows the chief and writes no files."""
 
 import contextlib
 import logging
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 def work(dataset: str, config: TrainConfig, session_config: "tf.ConfigProto", parallel: ParallelConfig,
          task: Task) -> int:
-    """Takes part in the chief's run until that ends it. Its model and where it stands come from the chief.
+    """Takes part in the chief's run until it ends. Model and position come from the chief.
 
-    Returns: the exit code. UserError if the data do not fit, or the loss is no number.
+    Returns: the exit code. UserError if the data do not fit, or the loss diverges.
     """
     end_at_once()
     server, session_config = join(task, session_config)
@@ -37,9 +37,9 @@ def work(dataset: str, config: TrainConfig, session_config: "tf.ConfigProto", pa
     if token == ENDED:
         log.info("%s: the run has ended", task.name)
         return 0
-    description = Description.from_json(notice.description, "what the chief says")
+    description = Description.from_json(notice.description, "the chief's description")
     scan, _ = look_at_data(dataset, config, description.config.graphemes)
-    fit.check_labels(scan, description.config, description.charset, "Give all processes the same data")
+    fit.check_labels(scan, description.config, description.charset, "Use the same data in all processes")
     config = settled(config, scan, description.config)
     make = graph_maker(scan, description, config, task.replica)
     worker = open_worker(make, task, parallel, server, board, session_config, notice)
@@ -50,14 +50,14 @@ def work(dataset: str, config: TrainConfig, session_config: "tf.ConfigProto", pa
 
 
 def _train(worker, config, share, task):
-    """Makes steps until the run ends. `share`: int, records that are this worker's."""
-    last = told = worker.ready()
+    """Trains until the run ends. `share`: number of records in this worker's shard."""
+    last = logged = worker.ready()
     losses, images, started = [], 0, time.monotonic()
 
     def rate():
         return scheduled_rate(config, last - worker.notice.first_step, worker.notice.steps)
 
-    # About where it would be if it had been there all the time.
+    # About the position of a worker that has been there from the start.
     done = last if worker.sync else last // task.replica[1]
     passes, batch = divmod(done, math.ceil(share / config.batch_size))
     for step in worker.train(config.seed + passes, None, batch, rate):
@@ -66,7 +66,7 @@ def _train(worker, config, share, task):
                             f"{step.step} (learning rate {step.learning_rate:g}); lower --initial-learning-rate")
         last, images = step.step, images + len(step.numbers)
         losses.append(step.loss)
-        if abs(last - told) >= config.log_step:
+        if abs(last - logged) >= config.log_step:
             log.info("%s: step %d: loss %.4f, gradient norm %.2f, %.1f images/s", task.name, last,
                      sum(losses) / len(losses), step.gradient_norm, images / (time.monotonic() - started))
-            told, losses, images, started = last, [], 0, time.monotonic()
+            logged, losses, images, started = last, [], 0, time.monotonic()
