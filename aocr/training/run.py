@@ -173,9 +173,8 @@ class Run:
         try:
             log_dir = job.setting(job.LOG_DIR) or self._model_dir
             with self._signals, Reports(
-                    self._model_dir, job.setting(job.LOG_DIR) or self._model_dir, self._graph.model.graph,
-                    first_step=step, steps=self._steps_in_all, done=done,
-                    log_step=self._config.log_step) as self._reports:
+                    self._model_dir, log_dir, self._graph.model.graph, first_step=step, steps=self._steps_in_all,
+                    done=done, log_step=self._config.log_step) as self._reports:
                 if not (self._state.validation_due and self._checkpoint(self._state.finished, validates=True)
                         or self._out_of_patience()):
                     self._train()
