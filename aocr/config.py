@@ -175,8 +175,8 @@ class TrainConfig(Options):
                                    f"{ORIGINAL_BATCH} with --optimizer adadelta)", least=1)
     ctc_weight: float = option(None, "share of CTC in the loss; 0: no CTC branch, as in the original (default: "
                                      f"{CTC_WEIGHT})", least=0.0, most=1.0)
-    guided_attention: float = by_optimizer("guided_attention", "weight of the penalty that keeps attention near the "
-                                           "diagonal early in training; 0: none", least=0.0, most=100.0)
+    guided_attention: float = by_optimizer("guided_attention", "weight of the penalty that keeps attention and CTC "
+                                           "near the diagonal, then near each other; 0: none", least=0.0, most=100.0)
     num_epoch: int = option(1000, "end this run after N epochs", least=1)
     max_steps: int = option(None, "end this run after N steps", least=1)
     max_minutes: float = option(None, "end this run after X minutes, start-up included; a resumed run gets the "
