@@ -18,6 +18,7 @@ from aocr.cli import main
 
 SMALL = ["--attn-num-hidden", "8", "--batch-size", "2", "--log-path", "", "--log-step", "1", "--steps-per-checkpoint",
          "10"]
+QUICK = ["--ctc-weight", "0", "--guided-attention", "0"]  # a smaller graph, which is built sooner
 PATIENCE = 240  # timeout in seconds; a process starts in about 10, much later on a busy machine
 
 
@@ -94,7 +95,7 @@ def test_whoever_is_killed_comes_back(dataset, tmp_path, words, start, capsys):
     model_dir = tmp_path / "model"
 
     def begin(job, steps=100_000):
-        return start("train", dataset, "--model-dir", str(model_dir), *SMALL, "--max-steps", str(steps),
+        return start("train", dataset, "--model-dir", str(model_dir), *SMALL, *QUICK, "--max-steps", str(steps),
                      TF_CONFIG=json.dumps(dict(cluster=cluster, task=dict(type=job, index=0))))
 
     ps, chief, worker = begin("ps"), begin("chief"), begin("worker")
@@ -150,7 +151,8 @@ def test_a_local_cluster_in_step_with_an_evaluator(dataset, tmp_path, start):
 
 
 def test_a_signal_to_the_launcher_saves(dataset, tmp_path, start):
-    launcher = start("train", dataset, "--model-dir", str(tmp_path), *SMALL, "--local-cluster", "ps=1,worker=0")
+    launcher = start("train", dataset, "--model-dir", str(tmp_path), *SMALL, *QUICK, "--local-cluster",
+                     "ps=1,worker=0")
     step = int(launcher.wait_for(r"\[chief 0\] .* step (\d+): loss"))
     assert launcher.end(signal.SIGTERM) == 143
     assert last_step(tmp_path) >= step
