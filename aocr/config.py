@@ -29,7 +29,7 @@ class Decoding(NamedTuple):
     """How a model decodes an image's text."""
 
     method: str
-    ctc_share: float = 0.3  # weight of CTC in the joint score, in [0, 1]; attention has the rest
+    ctc_share: float = 0.5  # weight of CTC in the joint score, in [0, 1]; attention has the rest
 
 
 # Defaults that depend on the optimizer: the fastest to converge with Adam, the original's with AdaDelta.

@@ -139,7 +139,7 @@ def test_a_description_from_before_the_networks_had_names_is_of_the_original_s()
 
 def test_a_description_tells_the_network_s_numbers_and_how_to_decode():
     assert VALUES["network"]["stride"] == 4 and VALUES["network"]["layers"][0]["kernel"] == [5, 5]
-    assert VALUES["decoding"] == dict(method="joint", ctc_share=0.3)
+    assert VALUES["decoding"] == dict(method="joint", ctc_share=0.5)
     assert read(decoding=dict(method="ctc", ctc_share=0.5)).decoding == ("ctc", 0.5)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 SHOWN = 4  # samples shown in TensorBoard after each validation
 # Shares of CTC to try in joint decoding; ties go to the first.
-CTC_SHARES = (0.3, 0.2, 0.4, 0.1, 0.5, 0.7)
+CTC_SHARES = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2)
 TRIED = (*(Decoding(JOINT, share) for share in CTC_SHARES), Decoding(ATTENTION), Decoding(CTC))
 # Limits of the training images that the decoding is chosen on without validation data: images, columns of pixels.
 SAMPLE, SAMPLE_COLUMNS = 256, 32_768
