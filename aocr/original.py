@@ -19,7 +19,7 @@ from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import EncoderOutput
 from aocr.graph.preprocess import PreparedImage, PreparedImages
 from aocr.network import Branches
-from aocr.networks import ORIGINAL
+from aocr.networks import NETWORKS, ORIGINAL
 
 DECODER = "embedding_attention_decoder"
 EMBEDDING = f"{DECODER}/embedding"
@@ -28,16 +28,7 @@ RECURRENT = f"{DECODER}/attention_decoder/multi_rnn_cell/cell_0"
 # Its values of options that differ in newer models.
 NETWORK = dict(cnn=ORIGINAL, attn_num_layers=2, attention_units=0, ctc=False)
 
-# name, filters, kernel size, batch norm, pool (height, width) after it
-CONVOLUTIONS = (
-    ("conv_conv1", 64, 3, False, (2, 2)),
-    ("conv_conv2", 128, 3, False, (2, 2)),
-    ("conv_conv3", 256, 3, True, None),
-    ("conv_conv4", 256, 3, False, (2, 1)),
-    ("conv_conv5", 512, 3, True, None),
-    ("conv_conv6", 512, 3, False, (2, 1)),
-    ("conv_conv7", 512, 2, True, (2, 1)),
-)
+CONVOLUTIONS = {f"conv_conv{k}": layer for k, layer in enumerate(NETWORKS[ORIGINAL].layers, 1)}
 
 
 def is_original(checkpoint: str) -> bool:
@@ -151,14 +142,14 @@ class OriginalNetwork:
 
 def _features(x):
     """Applies the convolutions: [N, H, W, C] -> [N, S, 512]."""
-    for name, filters, size, normalise, pool in CONVOLUTIONS:
+    for name, layer in CONVOLUTIONS.items():
         with tf.variable_scope(name):
-            x = layers.conv(x, filters, (size, size), name="W")
-            if normalise:
+            x = layers.conv(x, layer.filters, layer.kernel, name="W")
+            if layer.batch_norm:
                 x = tf.cast(_batch_norm(tf.cast(x, tf.float32)), x.dtype)
             x = tf.nn.relu(x)
-        if pool:
-            x = tf.nn.max_pool2d(x, ksize=pool, strides=pool, padding="SAME")
+        if layer.pool != (1, 1):
+            x = tf.nn.max_pool2d(x, ksize=layer.pool, strides=layer.pool, padding="SAME")
     return tf.squeeze(x, 1)
 
 
