@@ -35,11 +35,12 @@ $(VENV)/run: setup.py
 	touch $@
 
 demo: $(VENV)/run
-	@rm -rf demo && mkdir demo
+	@rm -rf demo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) --no-print-directory demo-run
 
 .PHONY: demo-run
 demo-run:
+	@mkdir -p demo
 	aocr synth demo/train --count $(DEMO_TRAIN_WORDS) --seed 1 --log-path demo/aocr.log
 	aocr synth demo/test --count $(DEMO_TEST_WORDS) --seed 2 --log-path demo/aocr.log
 	aocr dataset demo/train/annotations.txt demo/train.tfrecords --log-path demo/aocr.log

@@ -31,6 +31,10 @@ class Process:
                                          stdout=subprocess.DEVNULL, env={**os.environ, **environment})
         threading.Thread(target=self._read, daemon=True).start()
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def _read(self):
         with self._process.stderr as log:
             for line in log:
@@ -157,3 +161,25 @@ def test_a_signal_to_the_launcher_saves(dataset, tmp_path, start):
     assert launcher.end(signal.SIGTERM) == 143
     assert last_step(tmp_path) >= step
     assert "SIGTERM: saving after this step" in "".join(iter(launcher.lines.get, None))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="processes are found in /proc")
+def test_a_parameter_server_that_dies_ends_the_local_cluster(dataset, tmp_path, start):
+    launcher = start("train", dataset, "--model-dir", str(tmp_path), *SMALL, *QUICK, "--local-cluster",
+                     "ps=1,worker=0")
+    launcher.wait_for(r"\[chief 0\] .* checkpoint ")
+    servers = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and serves(pid, launcher.pid)]
+    assert len(servers) == 1
+    os.kill(servers[0], signal.SIGKILL)
+    launcher.wait_for("ps 0 exited with code -9 before the chief")
+    assert launcher.end() == 143
+    assert last_step(tmp_path) >= 10
+
+
+def serves(pid, parent):
+    """Returns whether a process is a parameter server that another one started."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat, open(f"/proc/{pid}/environ") as environ:
+            return stat.read().rpartition(")")[2].split()[1] == str(parent) and '"type": "ps"' in environ.read()
+    except OSError:
+        return False

@@ -63,3 +63,16 @@ def test_the_installed_sdist_runs_from_anywhere(archives, tmp_path):
     done = subprocess.run([str(environment / "bin" / "python"), "-c", "import aocr.model; print(aocr.__file__)"],
                           cwd=tmp_path, env=clean, capture_output=True, text=True)
     assert done.stdout.startswith(str(site)), done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_the_demo_in_a_short_form(tmp_path):
+    """All commands of `make demo`, in this environment."""
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    done = subprocess.run(["make", "-f", str(ROOT / "Makefile"), "demo-run", "DEMO_TRAIN_WORDS=40", "DEMO_TEST_WORDS=6",
+                           "DEMO_MINUTES=0.3"], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    assert "\nsamples: 6\n" in done.stdout and done.stdout.count("\ndemo/test/000") == 5
+    for name in ("exported/1/saved_model.pb", "frozen/frozen_graph.pb", "model/model.json", "pictures"):
+        assert (tmp_path / "demo" / name).exists()

@@ -78,7 +78,7 @@ class Board:
         self._connect()
 
     def _connect(self):
-        self._session = tf.Session(self._target, graph=self._graph, config=self._session_config)
+        self.session = tf.Session(self._target, graph=self._graph, config=self._session_config)
 
     def write(self, token: int, notice: Notice) -> None:
         """Writes a token and a notice. Raises one of LOST if the server is lost."""
@@ -94,7 +94,7 @@ class Board:
 
     def _run(self, *arguments):
         try:
-            return self._session.run(*arguments)
+            return self.session.run(*arguments)
         except LOST:
             self._connect()
             raise

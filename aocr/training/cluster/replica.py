@@ -1,6 +1,7 @@
 """A training process in a cluster: its steps, and its recovery from the loss of others."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -147,6 +148,9 @@ class Chief(Replica):
 
     def _check_signals(self):
         if self._signals.received:
+            # Closing a session waits for the servers; a daemon thread lets the process end without them.
+            for session in (self.graph.session, self._board.session):
+                threading.Thread(target=session.close, daemon=True).start()
             raise UserError(f"interrupted while waiting for the parameter servers; the run is saved up to step "
                             f"{self._own.step()}", exit_code=self._signals.exit_code)
 
