@@ -115,12 +115,7 @@ class WeightAverage:
             self.update = averages.apply(variables)
         self._pairs = [(variable, averages.average(variable)) for variable in variables]
         self.restart = tf.group([average.assign(variable) for variable, average in self._pairs])
-        self._kept = [tf.get_local_variable(f"{variable.op.name}/kept", variable.shape, tf.float32,
-                                            tf.zeros_initializer(), use_resource=True) for variable in variables]
-        # Two steps in each direction, since all values must be read before the first is written.
-        self.keep = tf.group([kept.assign(variable) for kept, variable in zip(self._kept, variables)])
         self.put = tf.group([variable.assign(average) for variable, average in self._pairs])
-        self.put_back = tf.group([variable.assign(kept) for kept, variable in zip(self._kept, variables)])
 
     def averaged(self, variable: tf.Variable) -> tf.Variable:
         """Returns the variable that holds a weight's average; for any other variable, the variable itself."""

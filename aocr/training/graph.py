@@ -226,12 +226,13 @@ class TrainingGraph:
         if not average:
             yield
             return
-        for op in (average.keep, average.put):
-            self.session.run(op)
+        with self.model.graph.as_default():
+            weights = self.session.run({variable.op.name: variable for variable in tf.trainable_variables()})
+        self.session.run(average.put)
         try:
             yield
         finally:
-            self.session.run(average.put_back)
+            self.model.load(weights)
 
     # ---- steps
 
