@@ -4,6 +4,7 @@ import json
 import os
 from typing import NamedTuple
 
+from aocr.data.shard import Shard
 from aocr.errors import UserError
 
 CLUSTER = "TF_CONFIG"
@@ -49,9 +50,9 @@ class Task(NamedTuple):
         return [(job, index) for job in (*CHIEFS, WORKER) for index in range(len(self.cluster.get(job, [])))]
 
     @property
-    def replica(self) -> tuple[int, int]:
-        """(number, count): this process's number among the replicas."""
-        return self.replicas.index((self.job, self.index)), len(self.replicas)
+    def shard(self) -> Shard:
+        """The shard of the data that this process trains on: its number among the replicas, and their count."""
+        return Shard(self.replicas.index((self.job, self.index)), len(self.replicas))
 
     @property
     def is_chief(self) -> bool:

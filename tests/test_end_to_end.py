@@ -9,18 +9,14 @@ import textwrap
 
 import numpy as np
 import pytest
+from helpers import printed
 
 from aocr.cli import main
 
 
-def summary(text):
-    """Parses `name: value` lines into a dict of str."""
-    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-
-
 def test_training_reads_its_words_back(trained, capsys):
     assert main(["test", trained.dataset, "--model-dir", trained.model_dir, "--log-path", ""]) == 0
-    figures = summary(capsys.readouterr().out)
+    figures = printed(capsys.readouterr().out)
     assert list(figures) == ["decoding", "samples", "skipped", "exact_match", "accuracy", "cer", "wer",
                              "mean_probability", "loss", "seconds", "images_per_second"]
     assert figures["samples"] == str(len(trained.labels))
@@ -203,7 +199,7 @@ def test_each_way_to_decode_reads_the_words_back(trained, capsys):
     for method in ("attention", "ctc", "joint"):
         assert main(["test", trained.dataset, "--model-dir", trained.model_dir, "--log-path", "", "--decoding",
                      method]) == 0
-        figures = summary(capsys.readouterr().out)
+        figures = printed(capsys.readouterr().out)
         assert figures["decoding"] == method
         if method != "ctc":  # may need more than 130 steps on five words
             assert figures["exact_match"] == "1.000000" and figures["wer"] == "0.000000"

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import tensorflow.compat.v1 as tf
+from helpers import printed
 from model_fixtures import draw_word
 from PIL import Image
 
@@ -85,11 +86,6 @@ def job(storage, tmp_path_factory):
     return run(commands, storage.environment, tmp_path_factory.mktemp("job"))
 
 
-def figures(text):
-    """Returns `name: value` lines as a dict of str."""
-    return dict(line.split(": ", 1) for line in text.splitlines())
-
-
 def test_a_dataset_of_annotations_and_images_there(job, storage):
     done = job["dataset"]
     assert (done.code, done.out) == (0, f"records: 4\nskipped: 3\ndataset: {DATASET[:-len('*.tfrecords')]}"
@@ -111,7 +107,7 @@ def test_a_dataset_of_annotations_and_images_there(job, storage):
 
 def test_a_dataset_of_a_folder_and_one_in_its_place(job):
     assert job["folder"].code == job["again"].code == 0
-    assert figures(job["folder"].out)["records"] == figures(job["again"].out)["records"] == "4"
+    assert printed(job["folder"].out)["records"] == printed(job["again"].out)["records"] == "4"
 
 
 def test_sheets(job, storage):
@@ -122,7 +118,7 @@ def test_sheets(job, storage):
 
 def test_a_training_there_is_gone_on_with(job, storage, tmp_path):
     assert job["train"].code == job["resume"].code == 0
-    assert figures(job["train"].out)["step"] == "2" and figures(job["resume"].out)["step"] == "3"
+    assert printed(job["train"].out)["step"] == "2" and printed(job["resume"].out)["step"] == "3"
     assert f"continuing from {MODEL}/model.ckpt-2" in job["resume"].err
     names = storage.names("bucket", "jobs/model/")
     checkpoints = [f"jobs/model/model.ckpt-{step}.{part}" for step in (1, 2, 3)
@@ -139,7 +135,7 @@ def test_a_training_there_is_gone_on_with(job, storage, tmp_path):
 
 
 def test_a_model_there_is_tested_and_reads(job):
-    assert job["test"].code == 0 and figures(job["test"].out)["samples"] == "4"
+    assert job["test"].code == 0 and printed(job["test"].out)["samples"] == "4"
     rows = [line.split("\t")[0] for line in job["predict"].out.splitlines()]
     assert job["predict"].code == 1 and rows == [f"gs://bucket/words/images/{label}.png" for label in LABELS[1:3]]
     errors = [line for line in job["predict"].err.splitlines() if "error" in line]

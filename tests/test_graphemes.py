@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import tensorflow.compat.v1 as tf
+from helpers import printed
 from model_fixtures import draw_word
 
 from aocr.charset import splitter
@@ -45,11 +46,6 @@ def learnt(tmp_path_factory):
                            images=[str(directory / f"{drawn}.png") for drawn in LABELS])
 
 
-def figures(capsys):
-    """Returns the `name: value` lines printed by a command as a dict of str."""
-    return dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
-
-
 def test_the_model_directory_says_what_characters_are(learnt):
     with open(os.path.join(learnt.model_dir, "model.json"), encoding="utf-8") as file:
         description = json.load(file)
@@ -68,12 +64,12 @@ def test_labels_are_read_back_in_logical_order(learnt, capsys):
 
 def test_errors_are_counted_by_cluster_and_in_logical_order(learnt, capsys, tmp_path):
     assert main(["test", learnt.dataset, "--model-dir", learnt.model_dir, *QUIET]) == 0
-    told = figures(capsys)
+    told = printed(capsys.readouterr().out)
     assert (told["exact_match"], told["accuracy"], told["cer"]) == ("1.000000", "1.000000", "0.000000")
     reversed_label = "".join(reversed(splitter(True)(LABELS[HEBREW])))
     other = make_dataset(tmp_path, {**LABELS, HEBREW: reversed_label, "A1": "e\u0323E"})
     assert main(["test", other, "--model-dir", learnt.model_dir, *QUIET]) == 0
-    told = figures(capsys)
+    told = printed(capsys.readouterr().out)
     assert told["exact_match"] == "0.600000"
     assert float(told["accuracy"]) == pytest.approx((3 + 1 / 2 + 0) / 5, abs=1e-6)
     assert float(told["cer"]) == pytest.approx((1 + 4) / sum(CHARACTERS), abs=1e-6)

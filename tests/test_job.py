@@ -4,13 +4,14 @@ import json
 import types
 
 import pytest
+from helpers import SMALL
 
 from aocr import job
 from aocr.cli import main
 from aocr.commands import launch
 from aocr.commands.train import check_options
 from aocr.config import ParallelConfig, TrainConfig
-from aocr.data.pipeline import shard_size
+from aocr.data.shard import Shard
 from aocr.errors import UserError
 
 CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"]}
@@ -34,17 +35,17 @@ def test_a_process_that_trains_alone(text):
     ("chief", 0, True, (0, 3)), ("worker", 0, False, (1, 3)), ("worker", 1, False, (2, 3))])
 def test_who_one_is(kind, index, chief, replica):
     task = job.task_of(config(CLUSTER, kind, index, environment="cloud", job={}))
-    assert (task.is_chief, task.replica, task.servers) == (chief, replica, ["d:1"])
+    assert (task.is_chief, task.shard, task.servers) == (chief, replica, ["d:1"])
     assert task.device == f"/job:{kind}/task:{index}" and task.name == f"{kind} {index}"
 
 
 def test_names_of_other_services():
     assert job.task_of(config({**CLUSTER, "tensorboard": ["t:1"]}, "ps", 0)).job == "ps"
     master = job.task_of(config({"master": ["a:1"], "ps": ["d:1"]}, "master", 0, trial="1"))
-    assert master.is_chief and master.replica == (0, 1)
+    assert master.is_chief and master.shard == (0, 1)
     first = {"worker": ["b:1", "c:1"], "ps": ["d:1"]}
     assert job.task_of(config(first, "worker", 0)).is_chief  # without a chief
-    assert job.task_of(config(first, "worker", 1)).replica == (1, 2)
+    assert job.task_of(config(first, "worker", 1)).shard == (1, 2)
     for cluster in (CLUSTER, {}):
         evaluator = job.task_of(config(cluster, "evaluator", 0))
         assert evaluator.job == "evaluator" and not evaluator.is_chief
@@ -128,10 +129,7 @@ def test_a_cluster_in_a_cluster(monkeypatch, capsys):
 
 def test_shares_add_up():
     for records in (1, 2, 7, 100):
-        assert sum(shard_size(records, (number, 3)) for number in range(3)) == records
-
-
-SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
+        assert sum(Shard(number, 3).size(records) for number in range(3)) == records
 
 
 @pytest.fixture

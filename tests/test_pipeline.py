@@ -15,6 +15,7 @@ from aocr.data import pipeline
 from aocr.data.pipeline import Source
 from aocr.data.records import to_example
 from aocr.data.scanning import DatasetStatistics, Selection
+from aocr.data.shard import Shard
 from aocr.graph import text
 from aocr.graph.preprocess import prepare_image
 
@@ -35,15 +36,18 @@ def dataset(tmp_path):
     return path
 
 
+WHOLE = Shard()
+
+
 def read(path, batch_size, skip=(), epochs=None, image_bytes=4 * 32 * 40, cache=False,
-         augment=None, first_batch=0, replica=(0, 1), selection=None):
+         augment=None, first_batch=0, shard=WHOLE, selection=None):
     """Returns all batches of one pass in order, or of the shuffled passes in `epochs`."""
     scan = DatasetStatistics(path, [path] if isinstance(path, str) else path,
                              unreadable=dict.fromkeys(skip, "for a test"))
     scan.starts = [7 * k for k in range(len(scan.files))]
     scan.selection = selection
     with tf.Graph().as_default():
-        batches = Source(scan, batch_size, replica, cache).batches(
+        batches = Source(scan, batch_size, shard, cache).batches(
             image_bytes=image_bytes,
             prepare=functools.partial(prepare_image, canvas_width=40, channels=1),
             to_sequences=lambda label: text.teaching_sequences(text.text_to_ids(label, CHARSET)),
@@ -120,7 +124,7 @@ def test_a_pass_goes_on_at_any_batch(dataset, cache, window, monkeypatch):
 
 
 def test_replicas_share_the_samples(dataset):
-    shares = [np.concatenate([batch.numbers for batch in read(dataset, 2, epochs=[3, 4], replica=(k, 3))])
+    shares = [np.concatenate([batch.numbers for batch in read(dataset, 2, epochs=[3, 4], shard=Shard(k, 3))])
               for k in range(3)]
     assert sorted(map(len, shares)) == [2, 2, 3]
     assert sorted(np.concatenate(shares)) == list(range(7))

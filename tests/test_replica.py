@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from aocr.data.shard import Shard
 from aocr.training.cluster import replica
 from aocr.training.graph import TrainStep
 
@@ -37,6 +38,6 @@ class Losing(replica.Replica):
 
 def test_a_batch_whose_update_was_lost_is_trained_on_again(monkeypatch):
     monkeypatch.setattr(replica, "RETRY", 0.0)
-    steps = Losing(TwoPasses(), SimpleNamespace(replica=(0, 1), name="chief 0"), None, True).train(5, None, 0, None)
+    steps = Losing(TwoPasses(), SimpleNamespace(shard=Shard(), name="chief 0"), None, True).train(5, None, 0, None)
     assert [(step.epoch, step.index) for step in (next(steps) for _ in range(5))] == [
         (5, 0), (5, 1), (5, 2), (6, 0), (6, 1)]

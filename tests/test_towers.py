@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from helpers import SMALL
 
 from aocr.charset import ALPHANUMERIC, Charset
 from aocr.cli import main
@@ -16,9 +17,6 @@ from aocr.network import Network
 from aocr.training.graph import open_training_graph
 
 CONFIG = ModelConfig(max_width=200, attn_num_hidden=8, target_embedding_size=5)
-SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
-
-
 def graph_on(towers, dataset, batch_size, placement=None, **options):
     """Opens a new TrainingGraph on `towers` virtual devices, without dropout."""
     training = TrainConfig(batch_size=batch_size, dropout=0.0, ctc_weight=0.3, **options)

@@ -12,11 +12,11 @@ import time
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from helpers import SMALL, relabel, train
 
 from aocr.cli import main
 from aocr.commands import runtime
 from aocr.config import ModelConfig, TrainConfig
-from aocr.data.records import to_example
 from aocr.data.scanning import DatasetStatistics
 from aocr.training.graph import TrainStep
 from aocr.training.prepare import prepared_bytes
@@ -24,13 +24,6 @@ from aocr.training.reports import Reports
 from aocr.training.run import CHOICE_MINUTES
 from aocr.training.schedule import Clock, crossed, scheduled_rate
 from aocr.training.state import RunState
-
-SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
-
-
-def train(dataset, model_dir, *flags):
-    """Runs `aocr train`. Returns the exit code."""
-    return main(["train", dataset, "--model-dir", str(model_dir), *SMALL, *flags])
 
 
 def start(dataset, model_dir, *flags, **settings):
@@ -46,16 +39,6 @@ def wait_for(process, word):
         if word in line:
             return
     raise AssertionError(f"{word!r} did not come")
-
-
-def relabel(dataset, path, labels):
-    """Writes a dataset with the images of another and these labels. Returns its path."""
-    records = [tf.train.Example.FromString(r.numpy()) for r in tf.data.TFRecordDataset(dataset)]
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for record, label in zip(records, labels):
-            image = record.features.feature["image"].bytes_list.value[0]
-            writer.write(to_example(image, label).SerializeToString())
-    return str(path)
 
 
 @pytest.fixture(scope="module")

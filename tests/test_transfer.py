@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from helpers import relabel
 
 from aocr.charset import Charset
 from aocr.cli import main
-from aocr.data.records import to_example
 from aocr.data.scanning import DatasetStatistics, Seen
 from aocr.errors import UserError
 from aocr.model import averaged_name
@@ -26,15 +26,6 @@ def train(dataset, model_dir, *flags):
 
 def variable(model_dir, name):
     return tf.train.load_variable(str(model_dir), name)
-
-
-def relabel(dataset, path, labels):
-    """Writes a dataset with the images of another and these labels. Returns its path."""
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for record, label in zip(tf.data.TFRecordDataset(dataset), labels):
-            image = tf.train.Example.FromString(record.numpy()).features.feature["image"].bytes_list.value[0]
-            writer.write(to_example(image, label).SerializeToString())
-    return str(path)
 
 
 @pytest.fixture(scope="module")

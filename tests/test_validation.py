@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import tensorflow.compat.v1 as tf
+from helpers import printed, train
 
 from aocr.checkpoint import find_model, keep_checkpoints, latest_checkpoint, read_description
 from aocr.cli import main
@@ -17,18 +18,6 @@ from aocr.evaluation.metrics import METRICS
 from aocr.evaluation.validations import Validation, Validations
 from aocr.training.state import RunState
 from aocr.training.validation import Validator
-
-SMALL = ["--attn-num-hidden", "8", "--batch-size", "5", "--log-path", ""]
-
-
-def train(dataset, model_dir, *flags):
-    """Runs `aocr train`. Returns the exit code."""
-    return main(["train", dataset, "--model-dir", str(model_dir), *SMALL, *flags])
-
-
-def printed(text):
-    """Parses the `name: value` lines that a command printed."""
-    return dict(line.split(": ", 1) for line in text.splitlines())
 
 
 def history(model_dir, kind):

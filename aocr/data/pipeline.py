@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from aocr.data.records import numbered_records, parse_example
+from aocr.data.shard import Shard
 
 if TYPE_CHECKING:
     from aocr.data.scanning import DatasetStatistics
@@ -52,7 +53,7 @@ class Source(NamedTuple):
 
     scan: "DatasetStatistics"  # of the dataset or of a split of it; its unreadable records are skipped
     batch_size: int  # samples per batch at the mean width; see `area_spans` for other widths
-    replica: tuple[int, int] = (0, 1)  # (number, count): the shard to use; shards are disjoint
+    shard: Shard = Shard()
     cache: bool = False  # whether prepared images stay in memory from the first pass on
 
     def batches(self, *, image_bytes: int, prepare: Callable[[tf.Tensor], tuple],
@@ -89,7 +90,7 @@ class _Batches:
 
     def __init__(self, source, image_bytes, prepare, to_sequences, epochs, first_batch, augment):
         """Arguments as for Source.batches."""
-        self._scan, self._replica, self._batch_size = source.scan, source.replica, source.batch_size
+        self._scan, self._shard, self._batch_size = source.scan, source.shard, source.batch_size
         self._prepare, self._to_sequences, self._augment = prepare, to_sequences, augment
         self._window_batches = max(1, min(WINDOW_BATCHES, WINDOW_BYTES // (image_bytes * source.batch_size)))
         self._shuffled, self._first_epoch = epochs is not None, epochs[0] if epochs else 0
@@ -133,15 +134,15 @@ class _Batches:
         return samples.shuffle(SHUFFLE_RECORDS, seed=epoch) if self._shuffled else samples
 
     def _usable_records(self, seed=None):
-        """Returns the readable records of the split and replica; a seed shuffles the files."""
-        scan, (number, count) = self._scan, self._replica
+        """Returns the readable records of the split and shard; a seed shuffles the files."""
+        scan, shard = self._scan, self._shard
         records = numbered_records(scan, seed)
         if scan.unreadable:
             left_out = tf.constant(np.array(sorted(scan.unreadable), np.int64))
             records = records.filter(plain(lambda number, _: tf.reduce_all(tf.not_equal(number, left_out))))
         if scan.selection:
             records = records.filter(plain(lambda number, _: scan.selection.keeps(number)))
-        return records.shard(count, number) if count > 1 else records
+        return records.shard(shard.count, shard.number) if shard.count > 1 else records
 
     def _prepared(self, records):
         return records.map(self._to_sample, num_parallel_calls=tf.data.AUTOTUNE)
@@ -183,12 +184,6 @@ def area_spans(widths: tf.Tensor, batch_size: int) -> tf.Tensor:
                           tf.fill([batches, batches], tf.constant(0, tf.int64)))
         starts = tf.minimum(tf.reduce_max(pushed, 1) + numbers, size - batches + numbers)
         return tf.stack([starts, tf.concat([starts[1:], [size]], 0)], 1)
-
-
-def shard_size(records: int, replica: tuple[int, int]) -> int:
-    """Returns the number of records in the share of a replica, (number, count)."""
-    number, count = replica
-    return -(-(records - number) // count)
 
 
 def _to_batch(epoch, index, samples):

@@ -24,6 +24,7 @@ from aocr.config import (
 from aocr.data import fit, scanning
 from aocr.data.pipeline import Source
 from aocr.data.scanning import DatasetStatistics
+from aocr.data.shard import Shard
 from aocr.errors import UserError, usage_error
 from aocr.network import Network
 from aocr.training import transfer
@@ -168,24 +169,23 @@ def _warn_of_unknown(validation, charset):
 
 
 def graph_maker(scan: DatasetStatistics, description: Description, config: TrainConfig,
-                replica: tuple[int, int] = (0, 1)) -> Callable[..., TrainingGraph]:
-    """Returns a function of `session_config` and `placement` that builds the graph for a replica's shard.
+                shard: Shard) -> Callable[..., TrainingGraph]:
+    """Returns a function of `session_config` and `placement` that builds the graph for a shard of a dataset.
 
-    Args: replica: (number, count).
-    Raises: UserError if the augmentation is unknown, or a replica would have no records.
+    Raises: UserError if the augmentation is unknown, or a shard would have no records.
     """
-    number, count = replica
     recipe = find_recipe(config.augment)
-    if scan.usable < count:
-        raise UserError(f"{scan.path}: {scan.usable} records are too few for {count} processes; use fewer processes")
+    if scan.usable < shard.count:
+        raise UserError(f"{scan.path}: {scan.usable} records are too few for {shard.count} processes; use fewer "
+                        "processes")
     if config.cache:
         log.info("caching the prepared images in memory: %.0f MB",
-                 prepared_bytes(scan, description.config) / count / 1e6)
+                 prepared_bytes(scan, description.config) / shard.count / 1e6)
     if recipe:
         log.info("augmentation %s: %s", config.augment, recipe)
-    source = Source(scan, config.batch_size, replica, config.cache)
+    source = Source(scan, config.batch_size, shard, config.cache)
     # Replicas differ in dropout and augmentation.
-    training = dataclasses.replace(config, seed=config.seed + REPLICA_SEEDS * number)
+    training = dataclasses.replace(config, seed=config.seed + REPLICA_SEEDS * shard.number)
     return functools.partial(open_training_graph, Network(description.config, description.charset), source, training,
                              recipe=recipe, precision=config.precision)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from aocr.data.shard import Shard
 from aocr.training.graph import TrainingGraph, TrainStep
 from aocr.training.signals import Signals
 
@@ -9,7 +10,7 @@ from aocr.training.signals import Signals
 class SingleProcess:
     """A process that trains alone. Its counterpart in a cluster is training.cluster.replica.Chief."""
 
-    replica = (0, 1)  # (number, count) among the training processes
+    shard = Shard()
     sync = False  # whether all processes share each step
 
     def __init__(self, graph: TrainingGraph):

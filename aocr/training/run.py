@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from aocr import checkpoint, job
 from aocr.charset import Charset
 from aocr.config import ParallelConfig, TrainConfig
-from aocr.data.pipeline import shard_size
+from aocr.data.shard import Shard
 from aocr.errors import UserError
 from aocr.evaluation import validations
 from aocr.evaluation.validations import Validations
@@ -58,7 +58,7 @@ def train(dataset: str, model_dir: str, given: dict[str, Any], charset: Charset 
     """
     plan = prepare_run(dataset, model_dir, given, charset, config)
     description, config = plan.description, plan.config
-    make = graph_maker(plan.scan, description, config, task.replica if task else (0, 1))
+    make = graph_maker(plan.scan, description, config, task.shard if task else Shard())
     try:
         make_directory(model_dir)
     except OSError as error:
@@ -98,7 +98,7 @@ class Run:
         self._processes, self._clock, self._session_config = processes, clock, session_config
         self._closing = 0.0  # minutes that the last statistics, checkpoint and validation took
         self._keeper = Keeper(graph, model_dir, plan.description, plan.newest)
-        self._shard_size = shard_size(plan.scan.usable, processes.replica)  # records in this process's shard
+        self._shard_size = processes.shard.size(plan.scan.usable)  # records in this process's shard
         self._sample_size = sample_size(self._shard_size, mean_width(plan.scan, plan.description.config))
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -140,7 +140,7 @@ class Run:
             if plan.source:
                 transfer.start_from(graph, plan.source)
         step, scan = graph.step(), plan.scan
-        count = self._processes.replica[1]
+        count = self._processes.shard.count
         shards = [count] if count > 1 else []
         order = json.dumps([scan.records, scan.usable, config.batch_size, config.cache, config.seed, *shards])
         resumed = state.begin(step, config.seed, order)
@@ -351,7 +351,7 @@ class Run:
         write_summary(self._model_dir, self._plan, self._parallel, dict(
             started=self._started, first_step=self._state.first_step, step=self._reached, loss=self._loss,
             best=self._best, finished=self._finished and not self._error, signal=self._signals.received,
-            error=self._error, replicas=self._processes.replica[1], images=self._state.images,
+            error=self._error, replicas=self._processes.shard.count, images=self._state.images,
             minutes=round(self._clock.minutes, 3)))
 
     def _end_summary(self):

@@ -43,7 +43,7 @@ class Replica:
     def __init__(self, graph: TrainingGraph, task: Task, board: Board, sync: bool):
         """`graph`: has its weights on the servers. `sync`: whether steps are shared."""
         self.graph, self._task, self._board, self.sync = graph, task, board, sync
-        self.replica = task.replica
+        self.shard = task.shard
         self._token = NOT_READY
         self._step_began = time.monotonic()
 
@@ -157,7 +157,7 @@ class Chief(Replica):
     def _complete(self, step):
         if not self.sync:
             return step
-        count, run = self._task.replica[1], self.graph.session.run
+        count, run = self._task.shard.count, self.graph.session.run
         while run(self.graph.train_ops.accumulator.brought) < count:
             if self._signals.received:
                 return step  # of the last update

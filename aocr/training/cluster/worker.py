@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from aocr.checkpoint import Description
 from aocr.config import ParallelConfig, TrainConfig
 from aocr.data import fit
-from aocr.data.pipeline import shard_size
 from aocr.errors import UserError
 from aocr.job import Task
 from aocr.training.cluster.board import ENDED, Board, end_at_once, join, wait_for_chief, wait_for_servers
@@ -41,10 +40,10 @@ def work(dataset: str, config: TrainConfig, session_config: "tf.ConfigProto", pa
     scan, _ = look_at_data(dataset, config, description.config.graphemes)
     fit.check_labels(scan, description.config, description.charset, "Use the same data in all processes")
     config = settled(config, scan, description.config)
-    make = graph_maker(scan, description, config, task.replica)
+    make = graph_maker(scan, description, config, task.shard)
     worker = open_worker(make, task, parallel, server, board, session_config, notice)
     with contextlib.suppress(Ended):
-        _train(worker, config, shard_size(scan.usable, task.replica), task)
+        _train(worker, config, task.shard.size(scan.usable), task)
     log.info("%s: the run has ended", task.name)
     return 0
 
@@ -58,7 +57,7 @@ def _train(worker, config, share, task):
         return scheduled_rate(config, last - worker.notice.first_step, worker.notice.steps)
 
     # About the position of a worker that has been there from the start.
-    done = last if worker.sync else last // task.replica[1]
+    done = last if worker.sync else last // task.shard.count
     passes, batch = divmod(done, math.ceil(share / config.batch_size))
     for step in worker.train(config.seed + passes, None, batch, rate):
         if not math.isfinite(step.gradient_norm):
