@@ -9,7 +9,6 @@ from aocr.errors import UserError
 PAD_ID, GO_ID, EOS_ID = 0, 1, 2
 FIRST_ID = 3  # id of the first character
 
-NO_CHARACTER = "\U0010ffff"  # a noncharacter, which fonts draw as their missing glyph
 
 ALPHANUMERIC = string.digits + string.ascii_uppercase
 FULL_ASCII = "".join(map(chr, range(32, 127)))

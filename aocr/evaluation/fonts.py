@@ -4,9 +4,7 @@ from collections.abc import Iterable
 
 from PIL import ImageFont
 
-from aocr.charset import NO_CHARACTER
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+from aocr.glyphs import Font, has_glyph
 
 # Fonts of many scripts, by their usual file names; Pillow searches the system's font directories.
 NAMES = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
@@ -29,9 +27,7 @@ def font_for(texts: Iterable[str], size: int) -> Font:
 
 def lacking(characters: Iterable[str], font: Font) -> set[str]:
     """Returns the characters that a font lacks."""
-    missing = bytes(font.getmask(NO_CHARACTER))
-    return {character for character in characters
-            if not character.isprintable() or bytes(font.getmask(character)) == missing}
+    return {character for character in characters if not (character.isprintable() and has_glyph(font, character))}
 
 
 def drawable(text: str, font: Font) -> str:

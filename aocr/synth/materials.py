@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from PIL import Image, ImageFont
 
-from aocr.charset import NO_CHARACTER, named
+from aocr.charset import named
 from aocr.errors import UserError
+from aocr.glyphs import NO_CHARACTER, has_glyph
 
 FONT_SUFFIXES = (".ttf", ".otf")
 
@@ -88,11 +89,7 @@ class Fonts:
                         "has them with --fonts")
 
     def _look_for(self, path, character):
-        font = self.at(path, SIZE_TO_LOOK_AT)
-        glyph, missing = (bytes(font.getmask(c)) for c in (character, NO_CHARACTER))
-        if character.isspace():
-            return not any(glyph)
-        return any(glyph) and glyph != missing
+        return has_glyph(self.at(path, SIZE_TO_LOOK_AT), character)
 
 
 def _load_font(path, size):
