@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from aocr.evaluation.metrics import METRICS
+from aocr.metrics import METRICS
 from aocr.networks import NETWORKS, Network
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ import time
 import unicodedata
 
 from aocr.config import DECODINGS
-from aocr.evaluation.metrics import Totals
+from aocr.metrics import Totals
 
 HELD_OUT = 5  # one sample in this many
 TEST_LIMIT = 3600.0  # seconds

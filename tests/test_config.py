@@ -21,8 +21,8 @@ from aocr.config import (
     flags_of,
 )
 from aocr.data import rows
-from aocr.evaluation.metrics import METRICS
 from aocr.graph import decoding
+from aocr.metrics import METRICS
 from aocr.tasks import export
 
 # pytest would otherwise collect this class.

@@ -75,6 +75,6 @@ def test_wings_do_not_know_each_other(wing, may_not_know):
 
 
 def test_evaluation_needs_no_tensorflow():
-    code = ("import sys, aocr.evaluation.metrics, aocr.evaluation.visualize, aocr.evaluation.curves; "
+    code = ("import sys, aocr.metrics, aocr.evaluation.visualize, aocr.evaluation.curves; "
             "assert not {'tensorflow', 'matplotlib'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aocr.evaluation.metrics import METRICS, Totals, accuracy
+from aocr.metrics import METRICS, Totals, accuracy
 
 
 @pytest.mark.parametrize("text, label, by_distance, exact", [

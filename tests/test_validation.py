@@ -14,8 +14,8 @@ from aocr.cli import main
 from aocr.config import Decoding
 from aocr.data.scanning import DatasetStatistics, scan
 from aocr.errors import UserError
-from aocr.evaluation.metrics import METRICS
 from aocr.evaluation.validations import Validation, Validations
+from aocr.metrics import METRICS
 from aocr.training.state import RunState
 from aocr.training.validation import Validator
 

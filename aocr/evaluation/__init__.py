@@ -1,1 +1,1 @@
-"""What a model is worth: figures and pictures; no TensorFlow here."""
+"""What a model is worth: measurement, validations, pictures; no TensorFlow here."""

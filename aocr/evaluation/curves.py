@@ -5,8 +5,8 @@ import itertools
 import math
 
 from aocr.errors import UserError
-from aocr.evaluation.metrics import METRICS
 from aocr.files import load_json, read_bytes, write_bytes
+from aocr.metrics import METRICS
 
 KINDS = {"train": ("loss", "learning_rate"), "validation": tuple(METRICS)}  # kind of a history line -> values drawn
 SHARES = tuple(name for name in METRICS if name != "loss")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from aocr.config import ATTENTION, CTC, Decoding
-from aocr.evaluation.metrics import Totals
+from aocr.metrics import Totals
 from aocr.prediction import Prediction
 
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from aocr.config import Decoding
 from aocr.errors import UserError
-from aocr.evaluation.metrics import METRICS
 from aocr.files import exists, load_json, read_bytes, write_text
+from aocr.metrics import METRICS
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from aocr.config import TestConfig
 from aocr.data import scanning
 from aocr.data.pipeline import Source
 from aocr.evaluation.measure import Measurement
-from aocr.evaluation.metrics import accuracy
 from aocr.evaluation.visualize import write_sample
+from aocr.metrics import accuracy
 from aocr.prediction import Prediction
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class TestResult(NamedTuple):
     decoding: str
     samples: int
     skipped: int  # records that cannot be read
-    metrics: dict[str, float]  # by names of evaluation.metrics.METRICS
+    metrics: dict[str, float]  # by names of metrics.METRICS
     seconds: float
     images_per_second: float
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from aocr.config import ATTENTION
 from aocr.errors import UserError
-from aocr.evaluation.metrics import METRICS
+from aocr.metrics import METRICS
 
 VERSION = 1
 
