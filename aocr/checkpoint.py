@@ -303,7 +303,8 @@ def find_model(model_dir: str, given: dict[str, Any], charset: Charset | None = 
 
 def _validated_decoding(checkpoint, description, model_dir):
     """The Decoding that read best in a checkpoint's own validation; without one, that of the Description."""
-    own = posixpath.dirname(checkpoint) in (model_dir, posixpath.join(model_dir, BEST_NAME))
+    directory = model_dir.rstrip("/")
+    own = posixpath.dirname(checkpoint) in (directory, posixpath.join(directory, BEST_NAME))
     found = own and Validations.read(posixpath.join(model_dir, validations.NAME)).at(step_of(checkpoint))
     if not found:
         return description.decoding

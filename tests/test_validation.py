@@ -224,3 +224,19 @@ def test_characters_that_cannot_be_read_are_told_of(dataset, tmp_path, capsys):
             writer.write(record.SerializeToString())
     assert train(dataset, tmp_path / "model", "--validation", str(tmp_path / "data"), "--max-steps", "1") == 0
     assert "labels contain characters that the charset lacks and the model can never read: Ж" in capsys.readouterr().err
+
+
+def test_each_validated_checkpoint_keeps_its_decoding(validated, tmp_path):
+    model_dir = str(shutil.copytree(validated, tmp_path / "model"))
+    path = os.path.join(model_dir, "validations.json")
+    outcomes = Validations.read(path)
+    for entry in outcomes.entries:
+        entry.update(decoding="ctc" if entry["step"] == 4 else "joint", ctc_share=entry["step"] / 10)
+    outcomes.write(path)
+    for directory in (model_dir, model_dir + "/"):
+        fourth = find_model(directory, {}, which=os.path.join(model_dir, "model.ckpt-4"))
+        assert fourth.decoding == Decoding("ctc", 0.4)
+        assert find_model(directory, {}, which="last").decoding == Decoding("joint", 0.6)
+        assert find_model(directory, {}, which="last", decoding="attention").decoding.method == "attention"
+    os.remove(path)
+    assert find_model(model_dir, {}, which="last").decoding == read_description(model_dir).decoding
