@@ -80,7 +80,7 @@ def test_the_facts_for_people_and_a_sheet(dataset, tmp_path, capsys):
     assert main(["inspect", dataset, "--sheet", str(sheet), "--count", "3", "--log-path", ""]) == 0
     out = capsys.readouterr().out
     assert "records: 6\nused: 5\nunreadable: 1\n" in out
-    assert "images that come twice: 2, 1 with other labels" in out
+    assert "duplicate images: 2, 1 with different labels" in out
     assert "  33 to 64         4  " + "#" * 40 in out
     assert "\u017f (U+017F): 1, first in '\u017f' (record 4)" in out
     with Image.open(sheet) as image:

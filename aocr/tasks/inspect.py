@@ -119,7 +119,7 @@ def as_text(facts: dict) -> str:
              f"used: {facts['used']}", f"unreadable: {len(facts['unreadable'])}",
              f"images: {', '.join(f'{count} {kind}' for kind, count in facts['images'].items())}",
              f"heights: {heights['least']} to {heights['greatest']} pixels, median {heights['median']}",
-             f"images that come twice: {facts['copies']}, {facts['copies_with_other_labels']} with other labels",
+             f"duplicate images: {facts['copies']}, {facts['copies_with_other_labels']} with different labels",
              f"empty labels: {facts['empty_labels']}", "", "label length: labels",
              *_bars(facts["label_lengths"], lambda length: length), "", "width at height 32: images",
              *_bars(facts["widths_at_height_32"], lambda width: f"{width} to {int(width) + WIDTH_STEP - 1}"),
