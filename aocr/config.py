@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from aocr.metrics import METRICS
-from aocr.networks import NETWORKS, Network
+from aocr.networks import COMPACT, NETWORKS, Network
 
 if TYPE_CHECKING:
     import tensorflow.compat.v1 as tf
@@ -133,7 +133,8 @@ class ModelConfig(Options):
     attn_num_hidden: int = option(128, "units per decoder layer; the encoder has --attn-num-layers times as many per "
                                        "direction", least=1, most=4096)
     target_embedding_size: int = option(10, "size of the character embedding", least=1, most=4096)
-    cnn: str = option("compact", "convolutional network; original: that of the original aocr", choices=tuple(NETWORKS))
+    cnn: str = option(COMPACT, "convolutional network; fine: compact with twice the resolution along the text; "
+                               "original: that of the original aocr", choices=tuple(NETWORKS))
     attention_units: int = option(128, "units to which attention projects query and memory; 0: the depth of the "
                                        "memory, as in the original", least=0, most=4096)
     ctc: bool = derived(True)  # the model has a CTC branch

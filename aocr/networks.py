@@ -30,7 +30,7 @@ class Network(NamedTuple):
         return self.layers[-1].filters
 
 
-ORIGINAL = "original"
+ORIGINAL, COMPACT, FINE = "original", "compact", "fine"
 NETWORKS = {
     # That of the original aocr.
     ORIGINAL: Network((
@@ -44,8 +44,18 @@ NETWORKS = {
     )),
     # For two CPU cores, with a tenth of the operations: half the resolution from the first layer on, a quarter from
     # the second; batch norm in every layer.
-    "compact": Network((
+    COMPACT: Network((
         Layer(32, (5, 5), stride=(2, 2)),
+        Layer(64, stride=(2, 2)),
+        Layer(96),
+        Layer(96, pool=(2, 1)),
+        Layer(128),
+        Layer(128, pool=(2, 1)),
+        Layer(192, (2, 3), stride=(2, 1)),
+    )),
+    # The same at twice the resolution along the text, for characters of few pixels.
+    FINE: Network((
+        Layer(32, (5, 5), stride=(2, 1)),
         Layer(64, stride=(2, 2)),
         Layer(96),
         Layer(96, pool=(2, 1)),

@@ -20,7 +20,7 @@ def a_scan(widest=50, longest=5, characters="A"):
 
 
 def test_defaults_stay_where_the_data_fits():
-    assert fit_config(a_scan(86, 8), {}) == (ModelConfig(), [])
+    assert fit_config(a_scan(86, 7), {}) == (ModelConfig(), [])
 
 
 @pytest.mark.parametrize("widest", [87, 97, 397, 1023, 2048])
@@ -43,14 +43,24 @@ def test_the_canvas_is_at_most_2048():
 
 
 def test_what_is_given_is_a_limit():
-    config, told = fit_config(a_scan(300, 20), {"max_width": 100, "max_prediction": 9})
+    config, told = fit_config(a_scan(300, 20), {"max_width": 100, "max_prediction": 9, "cnn": "compact"})
     assert (config.max_width, config.max_height, config.max_prediction, told) == (100, 60, 9, [])
 
 
 def test_the_longest_label_fits():
-    config, told = fit_config(a_scan(50, 23), {})
-    assert config.max_prediction == 23
+    config, told = fit_config(a_scan(253, 23), {"max_width": 500})
+    assert (config.max_prediction, config.cnn) == (23, "compact")
     assert told == ["--max-prediction 23 instead of 8 (the longest label)"]
+
+
+@pytest.mark.parametrize("width, length, cnn", [
+    (60, 6, "fine"), (65, 6, "fine"), (66, 6, "compact"), (9, 0, "compact")])
+def test_narrow_characters_get_a_finer_network(width, length, cnn):
+    config, told = fit_config(a_scan(width, length), {})
+    assert config.cnn == cnn
+    note = f"--cnn fine instead of compact ({width / max(1, length):.1f} pixels per character at height 32)"
+    assert told == ([note] if cnn == "fine" else [])
+    assert fit_config(a_scan(width, length), {"cnn": "compact"})[0].cnn == "compact"
 
 
 def test_the_alphabet_is_widened_by_what_the_labels_need():

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 from aocr.charset import Charset, charset_for, named
 from aocr.config import IMAGE_HEIGHT, WIDEST_CANVAS, ModelConfig
 from aocr.errors import UserError
+from aocr.networks import FINE
 
 if TYPE_CHECKING:
     from aocr.data.scanning import DatasetStatistics
 
+NARROW = 11.0  # pixels per character at height 32 (2.75 encoder steps of four), below which resolution is doubled
 LISTED = 10  # maximum number of violations in an error message
 
 
@@ -28,7 +30,18 @@ def fit_config(scan: "DatasetStatistics", given: dict[str, Any]) -> tuple[ModelC
     if "max_prediction" not in given and scan.longest_label > config.max_prediction:
         fitted["max_prediction"] = scan.longest_label
         notes.append(f"--max-prediction {scan.longest_label} instead of {config.max_prediction} (the longest label)")
+    spacing = pixels_per_character(scan)
+    if "cnn" not in given and spacing is not None and spacing < NARROW:
+        fitted["cnn"] = FINE
+        notes.append(f"--cnn {FINE} instead of {config.cnn} ({spacing:.1f} pixels per character at height "
+                     f"{IMAGE_HEIGHT})")
     return ModelConfig(**fitted), notes
+
+
+def pixels_per_character(scan: "DatasetStatistics") -> float | None:
+    """Returns the mean width of a character at height 32; None without characters."""
+    characters = sum(length * seen.count for length, seen in scan.lengths.items())
+    return sum(width * count for width, count in scan.widths.items()) / characters if characters else None
 
 
 def fit_charset(scan: "DatasetStatistics", given: Charset | None = None) -> tuple[Charset, list[str]]:
