@@ -16,7 +16,7 @@ DEMO_MINUTES := 4
 .PHONY: test lint demo clean
 
 test: $(VENV)/dev lint
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

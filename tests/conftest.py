@@ -13,6 +13,14 @@ pytest_plugins = ["model_fixtures"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SLOW = ("test_cluster.py", "test_survival.py", "test_training.py")  # minutes each; started first, they end in time
+
+
+def pytest_collection_modifyitems(items):
+    """Runs the slow files first: two processes share the files (Makefile), and neither should wait for the other."""
+    items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
+
+
 class Bench:
     """A piece of the network in a separate graph and session.
 
