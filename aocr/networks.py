@@ -31,6 +31,17 @@ class Network(NamedTuple):
 
 
 ORIGINAL, COMPACT, FINE = "original", "compact", "fine"
+# For two CPU cores, with a tenth of the original's operations: half the resolution from the first layer on, a quarter
+# from the second; batch norm in every layer.
+_COMPACT = (
+    Layer(32, (5, 5), stride=(2, 2)),
+    Layer(64, stride=(2, 2)),
+    Layer(96),
+    Layer(96, pool=(2, 1)),
+    Layer(128),
+    Layer(128, pool=(2, 1)),
+    Layer(192, (2, 3), stride=(2, 1)),
+)
 NETWORKS = {
     # That of the original aocr.
     ORIGINAL: Network((
@@ -42,25 +53,7 @@ NETWORKS = {
         Layer(512, batch_norm=False, pool=(2, 1)),
         Layer(512, (2, 2), pool=(2, 1)),
     )),
-    # For two CPU cores, with a tenth of the operations: half the resolution from the first layer on, a quarter from
-    # the second; batch norm in every layer.
-    COMPACT: Network((
-        Layer(32, (5, 5), stride=(2, 2)),
-        Layer(64, stride=(2, 2)),
-        Layer(96),
-        Layer(96, pool=(2, 1)),
-        Layer(128),
-        Layer(128, pool=(2, 1)),
-        Layer(192, (2, 3), stride=(2, 1)),
-    )),
-    # The same at twice the resolution along the text, for characters of few pixels.
-    FINE: Network((
-        Layer(32, (5, 5), stride=(2, 1)),
-        Layer(64, stride=(2, 2)),
-        Layer(96),
-        Layer(96, pool=(2, 1)),
-        Layer(128),
-        Layer(128, pool=(2, 1)),
-        Layer(192, (2, 3), stride=(2, 1)),
-    )),
+    COMPACT: Network(_COMPACT),
+    # Twice the resolution along the text, for characters of few pixels.
+    FINE: Network((_COMPACT[0]._replace(stride=(2, 1)), *_COMPACT[1:])),
 }
