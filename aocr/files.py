@@ -5,8 +5,10 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from aocr.aside import aside, place_of, replace_all
 
 if TYPE_CHECKING:
     import tensorflow.compat.v1 as tf
@@ -32,19 +34,68 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+class WholeFiles:
+    """Files that appear together. A context manager: those not `put` by its end leave what was there before.
+
+    A link stays a link: the file that it leads to is replaced.
+    """
+
+    def __init__(self, paths: Iterable[str]):
+        """`paths`: different files; see `aocr.outputs` for what they may replace."""
+        self._paths = list(paths)
+        self._parts: dict[str, str] = {}  # path -> temporary path
+
+    def __enter__(self) -> "WholeFiles":
+        """Raises: OSError, or tf.errors.OpError for remote storage, if a file cannot be created."""
+        asides: dict[str, str] = {}
+        with contextlib.ExitStack() as stack:
+            for path in self._paths:
+                self._parts[path] = stack.enter_context(_remote_part(path)) if is_remote(path) else (
+                    _local_part(path, asides, stack))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
+
+    def part(self, path: str) -> str:
+        """Returns the temporary path at which to write a file."""
+        return self._parts[path]
+
+    def put(self, paths: Iterable[str] | None = None) -> None:
+        """Makes files, by default all, appear under their names. Raises: as `__enter__`; local files stay as before."""
+        chosen = self._paths if paths is None else list(paths)
+        replace_all([(self._parts[path], place_of(path)) for path in chosen if not is_remote(path)])
+        for path in filter(is_remote, chosen):
+            import tensorflow.compat.v1 as tf
+
+            tf.io.gfile.rename(self._parts[path], path, overwrite=True)
+
+
+def _local_part(path, asides, stack):
+    """Creates an empty temporary file. `asides`: the directories for them, by parent."""
+    try:
+        parent, name = os.path.split(place_of(path))
+        if parent not in asides:
+            asides[parent] = stack.enter_context(aside(parent))
+        part = os.path.join(asides[parent], name)
+        open(part, "xb").close()
+        return part
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, path) from None
+
+
 @contextlib.contextmanager
-def whole_file(path: str) -> Iterator[str]:
-    """Yields a temporary path, renamed to `path` when the block succeeds and removed otherwise."""
+def _remote_part(path):
+    """Yields a temporary path, removed at the end."""
     import tensorflow.compat.v1 as tf
 
     part = path + ".part"
     try:
-        if is_remote(path):
-            # Uploads happen on close: check write access now, before the work.
-            with tf.io.gfile.GFile(part, "wb") as file:
-                file.write(b"")
+        # Uploads happen on close: check write access now, before the work.
+        with tf.io.gfile.GFile(part, "wb") as file:
+            file.write(b"")
         yield part
-        tf.io.gfile.rename(part, path, overwrite=True)
     except BaseException:
         with contextlib.suppress(tf.errors.OpError):  # the original error is already being reported
             if tf.io.gfile.exists(part):
@@ -52,8 +103,16 @@ def whole_file(path: str) -> Iterator[str]:
         raise
 
 
+@contextlib.contextmanager
+def whole_file(path: str) -> Iterator[str]:
+    """Yields a temporary path, renamed to `path` when the block succeeds and removed otherwise. Raises: WholeFiles."""
+    with WholeFiles([path]) as files:
+        yield files.part(path)
+        files.put()
+
+
 def write_text(path: str, content: str) -> None:
-    """Writes a UTF-8 text file atomically."""
+    """Writes a UTF-8 text file atomically. Raises OSError or tf.errors.OpError."""
     import tensorflow.compat.v1 as tf
 
     with whole_file(path) as part, tf.io.gfile.GFile(part, "w") as file:

@@ -291,14 +291,14 @@ def test_a_killed_build_leaves_nothing_that_looks_whole(images):
         file.writelines(f"{path}\t{label}\n" for path, label in images * 100)
     command = [sys.executable, "-m", "aocr", "dataset", "many.tsv", "out", "--workers", "1", "--log-path", ""]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not (os.path.exists("out.part") and os.path.getsize("out.part") > 20_000):
+    while not any(os.path.getsize(part) > 20_000 for part in glob.glob(".aocr-*.part/out")):
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
     process.kill()
     process.wait()
     assert not os.path.exists("out") and not os.path.exists("out.json")
     assert make("list.tsv", "out", "--workers", "1") == 0
-    assert len(labels_of("out")) == 200 and not os.path.exists("out.part")
+    assert len(labels_of("out")) == 200 and not glob.glob(".aocr-*")
 
 
 @pytest.mark.parametrize("number, code, told, to_all", [
@@ -316,7 +316,8 @@ def test_a_build_that_is_ended_leaves_no_output_and_no_process(images, number, c
                                start_new_session=True)
     try:
         end = time.monotonic() + 120
-        while not (os.path.exists("out.part") and os.path.getsize("out.part") > 20_000) and time.monotonic() < end:
+        while not any(os.path.getsize(part) > 20_000 for part in glob.glob(".aocr-*.part/out")) and (
+                time.monotonic() < end):
             time.sleep(0.05)
         os.killpg(process.pid, number) if to_all else process.send_signal(number)
         out, error = process.communicate(timeout=60)  # returns after all processes have closed the pipes
@@ -326,7 +327,7 @@ def test_a_build_that_is_ended_leaves_no_output_and_no_process(images, number, c
     assert (process.returncode, out) == (code, "")
     if told:
         assert error == f"aocr: error: {told}\n"
-        assert not glob.glob("out*")
+        assert not glob.glob("out*") and not glob.glob(".aocr-*")
     assert not os.path.exists("out")
 
 

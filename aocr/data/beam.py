@@ -9,12 +9,24 @@ from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.typehints.decorators import no_annotations
 
+from aocr.aside import is_stream
 from aocr.config import DatasetConfig
-from aocr.data.build import DUPLICATE, Counts, Part, part_number, prepare, serialize
+from aocr.data.build import (
+    DUPLICATE,
+    Counts,
+    Part,
+    Unusable,
+    check_usable,
+    part_number,
+    prepare,
+    rejects_aside,
+    serialize,
+)
 from aocr.data.checks import Checked, check
 from aocr.data.rows import STDIN, Rejected, Row, read_rows
 from aocr.data.workers import TensorFlowDecoder
 from aocr.errors import UserError, usage_error
+from aocr.files import StorageError, WholeFiles, cause
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +39,33 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
     """Writes datasets like `build.make_dataset`, on Beam and without sidecars.
 
     Args: as there; beam_arguments: flags passed on to the runner.
-    Raises: UserError as there; with `strict`, or without usable rows, removes the files written so far.
+    Raises: UserError as there.
     """
     if STDIN in inputs:
         raise usage_error("--runner does not read standard input; name a file")
+    if config.rejects and is_stream(config.rejects):
+        raise usage_error(f"--rejects {config.rejects}: a --runner writes to files only; name a file")
     sources, label_pattern, parts = prepare(inputs, output, config)
+    rejects = rejects_aside(config)
+    try:
+        with WholeFiles([*(file for part in parts for file in part.files), *rejects]) as whole:
+            counts = _run(sources, label_pattern, parts, config, beam_arguments, whole)
+            try:
+                check_usable(counts, inputs, config)
+            except Unusable:
+                whole.put(rejects)
+                raise
+            whole.put()
+    except StorageError:
+        raise
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"{getattr(error, 'filename', None) or output}: cannot be written: {cause(error)}") from None
+    log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.problems())
+    return counts, parts
+
+
+def _run(sources, label_pattern, parts, config, beam_arguments, whole):
+    """Runs the pipeline, which writes to the temporary files of `whole` (WholeFiles). Returns Counts."""
     pipeline = beam.Pipeline(runner=config.runner, options=PipelineOptions(beam_arguments))
     rows = (pipeline | beam.Create(sources)
             | "read" >> beam.FlatMap(lambda source: read_rows(source[0], source[1], label_pattern, None))
@@ -41,22 +75,14 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
     split = checked.checked | beam.Partition(lambda row, _: part_number(row, parts, config), len(parts))
     for number, (part, rows_of_part) in enumerate(zip(parts, split)):
         (rows_of_part | f"serialize {number}" >> beam.Map(no_annotations(serialize), config)
-         | f"write {number}" >> _writer(part, config))
+         | f"write {number}" >> _writer(whole.part(part.files[0]), config))
     if config.rejects:
         (checked[REJECTED] | beam.Filter(lambda row: row.raw is not None)
          | "raw" >> beam.Map(lambda row: row.raw)
-         | beam.io.WriteToText(config.rejects, shard_name_template="", coder=beam.coders.BytesCoder()))
+         | beam.io.WriteToText(whole.part(config.rejects), shard_name_template="", coder=beam.coders.BytesCoder()))
     result = pipeline.run()
     result.wait_until_finish()
-    counts = _counts(result)
-    if not counts.written or (config.strict and counts.problems()):
-        for file in (file for part in parts for file in part.files if tf.io.gfile.exists(file)):
-            tf.io.gfile.remove(file)
-        problem = "--strict: problems found" if counts.written else "no usable rows"
-        raise UserError(f"{', '.join(inputs)}: {problem} ({counts.skipped} skipped{counts.problems()}); nothing was "
-                        "written")
-    log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.problems())
-    return counts, parts
+    return _counts(result)
 
 
 class Check(beam.DoFn):
@@ -112,12 +138,13 @@ def _count(what, kind):
     Metrics.counter(COUNTERS, f"{what}:{kind}").inc()
 
 
-def _writer(part, config):
+def _writer(first, config):
+    """Returns the writer of a part, from the temporary path of its first file."""
     compression = beam.io.filesystem.CompressionTypes.GZIP if config.compression == "gzip" else (
         beam.io.filesystem.CompressionTypes.UNCOMPRESSED)
     if config.shards == 1:
-        return beam.io.WriteToTFRecord(part.pattern, num_shards=1, shard_name_template="", compression_type=compression)
-    stem, extension = part.pattern.split(f"-*-of-{config.shards:05d}")
+        return beam.io.WriteToTFRecord(first, num_shards=1, shard_name_template="", compression_type=compression)
+    stem, extension = first.rsplit(f"-00000-of-{config.shards:05d}", 1)
     return beam.io.WriteToTFRecord(stem, file_name_suffix=extension, num_shards=config.shards,
                                   compression_type=compression)
 

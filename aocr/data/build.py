@@ -16,15 +16,17 @@ from PIL import ImageColor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from aocr.aside import is_stream
 from aocr.config import DatasetConfig
 from aocr.data.checks import Checked
 from aocr.data.duplicates import Duplicates
-from aocr.data.records import read_file, to_example
+from aocr.data.outputs import check
+from aocr.data.records import sidecar_of, to_example
 from aocr.data.rows import STDIN, Rejected, format_of, read_rows
 from aocr.data.scanning import DatasetStatistics, write_sidecar
 from aocr.data.workers import checked_rows
 from aocr.errors import UserError, usage_error
-from aocr.files import cause, exists, is_pattern, is_remote, whole_file
+from aocr.files import StorageError, WholeFiles, cause, exists, is_pattern, is_remote
 
 log = logging.getLogger(__name__)
 
@@ -71,36 +73,60 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
     sources, label_pattern, parts = prepare(inputs, output, config)
     rows = itertools.chain.from_iterable(
         read_rows(path, kind, label_pattern, stdin or sys.stdin.buffer) for path, kind in sources)
+    files = [file for part in parts for file in part.files]
+    rejects = rejects_aside(config)
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
-            files = [file for part in parts for file in part.files]
-            temporary = [stack.enter_context(whole_file(file)) for file in files]
-            writers = [stack.enter_context(tf.io.TFRecordWriter(path, _compression(config))) for path in temporary]
-            rejects = stack.enter_context(_rejects_file(config))
-            build = _Build(config, parts, writers, rejects, stack.enter_context(Duplicates()))
-            with tqdm(desc="dataset", unit=" rows", disable=None) as bar, (
-                    contextlib.closing(checked_rows(rows, config))) as every:
-                for checked in every:
-                    build.add(checked)
-                    bar.update()
-            build.find_duplicates()
-            counts = build.counts
-            if not counts.written:
-                raise UserError(f"{', '.join(inputs)}: no usable rows ({counts.skipped} skipped{counts.problems()}); "
-                                "nothing was written")
-            if config.strict and counts.problems():
-                raise UserError(f"--strict: {sum((counts.rejected + counts.noted).values())} problems"
-                                f"{counts.problems()}; nothing was written")
-        for scan, file in zip(build.scans, files):
-            write_sidecar(scan, file)
-    except tf.errors.OpError as error:
-        raise UserError(f"{output}: cannot be written: {cause(error)}") from None
+        with WholeFiles([*itertools.chain(*((file, sidecar_of(file)) for file in files)), *rejects]) as whole:
+            try:
+                build = _write(rows, parts, config, whole)
+                counts = build.counts
+                check_usable(counts, inputs, config)
+            except Unusable:
+                whole.put(rejects)
+                raise
+            for scan, file in zip(build.scans, files):
+                write_sidecar(scan, whole.part(file), whole.part(sidecar_of(file)))
+            whole.put()
+    except StorageError:
+        raise
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"{getattr(error, 'filename', None) or output}: cannot be written: {cause(error)}") from None
     log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.problems())
     if counts.rewritten:
         log.info("rewritten as PNG, so that every decoder reads the same pixels: %s",
                  ", ".join(f"{count} {kind}" for kind, count in counts.rewritten.most_common()))
     return counts, parts
+
+
+class Unusable(UserError):
+    """Raised if the rows allow no dataset. The rejected rows are written all the same."""
+
+
+def _write(rows, parts, config, whole):
+    """Writes the rows to the temporary files of `whole` (WholeFiles). Returns the _Build."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
+        writers = [stack.enter_context(tf.io.TFRecordWriter(whole.part(file), _compression(config)))
+                   for part in parts for file in part.files]
+        rejects = stack.enter_context(_rejects_file(config, whole))
+        build = _Build(config, parts, writers, rejects, stack.enter_context(Duplicates()))
+        with tqdm(desc="dataset", unit=" rows", disable=None) as bar, (
+                contextlib.closing(checked_rows(rows, config))) as every:
+            for checked in every:
+                build.add(checked)
+                bar.update()
+        build.find_duplicates()
+    return build
+
+
+def check_usable(counts: Counts, inputs: list[str], config: DatasetConfig) -> None:
+    """Raises Unusable without usable rows or, with `strict`, if any row has a problem."""
+    if not counts.written:
+        raise Unusable(f"{', '.join(inputs)}: no usable rows ({counts.skipped} skipped{counts.problems()}); nothing "
+                       "was written")
+    if config.strict and counts.problems():
+        raise Unusable(f"--strict: {sum((counts.rejected + counts.noted).values())} problems{counts.problems()}; "
+                       "nothing was written")
 
 
 def prepare(inputs: list[str], output: str,
@@ -115,9 +141,7 @@ def prepare(inputs: list[str], output: str,
     except ValueError:
         raise usage_error(f"--background is {config.background}; give a colour name or #RRGGBB") from None
     parts = parts_of(output, config)
-    for part in parts:
-        for file in part.files:
-            _check_replaceable(file)
+    check([path for path, _ in sources], [file for part in parts for file in part.files], config)
     return sources, _label_pattern(config), parts
 
 
@@ -177,18 +201,6 @@ def _label_pattern(config):
     return pattern
 
 
-def _check_replaceable(file):
-    """Raises UserError if the file exists and is not a dataset: an input may have been named in place of the output."""
-    if not tf.io.gfile.exists(file) or tf.io.gfile.isdir(file):
-        return
-    try:
-        for _ in read_file(file).take(1):
-            pass
-    except tf.errors.OpError:
-        raise UserError(f"{file}: exists and is not a dataset; remove it or name another output (the last path is "
-                        "the output, the others are inputs)") from None
-
-
 def part_number(checked: Checked, parts: list[Part], config: DatasetConfig) -> int:
     """Returns the index of the part that a row belongs to, independent of row order."""
     image, label = checked.digests
@@ -208,18 +220,23 @@ def serialize(checked: Checked, config: DatasetConfig) -> bytes:
     return to_example(checked.image, checked.label, comment).SerializeToString(deterministic=True)
 
 
+def rejects_aside(config: DatasetConfig) -> list[str]:
+    """Returns the path of the rejected rows, if they go to a file; streams are written to directly."""
+    return [config.rejects] if config.rejects and not is_stream(config.rejects) else []
+
+
 @contextlib.contextmanager
-def _rejects_file(config):
+def _rejects_file(config, files):
+    """Yields the file of the rejected rows, None without one. It appears even if the build ends with a UserError."""
     if not config.rejects:
         yield None
-        return
-    with tf.io.gfile.GFile(config.rejects, "wb") as file:
-        try:
+    elif not rejects_aside(config):
+        with open(config.rejects, "wb") as stream:
+            yield stream
+    else:
+        with tf.io.gfile.GFile(files.part(config.rejects), "wb") as file:
             file.write(b"")
-            file.flush()  # forces the open, on remote storage too
-        except tf.errors.OpError as error:
-            raise UserError(f"--rejects {config.rejects}: cannot be written: {cause(error)}") from None
-        yield file
+            yield file
 
 
 class _Build:

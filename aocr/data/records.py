@@ -62,6 +62,16 @@ def files_of(path: str) -> list[str]:
     return files
 
 
+def read_with(path: str) -> list[str]:
+    """Returns the files that reading a dataset reads, and the names of their sidecars. Raises as `files_of`."""
+    return [name for file in files_of(path) for name in (file, sidecar_of(file))]
+
+
+def sidecar_of(file: str) -> str:
+    """Returns the path of a dataset file's sidecar."""
+    return file + SIDECAR_EXTENSION
+
+
 def _check_shards(path, files):
     """Warns of missing shards; raises UserError if the files belong to datasets with different shard counts."""
     shards = {}

@@ -16,7 +16,7 @@ from aocr.charset import splitter
 from aocr.config import scaled_width
 from aocr.data.records import NO_EXAMPLE, SIDECAR_EXTENSION, broken_file, files_of, parse_example, read_file
 from aocr.errors import UserError
-from aocr.files import load_json, write_text
+from aocr.files import load_json
 from aocr.images import decode_image
 
 log = logging.getLogger(__name__)
@@ -239,13 +239,14 @@ def fingerprint(file: str) -> str:
     return f"{length}-{digest.hexdigest()}"
 
 
-def write_sidecar(found: DatasetStatistics, file: str) -> None:
-    """Writes the statistics of one file to its sidecar."""
+def write_sidecar(found: DatasetStatistics, file: str, sidecar: str) -> None:
+    """Writes the statistics of one file to its sidecar, both under temporary names. Raises tf.errors.OpError."""
     tables = {name: {key: dataclasses.astuple(seen) for key, seen in getattr(found, name).items()}
               for name in ("lengths", "characters")}
     values = dict(version=SIDECAR_VERSION, fingerprint=fingerprint(file), records=found.records, widths=found.widths,
                   **tables)
-    write_text(file + SIDECAR_EXTENSION, json.dumps(values, ensure_ascii=False, sort_keys=True) + "\n")
+    with tf.io.gfile.GFile(sidecar, "w") as stream:
+        stream.write(json.dumps(values, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def read_sidecar(file: str) -> DatasetStatistics | None:

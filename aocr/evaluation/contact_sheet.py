@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 
 from aocr.evaluation.fonts import cut, drawable, font_for
+from aocr.evaluation.sheets import SAMPLES_GROUND
 
 COLUMNS = 4
 CELL_WIDTH, IMAGE_HEIGHT, TEXT_HEIGHT, GAP = 300, 64, 18, 6  # pixels
@@ -21,7 +22,7 @@ def draw_contact_sheet(samples: Sequence[tuple[int, str, bytes]]) -> Image.Image
     """
     rows = math.ceil(len(samples) / COLUMNS)
     height = IMAGE_HEIGHT + TEXT_HEIGHT + GAP
-    sheet = Image.new("RGB", (COLUMNS * (CELL_WIDTH + GAP) + GAP, rows * height + GAP), "#e8e8e8")
+    sheet = Image.new("RGB", (COLUMNS * (CELL_WIDTH + GAP) + GAP, rows * height + GAP), (SAMPLES_GROUND,) * 3)
     draw, font = ImageDraw.Draw(sheet), font_for((label for _, label, _ in samples), LETTER_SIZE)
     for k, (number, label, encoded) in enumerate(samples):
         left, top = GAP + k % COLUMNS * (CELL_WIDTH + GAP), GAP + k // COLUMNS * height

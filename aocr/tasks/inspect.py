@@ -15,10 +15,12 @@ from aocr.charset import ALPHANUMERIC, FULL_ASCII, code_points
 from aocr.config import InspectConfig
 from aocr.data import fit, scanning
 from aocr.data.duplicates import Duplicates
-from aocr.data.records import numbered_records, parse_example
+from aocr.data.records import numbered_records, parse_example, read_with
 from aocr.errors import UserError
 from aocr.evaluation.contact_sheet import draw_contact_sheet
+from aocr.evaluation.sheets import SHEET
 from aocr.files import cause, whole_file
+from aocr.outputs import Output, check_outputs
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +34,15 @@ def inspect(dataset: str, config: InspectConfig) -> dict:
 
     Raises: UserError if the dataset cannot be read or the sheet cannot be written.
     """
+    if config.sheet:
+        check_outputs([Output(config.sheet, SHEET, "--sheet")], read_with(dataset))
     scan = scanning.scan(dataset, config.graphemes)
     images, samples = _look_at_images(scan, config)
     if config.sheet:
         try:
             with whole_file(config.sheet) as part, tf.io.gfile.GFile(part, "wb") as file:
                 draw_contact_sheet(samples).save(file, "PNG")
-        except tf.errors.OpError as error:
+        except (OSError, tf.errors.OpError) as error:
             raise UserError(f"{config.sheet}: cannot be written: {cause(error)}") from None
         log.info("%s: %d samples", config.sheet, len(samples))
     return _facts(scan, images)

@@ -10,12 +10,13 @@ from aocr.augment.recipes import Recipe, automatic, find_recipe
 from aocr.config import AUTO_AUGMENTATION, IMAGE_HEIGHT, AugmentConfig
 from aocr.data import fit, records, scanning
 from aocr.errors import UserError
+from aocr.evaluation.sheets import SHEET, VARIANTS_GROUND
 from aocr.files import cause, whole_file
 from aocr.graph.preprocess import prepare_image
+from aocr.outputs import Output, check_outputs
 
 SCALE = 2  # magnification of the images
 GAP = 4  # pixels between images
-GROUND = 96  # background level
 
 
 def make_sheet(dataset: str, output: str, config: AugmentConfig) -> int:
@@ -25,6 +26,7 @@ def make_sheet(dataset: str, output: str, config: AugmentConfig) -> int:
     Returns: the number of samples. Raises: UserError if the augmentation or dataset is missing or invalid, or the
       sheet cannot be written.
     """
+    check_outputs([Output(output, SHEET)], [*records.read_with(dataset), config.augment])
     scan = scanning.scan(dataset)
     automatically = config.augment == AUTO_AUGMENTATION
     recipe = find_recipe(automatic(scan.usable) if automatically else config.augment) or Recipe()
@@ -33,7 +35,7 @@ def make_sheet(dataset: str, output: str, config: AugmentConfig) -> int:
     try:
         with whole_file(output) as part, tf.io.gfile.GFile(part, "wb") as file:
             file.write(encoded)
-    except tf.errors.OpError as error:
+    except (OSError, tf.errors.OpError) as error:
         raise UserError(f"{output}: cannot be written: {cause(error)}") from None
     return len(rows)
 
@@ -61,7 +63,7 @@ def draw_sheet(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Draws rows of images, float32 [count, H, w, C] with varying w, as one image: uint8 [height, width, C]."""
     count, _, _, channels = rows[0].shape
     height, width = (GAP + SCALE * size for size in (IMAGE_HEIGHT, max(row.shape[2] for row in rows)))
-    sheet = np.full((GAP + len(rows) * height, GAP + count * width, channels), GROUND, np.uint8)
+    sheet = np.full((GAP + len(rows) * height, GAP + count * width, channels), VARIANTS_GROUND, np.uint8)
     for r, row in enumerate(rows):
         levels = np.clip(row * 128.0 + 128.5, 0, 255).astype(np.uint8)
         levels = levels.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
