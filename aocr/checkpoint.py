@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import os
 import posixpath
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +17,7 @@ from aocr.config import ATTENTION, DECODINGS, IMAGE_HEIGHT, JOINT, Decoding, Mod
 from aocr.errors import UserError, usage_error
 from aocr.evaluation import validations
 from aocr.evaluation.validations import Validations
-from aocr.files import cause, load_json, make_directory, read_bytes, write_text
+from aocr.files import cause, is_remote, load_json, make_directory, read_bytes, write_text
 from aocr.graph import preprocess
 from aocr.model import Model, open_model
 from aocr.network import AnyNetwork, Network
@@ -141,8 +142,16 @@ def latest_checkpoint(model_dir: str) -> str | None:
 
 
 def known_checkpoints(directory: str) -> list[str]:
-    """Returns the paths, without suffix, of a directory's checkpoints, oldest first. UserError if unreadable."""
-    return _checkpoints(directory)[::-1]
+    """Returns the paths, without suffix, of the checkpoints in a directory, oldest first. UserError if unreadable.
+
+    Its state file may name files elsewhere. They can be read, but are another model's: not to be hidden or deleted.
+    """
+    return [path for path in _checkpoints(directory)[::-1] if _is_in(directory, path)]
+
+
+def _is_in(directory, path):
+    parents = posixpath.dirname(path), directory
+    return len({parent if is_remote(parent) else os.path.realpath(parent) for parent in parents}) == 1
 
 
 def _checkpoints(directory):
@@ -167,6 +176,10 @@ def _checkpoints(directory):
                         "scratch")
     newest = state.model_checkpoint_path
     named = [newest, *(name for name in reversed(state.all_model_checkpoint_paths) if name != newest)]
+    # A copied directory may name the files of the one before.
+    copies = [posixpath.join(directory, posixpath.basename(name)) for name in named]
+    newest, *_ = named = [copy if not _is_in(directory, name) and is_there(copy) else name
+                          for name, copy in zip(named, copies)]
     found = [name for name in named if is_there(name)]
     if not found:
         raise UserError(f"{path}: names {newest}, but neither its files nor older ones exist; restore them from a "

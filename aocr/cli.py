@@ -17,6 +17,7 @@ from aocr.commands.flags import add_options
 from aocr.config import CommonConfig, PlaceConfig
 from aocr.errors import Terminated, UserError
 from aocr.files import is_remote, storage_problem
+from aocr.outputs import check_log
 
 COMMANDS = (synth, dataset, inspect, augment, train, test, predict, export)
 
@@ -132,6 +133,7 @@ class _logging:
                             "file, or '' for none")
         if self._path:
             try:
+                check_log(self._path)
                 # Logged file names need not be valid UTF-8.
                 file = logging.FileHandler(self._path, encoding="utf-8", errors="backslashreplace")
             except OSError as error:

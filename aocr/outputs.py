@@ -107,14 +107,14 @@ def check_log(path: str) -> None:
 
 
 def _is_log(path):
-    start = _start_of(path)
+    start = start_of(path)
     return b"\0" not in start and not start.startswith(COMPRESSED) and (
         path.endswith(".log") or bool(LOG_LINE.search(start)))
 
 
 def is_rows(path: str) -> bool:
     """Returns whether a file may hold rejected rows: text, but no log and no JSON document or list of a model."""
-    start = _start_of(path)
+    start = start_of(path)
     if b"\0" in start or start.startswith((*COMPRESSED, b"model_checkpoint_path")) or LOG_LINE.match(start):
         return False
     line = _json_of(start.partition(b"\n")[0])
@@ -126,7 +126,7 @@ def is_rows(path: str) -> bool:
 def json_with(*names: str) -> Callable[[str], bool]:
     """Returns a function of paths: whether a file holds a JSON object with these members."""
     def fits(path):
-        values = _json_of(read_bytes(path)) if _start_of(path).lstrip().startswith(b"{") else None
+        values = _json_of(read_bytes(path)) if start_of(path).lstrip().startswith(b"{") else None
         return isinstance(values, dict) and values.keys() >= set(names)
     return fits
 
@@ -139,7 +139,8 @@ def _json_of(content):
         return None
 
 
-def _start_of(path):
+def start_of(path: str) -> bytes:
+    """Returns the first bytes of a file, SNIFFED at most."""
     if is_remote(path):
         return read_bytes(path)[:SNIFFED]
     with open(path, "rb") as file:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aocr.aside import LOCK
+from aocr.errors import UserError
 from aocr.evaluation.visualize import attention_picture, safe_name, write_sample
 
 
@@ -271,12 +273,12 @@ def test_nothing_has_its_name_before_it_is_whole(tmp_path, monkeypatch):
     save, seen = Image.Image.save, []
 
     def looking(image, path, *args, **kwargs):
-        seen.append(os.listdir(tmp_path / "correct"))
+        seen.append([name[:6] for name in os.listdir(tmp_path / "correct")])
         save(image, path, *args, **kwargs)
 
     monkeypatch.setattr(Image.Image, "save", looking)
     write_sample(tmp_path, "3", WHITE_WORD, "A", "A", spread(2, 40), 40)
-    assert seen == [[".3.part"]] * 4  # two steps, the animation and the picture of all
+    assert seen == [[".aocr-"]] * 4  # two steps, the animation and the picture of all
 
 
 def test_a_changed_verdict_leaves_one_directory(tmp_path):
@@ -286,12 +288,20 @@ def test_a_changed_verdict_leaves_one_directory(tmp_path):
 
 
 def test_what_a_killed_run_left_is_cleared_away(tmp_path):
-    for leftover in (".3.part", ".3.old"):
-        (tmp_path / "correct" / leftover).mkdir(parents=True)
-        (tmp_path / "correct" / leftover / "image_7.jpg").write_bytes(b"half")
-    directory = write_sample(tmp_path, "3", WHITE_WORD, "A", "A", spread(2, 40), 40)
+    leftover = tmp_path / "correct" / ".aocr-a7_bcdef.part"
+    (leftover / "3").mkdir(parents=True)
+    (leftover / LOCK).touch()
+    write_sample(tmp_path, "3", WHITE_WORD, "A", "A", spread(2, 40), 40)
     assert os.listdir(tmp_path / "correct") == ["3"]
-    assert "image_7.jpg" not in os.listdir(directory)
+
+
+@pytest.mark.parametrize("verdict", ["correct", "incorrect"])
+def test_other_files_than_pictures_are_kept(tmp_path, verdict):
+    (tmp_path / verdict / "3").mkdir(parents=True)
+    (tmp_path / verdict / "3" / "mine.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match="3: other files than pictures are there \\(mine.png\\)"):
+        write_sample(tmp_path, "3", WHITE_WORD, "A", "A", spread(2, 40), 40)
+    assert [os.listdir(place) for place, _, files in os.walk(tmp_path) if files] == [["mine.png"]]
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", "/etc/passwd", "..", ".", "...", "C:\\x\\y", "\0", "a\nb",

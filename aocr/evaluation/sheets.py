@@ -3,6 +3,7 @@
 import io
 import warnings
 
+import numpy as np
 from PIL import Image
 
 from aocr.files import is_remote, read_bytes
@@ -18,10 +19,11 @@ def is_sheet(path: str) -> bool:
             warnings.simplefilter("error")  # a picture beyond Pillow's limit is none of ours
             image = Image.open(io.BytesIO(read_bytes(path)) if is_remote(path) else path, formats=["PNG"])
         with image:
-            colors = image.convert("RGB").crop((0, 0, image.width, 1)).getcolors()
+            row = np.asarray(image.convert("L").crop((0, 0, image.width, 1)))
+            gray = image.mode in ("L", "RGB")
     except Exception:  # Pillow raises errors of any kind
         return False
-    return len(colors or ()) == 1 and colors[0][1] in [(level,) * 3 for level in (VARIANTS_GROUND, SAMPLES_GROUND)]
+    return gray and any((row == level).all() for level in (VARIANTS_GROUND, SAMPLES_GROUND))
 
 
 SHEET = Kind("a sheet that aocr has drawn", is_sheet)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import shutil
 import unicodedata
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from aocr.aside import aside, swap_in
+from aocr.errors import UserError
 from aocr.evaluation.fonts import cut, drawable, font_for
 
 LEAST_SIDE, LEAST_HEIGHT, MOST_SIDE = 320, 48, 1000  # pixels of a drawn picture, chosen for viewing at a glance
@@ -25,7 +28,8 @@ LEAST_WIDTH = 400  # pixels, to leave room for the texts
 
 UNSAFE = frozenset('/\\:?*"<>|')  # separators, and characters that Windows forbids
 RESERVED = frozenset(["CON", "PRN", "AUX", "NUL"] + [f"{port}{k}" for port in ("COM", "LPT") for k in range(10)])
-NAME_BYTES = 240  # file systems allow 255; the affixes of a directory being written need a few
+PICTURE = re.compile(r"attention\.png|image_\d+\.jpg|image\.gif|word\.txt")  # the files of a sample
+NAME_BYTES = 240  # file systems allow 255; the suffix of a directory being replaced needs a few
 
 
 def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str], label: str, attention: np.ndarray,
@@ -45,8 +49,9 @@ def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str]
 
     Returns: the directory. It holds attention.png (see `attention_picture`), image_0.jpg ... (one per step), image.gif
       (all of them) and word.txt (UTF-8, two lines: text, label).
-    Raises: OSError if a file cannot be written, or Pillow cannot read the image (it is stricter than the network, about
-      checksums for example); PIL.Image.DecompressionBombError if the image exceeds Pillow's pixel limit.
+    Raises: UserError if a directory of this sample holds other files; OSError if a file cannot be written, or Pillow
+      cannot read the image (it is stricter than the network, about checksums for example);
+      PIL.Image.DecompressionBombError if the image exceeds Pillow's pixel limit.
     """
     picture = _picture(encoded)
     weights = _column_weights(attention, drawn_steps, picture.width)
@@ -54,6 +59,8 @@ def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str]
     whole_text = "".join(text)
     verdicts = ("correct", "incorrect") if whole_text == label else ("incorrect", "correct")
     directory, outdated = (os.path.join(output_dir, verdict, safe_name(name)) for verdict in verdicts)
+    for place in (directory, outdated):
+        _check_replaceable(place)
     with _whole_directory(directory) as part:
         _rows(picture, text, label, attention, drawn_steps).save(os.path.join(part, "attention.png"))
         for step, frame in enumerate(frames):
@@ -157,21 +164,23 @@ def _highlighted(picture, weights):
 
 @contextlib.contextmanager
 def _whole_directory(path):
-    """Yields a new directory beside `path`; it becomes `path` if the block succeeds, and is removed otherwise.
-
-    The temporary names begin with a dot, so they never clash with a sample's.
-    """
+    """Yields a new directory beside `path`; it becomes `path` if the block succeeds, and is removed otherwise."""
     parent, name = os.path.split(path)
-    part, old = (os.path.join(parent, f".{name}{suffix}") for suffix in (".part", ".old"))
-    for leftover in (part, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    os.makedirs(part)
-    try:
+    os.makedirs(parent, exist_ok=True)
+    with aside(parent) as place:
+        part = os.path.join(place, name)
+        os.mkdir(part)
         yield part
-        if os.path.lexists(path):
-            os.rename(path, old)  # atomic, whereas an interrupted removal would leave half of it
-        os.rename(part, path)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        swap_in(part, path)
+
+
+def _check_replaceable(directory):
+    """Raises UserError if anything but the pictures of a sample would be lost with a directory."""
+    if not os.path.lexists(directory):
+        return
+    if os.path.islink(directory) or not os.path.isdir(directory):
+        raise UserError(f"{directory}: is no directory of pictures; remove it or name another --output-dir")
+    others = sorted(name for name in os.listdir(directory) if not PICTURE.fullmatch(name))
+    if others:
+        raise UserError(f"{directory}: other files than pictures are there ({', '.join(others[:5])}); remove them or "
+                        "name another --output-dir")

@@ -2,15 +2,17 @@
 
 import os
 import posixpath
+import re
 import tempfile
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
+from aocr.aside import aside, swap_in
 from aocr.config import ExportConfig
 from aocr.errors import UserError, usage_error
-from aocr.files import cause, exists, is_remote
+from aocr.files import cause, exists, is_remote, read_bytes
 from aocr.inputs import INPUT_NAME
 from aocr.model import PREDICTION_NAME, PROBABILITY_NAME, Model
 
@@ -28,13 +30,38 @@ def target_of(directory: str, config: ExportConfig) -> str:
         target = posixpath.join(target, str(config.model_version))
     if exists(target) and not tf.io.gfile.isdir(target):
         raise UserError(f"{target}: is a file; name a directory")
+    if not is_remote(target) and os.path.islink(target) and not exists(target):
+        raise UserError(f"{target}: is a link to {os.readlink(target)}, which does not exist; remove it or name "
+                        "another directory")
     held = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(target)) if tf.io.gfile.isdir(target) else []
     if held and not config.force:
         raise UserError(f"{target}: not empty; name another directory, or replace an earlier export with --force")
     if not EXPORTED_NAMES.issuperset(held):
         raise UserError(f"{target}: --force replaces an earlier export only, and other files are there "
                         f"({', '.join(sorted(set(held) - EXPORTED_NAMES)[:5])}); name another directory")
+    if held and not is_remote(target) and (other := _other_file(target)):
+        raise UserError(f"{target}: --force replaces an earlier export only, and {other} is none of its files; name "
+                        "another directory")
     return target
+
+
+def _other_file(target):
+    """Returns a file in a local directory that is not of an exported model; None if there is none."""
+    for place, _, names in os.walk(target):
+        for name in names:
+            path = os.path.join(place, name)
+            inside = os.path.relpath(path, target)
+            if not (_is_model(path) if inside in MAIN_NAMES else PARTS.fullmatch(inside)):
+                return inside
+    return None
+
+
+def _is_model(path):
+    """Returns whether a file is a graph with the input of our models; an empty one counts."""
+    if not os.path.isfile(path):
+        return False
+    content = read_bytes(path)
+    return not content or INPUT_NAME.encode() in content
 
 
 def export(model: Model, target: str, config: ExportConfig) -> None:
@@ -53,18 +80,14 @@ def export(model: Model, target: str, config: ExportConfig) -> None:
 
 
 def _put(model, write, target):
-    """Writes under a temporary name, which TensorFlow Serving ignores, then renames."""
-    parent, name = posixpath.split(target)
-    part = posixpath.join(parent, f"{name}.part")
-    try:
-        tf.io.gfile.makedirs(parent)
-        _remove(part)
+    """Writes under a temporary name, which TensorFlow Serving ignores, then swaps the directories. A link stays."""
+    place = os.path.realpath(target)
+    parent, name = os.path.split(place)
+    os.makedirs(parent, exist_ok=True)
+    with aside(parent) as directory:
+        part = os.path.join(directory, name)
         write(model, part)
-        _remove(target)
-        tf.io.gfile.rename(part, target)
-    except BaseException:
-        _remove(part)
-        raise
+        swap_in(part, place)
 
 
 def _upload(model, write, target):
@@ -127,5 +150,6 @@ FORMATS = {
                          versioned=True),
     "frozengraph": Format(_freeze, FROZEN_NAME),
 }
+PARTS = re.compile(r"fingerprint\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})")  # files of a SavedModel of ours
 MAIN_NAMES = {kind.main_name for kind in FORMATS.values()}
 EXPORTED_NAMES = MAIN_NAMES.union(*(kind.other_names for kind in FORMATS.values()))

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -19,6 +19,7 @@ from aocr.checkpoint import Trained
 from aocr.config import TestConfig
 from aocr.data import scanning
 from aocr.data.pipeline import Source
+from aocr.errors import UserError
 from aocr.evaluation.measure import Measurement
 from aocr.evaluation.visualize import write_sample
 from aocr.metrics import accuracy
@@ -86,7 +87,10 @@ def _draw(prediction, characters, model, output_dir):
             drawn_steps = model.network.drawn_steps(*image.size)
         write_sample(output_dir, name, prediction.encoded, characters, prediction.label, prediction.attention,
                      drawn_steps)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(f"{error.filename or output_dir}: cannot be written: {error.strerror}; name another "
+                            "--output-dir") from None
         # TensorFlow has decoded it; Pillow is stricter about some files.
         log.warning("record %d: cannot be drawn: %s", prediction.number, error)
 

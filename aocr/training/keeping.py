@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import posixpath
+import re
 
 import tensorflow.compat.v1 as tf
 
@@ -17,6 +18,17 @@ from aocr.training.reports import HISTORY_NAME
 from aocr.training.state import RunState
 
 log = logging.getLogger(__name__)
+
+
+# Temporary files of tf.train.Saver, left by a killed run: of weights, of graphs and of the list of checkpoints.
+LEFTOVER = re.compile(re.escape(checkpoint.CHECKPOINT_PREFIX) + r"-\d+\.(index|data-\d{5}-of-\d{5})\.tempstate\d+|"
+                      rf"({re.escape(checkpoint.CHECKPOINT_PREFIX)}-\d+\.meta|{checkpoint.STATE_NAME})\.tmp[0-9a-f]{{32}}")
+
+
+def clear_leftovers(model_dir: str) -> None:
+    """Removes the temporary files of killed runs from a model directory in which no other run writes."""
+    for name in filter(LEFTOVER.fullmatch, tf.io.gfile.listdir(model_dir)):
+        tf.io.gfile.remove(posixpath.join(model_dir, name))
 
 
 class Keeper:
@@ -33,7 +45,7 @@ class Keeper:
         with training.model.graph.as_default():
             self._saver = tf.train.Saver(training.model.variables, max_to_keep=training.config.keep,
                                          save_relative_paths=True)
-        self._fresh = not newest
+        self._fresh, self._cleared = not newest, False
         self._rolled_back = False  # whether `newest` was rolled back to and not saved since
         self.newest = newest  # path of the newest checkpoint; None before the first
 
@@ -47,8 +59,12 @@ class Keeper:
     def save(self, state: RunState) -> None:
         """Writes a checkpoint with the run's state. UserError if it cannot be written."""
         with self._writing():
+            if not self._cleared:
+                clear_leftovers(self._model_dir)
+                self._cleared = True
             self._start_model()
-            if self.newest and checkpoint.step_of(self.newest) == self._training.step() and len(self.kept()) > 1:
+            if self.newest and checkpoint.step_of(self.newest) == self._training.step() and (
+                    self.newest in self.kept()[1:]):
                 checkpoint.hide_checkpoint(self.newest)  # the only one is replaced by renaming instead
             prefix = posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX)
             self.newest = self._write(prefix, state)

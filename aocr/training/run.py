@@ -25,6 +25,7 @@ from aocr.training import transfer
 from aocr.training.cluster.replica import Chief, open_chief
 from aocr.training.graph import TrainingGraph
 from aocr.training.keeping import Keeper
+from aocr.training.outputs import check_model_dir
 from aocr.training.prepare import Plan, graph_maker, mean_width, prepare_run
 from aocr.training.processes import SingleProcess
 from aocr.training.reports import Reports, write_summary
@@ -57,6 +58,8 @@ def train(dataset: str, model_dir: str, given: dict[str, Any], charset: Charset 
       checkpoint cannot be written.
     """
     plan = prepare_run(dataset, model_dir, given, charset, config)
+    if not plan.newest:
+        check_model_dir(model_dir, [*plan.scan.files, *(plan.validation.files if plan.validation else ())])
     description, config = plan.description, plan.config
     make = graph_maker(plan.scan, description, config, task.shard if task else Shard())
     try:
