@@ -144,7 +144,7 @@ def replace_all(moves: Sequence[tuple[str, str]]) -> None:
     undo: list[tuple[str, str | None]] = []
     try:
         for number, (part, place) in enumerate(moves):
-            kept = os.path.join(os.path.dirname(part), f".old-{number}") if os.path.lexists(place) else None
+            kept = os.path.join(os.path.dirname(part), f".old-{number}") if os.path.isfile(place) else None
             undo.append((place, kept))
             if kept:
                 _keep(place, kept)

@@ -41,5 +41,6 @@ def _is_dataset(path):
 
 
 DATASET = Kind("a dataset", _is_dataset, HINT)
-SIDECAR = Kind("the description of a dataset", outputs.json_with("version", "fingerprint", "records"))
+SIDECAR = Kind("the description of a dataset", outputs.json_with("version", "fingerprint", "records"),
+               " (FILE.json describes the dataset FILE)")
 REJECTS = Kind("a text file of rows", is_rows)

@@ -14,7 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from aocr.config import SynthConfig
 from aocr.data.rows import IMAGE_EXTENSIONS
 from aocr.errors import UserError
-from aocr.files import is_remote
+from aocr.files import is_remote, whole_file
 from aocr.processes import in_processes
 from aocr.synth.drawing import Artist, RenderConfig, artist_of
 from aocr.synth.materials import FONT_SUFFIXES, find_files
@@ -67,7 +67,8 @@ def make_words(directory: str, config: SynthConfig) -> str:
         with contextlib.ExitStack() as stack:
             stack.enter_context(logging_redirect_tqdm([logging.getLogger("aocr")]))
             bar = stack.enter_context(tqdm(desc="synth", total=config.count, unit=" images", disable=None))
-            file = stack.enter_context(_whole_text(annotations))
+            part = stack.enter_context(whole_file(annotations))
+            file = stack.enter_context(open(part, "w", encoding="utf-8", newline="\n"))
             batches = _batches(directory, words, rendering, config)
             drawn = stack.enter_context(contextlib.closing(in_processes(draw_batch, batches, _workers(config))))
             for batch, counts in drawn:
@@ -97,20 +98,6 @@ def _check_directory(directory):
             raise UserError(f"{directory}: cannot be read: {error.strerror or error}; name another one") from None
         if held:
             raise UserError(f"{directory}: not empty; name another directory or remove this one")
-
-
-@contextlib.contextmanager
-def _whole_text(path):
-    """Opens a UTF-8 text file that appears as `path` when the block succeeds and is removed otherwise."""
-    part = path + ".part"
-    try:
-        with open(part, "w", encoding="utf-8", newline="\n") as file:
-            yield file
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(part)
-        raise
 
 
 def _batches(directory, words, rendering, config):
