@@ -178,8 +178,8 @@ def _checkpoints(directory):
     named = [newest, *(name for name in reversed(state.all_model_checkpoint_paths) if name != newest)]
     # A copied directory may name the files of the one before.
     copies = [posixpath.join(directory, posixpath.basename(name)) for name in named]
-    newest, *_ = named = [copy if not _is_in(directory, name) and is_there(copy) else name
-                          for name, copy in zip(named, copies)]
+    newest, *_ = named = list(dict.fromkeys(copy if not _is_in(directory, name) and is_there(copy) else name
+                                            for name, copy in zip(named, copies)))
     found = [name for name in named if is_there(name)]
     if not found:
         raise UserError(f"{path}: names {newest}, but neither its files nor older ones exist; restore them from a "

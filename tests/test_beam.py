@@ -53,5 +53,5 @@ def test_strict_leaves_nothing(annotations, capsys):
     assert main(["dataset", annotations, "out.tfrecords", "--log-path", "", "--strict", "--runner",
                  "DirectRunner"]) == 1
     error = capsys.readouterr().err
-    assert "--strict: problems found" in error and "duplicate image with a different label" in error
+    assert "--strict: 4 problems" in error and "duplicate image with a different label" in error
     assert not glob.glob("out*")

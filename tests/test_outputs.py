@@ -1,5 +1,6 @@
 """What commands may write to and replace, and files that appear together or not at all."""
 
+import concurrent.futures
 import os
 import shutil
 import signal
@@ -19,12 +20,14 @@ from aocr import aside
 from aocr.charset import Charset
 from aocr.checkpoint import Description, known_checkpoints, latest_checkpoint
 from aocr.cli import main
-from aocr.config import ModelConfig
+from aocr.config import ExportConfig, ModelConfig
 from aocr.data.outputs import REJECTS
 from aocr.errors import UserError
 from aocr.evaluation.sheets import is_sheet
 from aocr.files import WholeFiles, whole_file
+from aocr.inputs import INPUT_NAME
 from aocr.outputs import Kind, Output, check_log, check_outputs
+from aocr.tasks import export
 from aocr.training.keeping import Keeper, clear_leftovers
 from aocr.training.outputs import KINDS
 from aocr.training.state import RunState
@@ -310,6 +313,60 @@ def test_a_sheet_replaces_a_sheet(shards):
     assert not is_sheet("0.png") and not is_sheet("list.txt")
 
 
+# ---- exports
+
+def write_export(_, directory):
+    """Writes what looks like an export of ours, with its own number in it."""
+    os.makedirs(f"{directory}/variables")
+    for name in ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"):
+        Path(directory, name).write_text(f"{INPUT_NAME} {os.path.dirname(directory)}")
+
+
+def test_an_export_takes_the_place_of_the_earlier_one_behind_a_link(here):
+    write_export(None, "live")
+    os.symlink("live", "link")
+    before = Path("live/saved_model.pb").read_text()
+    target = export.target_of("link", ExportConfig(force=True))
+
+    def failing(_, directory):
+        write_export(None, directory)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        export._put(None, failing, target)
+    assert Path("link/saved_model.pb").read_text() == before
+    export._put(None, write_export, target)
+    assert os.path.islink("link") and Path("live/saved_model.pb").read_text() != before
+    assert sorted(os.listdir()) == ["0.png", "1.png", "link", "list.txt", "live"]
+
+
+def test_there_is_an_export_at_any_moment(here):
+    write_export(None, "live")
+    write_export(None, "new")
+    if not aside._exchange("live", "new"):
+        pytest.skip("this file system cannot exchange directories")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        swaps = pool.submit(lambda: [export._put(None, write_export, "live") for _ in range(50)])
+        while not swaps.done():
+            assert os.path.exists("live")
+        swaps.result()
+
+
+@pytest.mark.parametrize("name, content", [
+    ("mine.txt", "x"), ("assets/mine.txt", "x"), ("variables/mine.txt", "x"), ("saved_model.pb", "of another program"),
+    ("frozen_graph.pb", "of another program"), (".git/config", "x")])
+def test_only_an_export_is_replaced(here, name, content):
+    write_export(None, "live")
+    path = Path("live", name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    with pytest.raises(UserError, match="--force replaces an earlier export only"):
+        export.target_of("live", ExportConfig(force=True))
+    os.symlink("none", "dangling")
+    with pytest.raises(UserError, match="is a link to none, which does not exist"):
+        export.target_of("dangling", ExportConfig(force=True))
+
+
 # ---- logs
 
 @pytest.mark.parametrize("content, taken", [
@@ -402,7 +459,8 @@ def test_what_a_killed_run_left_in_the_model_directory_is_removed(saving, tmp_pa
         (tmp_path / name).write_text("half")
     saving(tmp_path, 7)
     assert {path.name for path in tmp_path.iterdir()} == {
-        *kept, "checkpoint", "model.json", "model.ckpt-7.index", "model.ckpt-7.meta", "model.ckpt-7.data-00000-of-00001"}
+        *kept, "checkpoint", "model.json", *(f"model.ckpt-7.{part}" for part in (
+            "index", "meta", "data-00000-of-00001"))}
 
 
 def test_the_temporary_names_of_tensorflow_are_known(tmp_path):
