@@ -45,6 +45,7 @@ def check_outputs(outputs: Iterable[Output], inputs: Iterable[str]) -> None:
     for output in outputs:
         told = f"{output.flag} {output.path}".strip()
         try:
+            output.path.encode()  # TensorFlow takes UTF-8 only
             place = output.path if is_remote(output.path) else place_of(output.path)
             identities = _identities(place)
             clash = next((used[identity] for identity in identities if identity in used), None)
@@ -55,6 +56,8 @@ def check_outputs(outputs: Iterable[Output], inputs: Iterable[str]) -> None:
             raise
         except OSError as error:
             raise UserError(f"{told}: cannot be written: {error.strerror}; name another file") from None
+        except UnicodeEncodeError:
+            raise UserError(f"{told!r}: cannot be written: not valid UTF-8; name another file") from None
         if not fits:
             raise UserError(f"{told}: exists and is not {output.kind.name}; remove it or name another output"
                             f"{output.kind.hint}")
@@ -87,7 +90,11 @@ def _identities(path: str | int) -> list[Hashable]:
 
 
 def _holds_something(path):
-    return exists(path) and (is_remote(path) or os.path.getsize(path) > 0)
+    if not is_remote(path):
+        return os.path.exists(path) and os.path.getsize(path) > 0
+    import tensorflow.compat.v1 as tf
+
+    return exists(path) and not tf.io.gfile.isdir(path)
 
 
 def is_within(path: str, directories: Iterable[str]) -> bool:

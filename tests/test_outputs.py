@@ -195,6 +195,8 @@ def test_outputs_are_different_files(here):
         assert here() == before
     assert main(["dataset", "list.txt", "out", "--rejects", "log", "--log-path", "log"]) == 1
     assert "is the log file" in Path("log").read_text() and not os.path.exists("out")
+    with pytest.raises(UserError, match="not valid UTF-8"):
+        check_outputs([Output("\udcff", ANY)], [])
     with pytest.raises(UserError, match="gs://b/x: is one of the inputs"):
         check_outputs([Output("gs://b/x", ANY)], ["gs://b/x"])
 

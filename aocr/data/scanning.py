@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from aocr.charset import splitter
 from aocr.config import scaled_width
-from aocr.data.records import NO_EXAMPLE, SIDECAR_EXTENSION, broken_file, files_of, parse_example, read_file
+from aocr.data.records import NO_EXAMPLE, broken_file, files_of, parse_example, read_file, sidecar_of
 from aocr.errors import UserError
 from aocr.files import load_json
 from aocr.images import decode_image
@@ -239,19 +239,19 @@ def fingerprint(file: str) -> str:
     return f"{length}-{digest.hexdigest()}"
 
 
-def write_sidecar(found: DatasetStatistics, file: str, sidecar: str) -> None:
-    """Writes the statistics of one file to its sidecar, both under temporary names. Raises tf.errors.OpError."""
+def write_sidecar(found: DatasetStatistics, file: str, sidecar: str = "") -> None:
+    """Writes the statistics of one file to `sidecar`, by default beside the file. Raises tf.errors.OpError."""
     tables = {name: {key: dataclasses.astuple(seen) for key, seen in getattr(found, name).items()}
               for name in ("lengths", "characters")}
     values = dict(version=SIDECAR_VERSION, fingerprint=fingerprint(file), records=found.records, widths=found.widths,
                   **tables)
-    with tf.io.gfile.GFile(sidecar, "w") as stream:
+    with tf.io.gfile.GFile(sidecar or sidecar_of(file), "w") as stream:
         stream.write(json.dumps(values, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def read_sidecar(file: str) -> DatasetStatistics | None:
     """Returns a file's statistics from its sidecar; None if it is missing, broken or of another fingerprint."""
-    path = file + SIDECAR_EXTENSION
+    path = sidecar_of(file)
     if not tf.io.gfile.exists(path):
         return None
     try:
