@@ -17,7 +17,7 @@ from aocr.files import StorageError, exists, is_remote, load_json, read_bytes
 
 SNIFFED = 1 << 16  # bytes of a file that tell whether it is text of ours
 LOG_LINE = re.compile(rb"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}|\d\d:\d\d:\d\d|aocr: (warning|error):) ", re.MULTILINE)
-COMPRESSED = (b"\x1f\x8b", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"PK\x03\x04", b"%PDF", b"BM")
+COMPRESSED = (b"\x1f\x8b", b"\x89PNG", b"\xff\xd8\xff", b"PK\x03\x04", b"%PDF")  # files that may be without zeros
 
 
 class Kind(NamedTuple):
