@@ -294,7 +294,7 @@ def test_hundreds_of_odd_inputs_are_used_or_told_of_and_can_be_fed_again_when_th
 @pytest.mark.parametrize("label, clean, notes", [
     ("abc", "ABC", ()), ("stra\xdfe", "STRASSE", ()), (" a\xa0", "A", ("whitespace around the label",)),
     ("e\u0301", "\xc9", ()),
-    ("\u0390", "\u03aa\u0301", ()), ("a\u200db", "A\u200dB", ()), ("\u05e9\u05dc", "\u05e9\u05dc", ()), ("", "", ()),
+    ("\u0390", "\u03aa\u0301", ()), ("a\u200db", "A\u200dB", ("invisible character",)), ("\u05e9\u05dc", "\u05e9\u05dc", ()), ("", "", ()),
 ])
 def test_labels(label, clean, notes):
     got, noted = clean_label(label, CONFIG)

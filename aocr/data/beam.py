@@ -12,7 +12,8 @@ from apache_beam.typehints.decorators import no_annotations
 from aocr.config import DatasetConfig
 from aocr.data.build import DUPLICATE, Counts, Part, part_number, prepare, serialize
 from aocr.data.checks import Checked, check
-from aocr.data.rows import STDIN, Rejected, Row, read_rows
+from aocr.data.formats import read_rows
+from aocr.data.rows import STDIN, Rejected, Row
 from aocr.data.workers import TensorFlowDecoder
 from aocr.errors import UserError, usage_error
 

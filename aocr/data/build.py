@@ -19,8 +19,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from aocr.config import DatasetConfig
 from aocr.data.checks import Checked
 from aocr.data.duplicates import Duplicates
+from aocr.data.formats import format_of, read_rows
 from aocr.data.records import read_file, to_example
-from aocr.data.rows import STDIN, Rejected, format_of, read_rows
+from aocr.data.rows import STDIN, Rejected
 from aocr.data.scanning import DatasetStatistics, write_sidecar
 from aocr.data.workers import checked_rows
 from aocr.errors import UserError, usage_error
