@@ -63,7 +63,7 @@ def check(row: Row | Rejected, config: DatasetConfig) -> Checked | Rejected:
 
 def _rejected(row, error):
     kind, reason = error.args
-    reason = f"{row.path}: {reason}" if row.path and row.path.isprintable() else reason
+    reason = f"{row.path}: {reason}" if row.path else reason
     return Rejected(row.source, row.number, row.raw, kind, reason, row.header)
 
 
@@ -123,7 +123,7 @@ def _places(row, config):
 def _read(row, config):
     """Returns the content of a row's image file. Raises BadRow and Unreachable."""
     if any(character in row.path for character in BREAKS):
-        raise BadRow("unreadable image", f"control character in the path {row.path!r}; rename the file or fix the row")
+        raise BadRow("unreadable image", "a zero or a line break in the path; rename the file or fix the row")
     places = _places(row, config)
     try:
         several = places[1:] or not is_remote(row.path)

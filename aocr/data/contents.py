@@ -14,6 +14,8 @@ TABLE_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 VARIANTS = (".bin", ".nrm", ".raw", ".dew", ".desp", ".gray", ".grey", ".orig", ".color")
 NO_LABELS = ("readme", "read_me", "license", "licence", "copying", "notes", "note", "changelog", "classes", "info",
              "about", "authors", "credits", "citation", "requirements", "todo")  # names of texts about a directory
+# Extensions of images that are not read: Pillow lacks the format, or runs programs for it.
+UNREAD = (".heic", ".heif", ".jxl", ".svg", ".pdf", ".eps", ".ps", ".djvu", ".cr2", ".nef", ".dng", ".wmf", ".emf")
 SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 
 
@@ -22,6 +24,7 @@ class Contents(NamedTuple):
 
     place: str  # path of the directory
     images: list[str]  # file names, sorted
+    unread: list[str]  # images in formats that are not read
     labels: dict[str, str]  # image -> its label file
     tables: list[str]  # .csv, .json and the like
     texts: list[str]  # .txt files of no image
@@ -46,7 +49,7 @@ def contents_of(directory: Directory) -> Contents:
             (tables if name in rooms["tables"] else texts).append(name)
     ignored.update(map(kind_of, rooms["other"]))
     ignored["hidden"] += len(rooms["hidden"])
-    return Contents(directory.place, rooms["images"], labels, tables, texts, +ignored)
+    return Contents(directory.place, rooms["images"], rooms["unread"], labels, tables, texts, +ignored)
 
 
 def stem_of(name: str) -> str:
@@ -56,8 +59,8 @@ def stem_of(name: str) -> str:
 
 
 def kind_of(name: str) -> str:
-    """Returns by what a file that is not used is counted: its extension, or its name if it has none."""
-    return os.path.splitext(name)[1].lower() or name
+    """Returns by what a file that is not used is counted: its extension."""
+    return os.path.splitext(name)[1].lower() or "without extension"
 
 
 def _room(name):
@@ -67,6 +70,8 @@ def _room(name):
         return "hidden"
     if is_image(name):
         return "images"
+    if lower.endswith(UNREAD):
+        return "unread"
     if lower.endswith(LABEL_EXTENSIONS):
         return "texts"
     return "tables" if lower.endswith(TABLE_EXTENSIONS) else "other"

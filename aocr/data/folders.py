@@ -22,6 +22,7 @@ LIST_NAMES = ("labels", "label", "annotations", "annotation", "metadata", "gt", 
               "transcriptions", "transcripts", "transcription", "list", "index")
 SAMPLED = 20  # rows by which a list is recognised
 LARGEST_LABEL = 1 << 16  # bytes of a label file
+MOST_KINDS = 12  # of ignored files, in messages
 COMPARED = 100_000  # names of images and of text files that are compared between directories
 
 Reader = Callable[[str], Iterator[Row | Rejected]]  # reads the rows of a text file
@@ -64,11 +65,19 @@ def read_folder(folder: str) -> Iterator[Row | Rejected]:
             row = _labelled(folder, next(numbers), contents, name)
             used += isinstance(row, Row)
             yield row
+        yield from _unread(folder, numbers, contents)
         for name in contents.texts:
             path = os.path.join(contents.place, name)
             yield Rejected(folder, next(numbers), _bytes(path), "label file without image",
                            f"{path}: no image of that name beside it; remove the file or add the image")
     _log(folder, f"{used} images with label files beside them", ignored)
+
+
+def _unread(folder, numbers, contents):
+    for name in contents.unread:
+        path = os.path.join(contents.place, name)
+        yield Rejected(folder, next(numbers), _bytes(path), "unreadable image",
+                       f"{path}: images of this format are not read; save it as PNG")
 
 
 def _labelled(folder, number, contents, name):
@@ -111,6 +120,7 @@ def read_names(folder: str, label_pattern: re.Pattern[str]) -> Iterator[Row | Re
                 used += 1
                 row = row._replace(notes=doubts(name, row.label, below, numbered, label_pattern.pattern))
             yield row
+        yield from _unread(folder, numbers, contents)
     _log(folder, f"{used} images with labels in their names", ignored)
 
 
@@ -133,7 +143,7 @@ def read_listed(folder: str, read: Reader) -> Iterator[Row | Rejected]:
 
     Raises UserError if lists beside each other name the same images, and as `read`.
     """
-    named, used, images, ignored = set(), 0, [], collections.Counter()
+    numbers, named, used, images, ignored = itertools.count(1), set(), 0, [], collections.Counter()
     for contents in _contents(folder):
         lists = _lists_in(contents, read)
         _check_apart(lists)
@@ -145,14 +155,15 @@ def read_listed(folder: str, read: Reader) -> Iterator[Row | Rejected]:
                     row = row._replace(path=path)
                     used += 1
                 yield row
+        yield from _unread(folder, numbers, contents)
         read_ones = {os.path.basename(found.path) for found in lists}
         labels = set(contents.labels.values())
         images += [os.path.join(contents.place, name) for name in contents.images]
         ignored += contents.ignored + collections.Counter(
             kind_of(name) for name in (*contents.tables, *contents.texts, *labels) if name not in read_ones)
-    for number, path in enumerate(images, 1):
+    for path in images:
         if os.path.normpath(path) not in named:
-            yield Rejected(folder, number, _bytes(path), "image in no list",
+            yield Rejected(folder, next(numbers), _bytes(path), "image in no list",
                            f"{path}: none of the lists in {folder} names it; add it to one or remove it")
     _log(folder, f"{used} rows of lists for {len(images)} images", ignored)
 
@@ -206,5 +217,7 @@ def _bytes(path):
 
 
 def _log(folder, taken_for, ignored):
-    told = ", ".join(f"{count} {kind}" for kind, count in ignored.most_common())
+    told = ", ".join(f"{count} {kind}" for kind, count in ignored.most_common(MOST_KINDS))
+    if len(ignored) > MOST_KINDS:
+        told += f" and {sum(ignored.values()) - sum(count for _, count in ignored.most_common(MOST_KINDS))} others"
     log.info("%s: %s%s", folder, taken_for, f"; ignored: {told}" if told else "")
