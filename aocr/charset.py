@@ -54,8 +54,10 @@ def is_invisible(character: str) -> bool:
 
 
 def visible(text: str) -> str:
-    """Replaces the invisible characters of a text by their code points: "<U+200B>"."""
-    return "".join(f"<{code_points(point)}>" if is_invisible(point) else point for point in text)
+    """Replaces the invisible characters of a text by their code points, "<U+200B>", unless they belong there."""
+    return text if text.isascii() else "".join(
+        f"<{code_points(point)}>" if is_invisible(point) and not _belongs(text, place) else point
+        for place, point in enumerate(text))
 
 
 def invisible_in(text: str) -> list[str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from aocr.data.contents import Contents, contents_of, kind_of, stem_of
+from aocr.data.contents import TABLE_EXTENSIONS, Contents, contents_of, kind_of, stem_of
 from aocr.data.label_names import doubts, is_numbered
 from aocr.data.listing import directories, is_image
 from aocr.data.rows import BadRow, Rejected, Row, decode
@@ -175,21 +175,33 @@ def _lists_in(contents, read):
 
 
 def _list_of(path, contents, read):
-    """Returns a _List if the first rows of a file mostly name images that exist, or could by the file's name."""
+    """Returns a _List if the first rows of a file mostly name images that exist, or could by the file's name.
+
+    Raises UserError if it should be a list by its name and is not.
+    """
     known = stem_of(os.path.basename(path)).lower() in LIST_NAMES
     try:
-        rows = [row for row in itertools.islice(read(path), SAMPLED) if isinstance(row, Row)]
+        sample = list(itertools.islice(read(path), SAMPLED))
     except UserError:
         if known:
             raise
         return None
-    like_images = [row.path for row in rows if row.path and is_image(row.path)]
+    paths = [row.path or "" for row in sample if isinstance(row, Row)]
+    like_images = [path for path in paths if is_image(path)]
     inside = [place for path in like_images if (place := _inside(contents.place, path))]
-    if rows and 2 * len(like_images if known else inside) >= len(rows):
+    if paths and 2 * len(like_images if known else inside) >= len(paths):
         return _List(path, frozenset(inside))
-    if known:
-        log.warning("%s: holds no paths of images with labels and is not read", path)
+    if known and sample:
+        _tell_no_list(path, sample)
     return None
+
+
+def _tell_no_list(path, sample):
+    reason = next((row.reason for row in sample if isinstance(row, Rejected)), "its paths are not those of images")
+    if path.lower().endswith(TABLE_EXTENSIONS):
+        raise UserError(f"{path}: should list images with labels by its name, but does not: {reason}; fix or remove "
+                        "it, or choose what is read by --input-format names or folder")
+    log.warning("%s: does not list images with labels and is not read", path)
 
 
 def _check_apart(lists):

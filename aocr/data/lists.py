@@ -45,10 +45,10 @@ def parse_line(line: str) -> tuple[str, str]:
 
 
 def _unquoted(field):
-    """Removes quotes around a field, and the escapes or doubled quotes in it."""
+    """Removes quotes around a field, and the escapes or doubled quotes in it. Raises BadRow."""
     if len(field.strip()) < 2 or not field.strip().startswith('"') or not field.strip().endswith('"'):
         return field
     inner = field.strip()[1:-1]
     if '"' in inner.replace('\\"', "").replace('""', ""):
-        return inner  # quotes that nobody escaped
+        raise BadRow("bad quotes", f"{field.strip()!r}: quotes within quotes; escape the inner ones as \\\"")
     return ESCAPED.sub(r"\1", inner) if '\\"' in inner else inner.replace('""', '"').replace("\\\\", "\\")
