@@ -4,7 +4,16 @@ import sys
 
 import pytest
 
-from aocr.charset import ALPHANUMERIC, FULL_ASCII, Charset, UnknownCharacter, charset_for, code_points, splitter, visible
+from aocr.charset import (
+    ALPHANUMERIC,
+    FULL_ASCII,
+    Charset,
+    UnknownCharacter,
+    charset_for,
+    code_points,
+    splitter,
+    visible,
+)
 from aocr.errors import UserError
 
 

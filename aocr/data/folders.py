@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 LIST_NAMES = ("labels", "label", "annotations", "annotation", "metadata", "gt", "ground_truth", "groundtruth",
               "transcriptions", "transcripts", "transcription", "list", "index")
+MOST_LISTS = 50  # files of a directory that are tried as lists whatever their names
 SAMPLED = 20  # rows by which a list is recognised
 LARGEST_LABEL = 1 << 16  # bytes of a label file
 MOST_KINDS = 12  # of ignored files, in messages
@@ -170,8 +171,15 @@ def read_listed(folder: str, read: Reader) -> Iterator[Row | Rejected]:
 
 def _lists_in(contents, read):
     """Returns the files of a directory that list images."""
-    found = [_list_of(os.path.join(contents.place, name), contents, read) for name in contents.tables + contents.texts]
+    names = contents.tables + contents.texts
+    if len(names) > MOST_LISTS:  # such as label files apart from their images
+        names = [name for name in names if _is_list_by_name(name)]
+    found = [_list_of(os.path.join(contents.place, name), contents, read) for name in names]
     return [one for one in found if one]
+
+
+def _is_list_by_name(name):
+    return stem_of(name).lower() in LIST_NAMES
 
 
 def _list_of(path, contents, read):
@@ -179,7 +187,7 @@ def _list_of(path, contents, read):
 
     Raises UserError if it should be a list by its name and is not.
     """
-    known = stem_of(os.path.basename(path)).lower() in LIST_NAMES
+    known = _is_list_by_name(os.path.basename(path))
     try:
         sample = list(itertools.islice(read(path), SAMPLED))
     except UserError:
