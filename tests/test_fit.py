@@ -67,7 +67,7 @@ def test_labels_that_no_model_can_read():
     scan = a_scan(longest=1001)
     config, _ = fit_config(scan, {})
     assert config.max_prediction == 1000
-    with pytest.raises(UserError, match=r"1001 characters exceed --max-prediction 1000: 1 labels, the first is 'L{80}' "):
+    with pytest.raises(UserError, match="1001 characters exceed --max-prediction 1000: .* the first is .L{80}. "):
         check_labels(scan, config, Charset("AL"), "R")
 
 

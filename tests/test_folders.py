@@ -140,10 +140,24 @@ def test_images_of_all_that_pillow_reads(made):
     assert known.issuperset(IMAGE_EXTENSIONS)
 
 
+def test_directories_that_cannot_be_read_are_an_error(made, tmp_path, monkeypatch):
+    made(["below/A.png"])
+
+    def refuse(path, scandir=os.scandir):
+        if str(path).endswith("below"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match="below: cannot be read: Permission denied"):
+        made([])
+
+
 def test_links_are_followed_once(made, tmp_path):
     made(["deep/A.png"])
     os.symlink(tmp_path, tmp_path / "deep/loop")
     os.symlink(tmp_path / "deep", tmp_path / "twice")
+    os.symlink("nowhere", tmp_path / "deep/C.txt")
     (tmp_path / "apart").mkdir()
     os.symlink(tmp_path / "deep/A.png", tmp_path / "apart/B.png")
     assert made([])[1] == {"apart/B.png": "B", "deep/A.png": "A"}

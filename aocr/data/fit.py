@@ -30,7 +30,8 @@ def fit_config(scan: "DatasetStatistics", given: dict[str, Any]) -> tuple[ModelC
                      f"(the widest image is {scan.widest_image} pixels at height {IMAGE_HEIGHT})")
     if "max_prediction" not in given and scan.longest_label > config.max_prediction:
         fitted["max_prediction"] = min(scan.longest_label, LONGEST_LABEL)  # `check_labels` tells of longer ones
-        notes.append(f"--max-prediction {fitted['max_prediction']} instead of {config.max_prediction} (the longest label)")
+        notes.append(f"--max-prediction {fitted['max_prediction']} instead of {config.max_prediction} (the longest "
+                     "label)")
     spacing = pixels_per_character(scan)
     if "cnn" not in given and spacing is not None and spacing < NARROW:
         fitted["cnn"] = FINE

@@ -220,12 +220,11 @@ def _check_apart(lists):
 
 
 def _inside(place, path):
-    """Returns where an image of a list in the directory `place` is: there, in `images` beside it, or named from the
-    directory above. None if it is in neither."""
-    for start in (place, os.path.join(place, "images"), os.path.dirname(place)):
-        if found := existing_form(os.path.join(start, path)):
-            return found
-    return None
+    """Returns where an image of a list in the directory `place` is: there or in the directory above, or in `images`
+    below one of them. None if it is nowhere."""
+    above = os.path.dirname(place)
+    starts = (place, os.path.join(place, "images"), above, os.path.join(above, "images"))
+    return next(filter(None, (existing_form(os.path.join(start, path)) for start in starts)), None)
 
 
 def _contents(folder) -> Iterator[Contents]:

@@ -49,26 +49,28 @@ def directories(folder: str) -> Iterator[Directory]:
 
     Raises UserError if one cannot be read.
     """
-    yield from _remote_directories(folder) if is_remote(folder) else _local_directories(folder, set())
+    yield from _remote_directories(folder) if is_remote(folder) else _local_directories(folder)
 
 
-def _local_directories(folder, seen):
-    try:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be read: {error.strerror or error}") from None
-    files, others, inside = [], [], []
-    for entry in entries:
-        (inside if entry.is_dir() else files if _is_file(entry) else others).append(entry.name)
-    shown = [name for name in inside if not _is_hidden(name)]
-    yield Directory(folder, files, others, len(inside) - len(shown))
-    for name in shown:
-        yield from _local_directories(os.path.join(folder, name), seen)
+def _local_directories(folder):
+    seen, waiting = set(), [folder]
+    while waiting:
+        place = waiting.pop()
+        try:
+            status = os.stat(place)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(place) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(f"{place}: cannot be read: {error.strerror or error}") from None
+        files, others, inside = [], [], []
+        for entry in entries:
+            (inside if entry.is_dir() else files if _is_file(entry) else others).append(entry.name)
+        shown = [name for name in inside if not _is_hidden(name)]
+        yield Directory(place, files, others, len(inside) - len(shown))
+        waiting += (os.path.join(place, name) for name in reversed(shown))
 
 
 def _is_hidden(name):
