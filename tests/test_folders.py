@@ -158,6 +158,7 @@ def test_links_are_followed_once(made, tmp_path):
     os.symlink(tmp_path, tmp_path / "deep/loop")
     os.symlink(tmp_path / "deep", tmp_path / "twice")
     os.symlink("nowhere", tmp_path / "deep/C.txt")
+    os.symlink("itself", tmp_path / "itself")
     (tmp_path / "apart").mkdir()
     os.symlink(tmp_path / "deep/A.png", tmp_path / "apart/B.png")
     assert made([])[1] == {"apart/B.png": "B", "deep/A.png": "A"}

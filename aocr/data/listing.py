@@ -67,7 +67,7 @@ def _local_directories(folder):
             raise UserError(f"{place}: cannot be read: {error.strerror or error}") from None
         files, others, inside = [], [], []
         for entry in entries:
-            (inside if entry.is_dir() else files if _is_file(entry) else others).append(entry.name)
+            (inside if _is_directory(entry) else files if _is_file(entry) else others).append(entry.name)
         shown = [name for name in inside if not _is_hidden(name)]
         yield Directory(place, files, others, len(inside) - len(shown))
         waiting += (os.path.join(place, name) for name in reversed(shown))
@@ -75,6 +75,13 @@ def _local_directories(folder):
 
 def _is_hidden(name):
     return name.startswith(".") or name in HIDDEN
+
+
+def _is_directory(entry):
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _is_file(entry):
