@@ -2,6 +2,7 @@
 
 import functools
 import string
+import unicodedata
 from collections.abc import Callable, Iterable
 
 from aocr.errors import UserError
@@ -11,6 +12,16 @@ FIRST_ID = 3  # id of the first character
 
 
 ALPHANUMERIC = string.digits + string.ascii_uppercase
+# Code points that show nothing: marks of format and direction, fillers, tags. Variation selectors are left out, since
+# they change the character before them.
+INVISIBLE = ((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180E, 0x180E),
+             (0x200B, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F), (0x2800, 0x2800), (0x3164, 0x3164),
+             (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xFFF9, 0xFFFB), (0x1D173, 0x1D17A), (0xE0000, 0xE007F))
+# Scripts that need joiners: Arabic and its kin, those of India, Tibetan to Myanmar, Khmer and Mongolian.
+JOINED = ((0x600, 0x8FF), (0x900, 0xDFF), (0xF00, 0x109F), (0x1780, 0x18AF), (0xA840, 0xA8FF), (0xFB50, 0xFDFF),
+          (0xFE70, 0xFEFC), (0x11000, 0x11FFF))
+JOINERS = ZWNJ, ZWJ = "\u200c\u200d"
+IDEOGRAPHIC_SPACE = "\u3000"
 FULL_ASCII = "".join(map(chr, range(32, 127)))
 
 
@@ -33,6 +44,49 @@ def splitter(graphemes: bool) -> Callable[[str], list[str]]:
 def code_points(character: str) -> str:
     """Returns the code points of a character in Unicode notation: "U+0065 U+0301"."""
     return " ".join(f"U+{ord(point):04X}" for point in character)
+
+
+def is_invisible(character: str) -> bool:
+    """Returns whether a code point shows nothing, or is a space other than U+0020."""
+    code = ord(character)
+    return any(first <= code <= last for first, last in INVISIBLE) or (
+        character != " " and unicodedata.category(character) == "Zs")
+
+
+def visible(text: str) -> str:
+    """Replaces the invisible characters of a text by their code points, "<U+200B>", unless they belong there."""
+    return text if text.isascii() else "".join(
+        f"<{code_points(point)}>" if is_invisible(point) and not _belongs(text, place) else point
+        for place, point in enumerate(text))
+
+
+def invisible_in(text: str) -> list[str]:
+    """Returns names of the invisible characters in a text that do not belong there, such as "U+200B (ZERO WIDTH SPACE)
+    at position 3".
+
+    Joiners belong between letters of scripts and emoji that need them, ideographic spaces beside wide characters.
+    """
+    return [] if text.isascii() else [
+        f"{code_points(point)} ({unicodedata.name(point, 'unnamed')}) at position {place}"
+        for place, point in enumerate(text) if is_invisible(point) and not _belongs(text, place)]
+
+
+def _belongs(text, place):
+    before, after = text[:place][-1:], text[place + 1:][:1]
+    if text[place] in JOINERS:
+        return bool(before and after) and (_is_joined(before) and _is_joined(after)
+                                           or text[place] == ZWJ and _is_emoji(before) and _is_emoji(after))
+    return text[place] == IDEOGRAPHIC_SPACE and any(
+        unicodedata.east_asian_width(point) in "WF" for point in before + after if point != IDEOGRAPHIC_SPACE)
+
+
+def _is_joined(character):
+    return any(first <= ord(character) <= last for first, last in JOINED) and unicodedata.category(character)[0] in "LM"
+
+
+def _is_emoji(character):
+    """Returns whether a code point can stand beside a joiner in an emoji: a symbol, a modifier or a selector."""
+    return unicodedata.category(character) in ("So", "Sk", "Sm") or character == "\ufe0f"
 
 
 def named(character: str) -> str:
@@ -105,8 +159,9 @@ class Charset:
         return f"{len(self.characters)} characters: {self.listed(self.characters)}"
 
     def listed(self, characters: Iterable[str]) -> str:
-        """Formats characters for messages; separates clusters, since adjacent ones could read as another cluster."""
-        return (" " if self.graphemes else "").join(characters)
+        """Formats characters for messages, invisible ones by code point; separates clusters, since adjacent ones could
+        read as another cluster."""
+        return (" " if self.graphemes else "").join(map(visible, characters))
 
 
 def charset_for(characters: Iterable[str], graphemes: bool = False) -> Charset:

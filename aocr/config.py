@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Pixels = TypeVar("Pixels", int, "tf.Tensor")  # a Python integer or an integer tensor
 
 IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
+LONGEST_LABEL = 1000  # characters; labels and predictions are never longer
 WIDEST_CANVAS = 2048  # pixels at height 32; widest canvas fitted to data
 NO_AUGMENTATION, AUTO_AUGMENTATION = "none", "auto"
 NETWORK_PARTS = ("cnn", "encoder", "decoder")  # variable scopes that --freeze accepts
@@ -125,7 +126,7 @@ class ModelConfig(Options):
     max_width: int = option(160, "maximum image width, at a height of --max-height", least=1)
     max_height: int = option(60, "height that --max-width refers to; the canvas is "
                                  "ceil(max_width / max_height * 32) pixels wide and 32 high", least=1)
-    max_prediction: int = option(8, "maximum label length, in characters", least=1, most=1000)
+    max_prediction: int = option(8, "maximum label length, in characters", least=1, most=LONGEST_LABEL)
     graphemes: bool = graphemes_option()
     color: bool = option(False, "read images in colour (three channels) instead of grey")
     use_gru: bool = option(False, "use GRU instead of LSTM cells in encoder and decoder")
@@ -332,10 +333,12 @@ class ExportConfig(Options):
 class DatasetConfig(Options):
     """How annotations become a dataset."""
 
-    input_format: str = option("auto", "input format; auto: by extension (.tsv, .csv, .jsonl, .tfrecords), by the "
-                                       "directory's contents (folder: NAME.png with NAME.gt.txt or NAME.txt; names: "
-                                       "label in the file name), else lines",
-                               choices=("auto", "lines", "tsv", "csv", "jsonl", "folder", "names", "tfrecord"))
+    input_format: str = option("auto", "input format; auto: by extension (.tsv, .csv, .jsonl, .json, .tfrecords), by "
+                                       "the directory's contents (listed: lists such as labels.csv in it; folder: "
+                                       "NAME.png with NAME.gt.txt or NAME.txt; names: label in the file name), else "
+                                       "lines",
+                               choices=("auto", "lines", "tsv", "csv", "jsonl", "json", "listed", "folder", "names",
+                                        "tfrecord"))
     label_pattern: str = option(r"(.*?)(?:_[0-9]+)?", "format names: regular expression that matches a whole file name "
                                                       "without extension; group 1 is the label")
     image_root: str = option(None, "directory to resolve relative image paths against, after the working directory and "

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -195,6 +196,22 @@ def exists(path: str) -> bool:
         raise os_error(error, path) from None
     except TypeError:
         raise OSError(errno.EINVAL, "path is not valid text", path) from None
+
+
+def existing_form(path: str) -> str | None:
+    """Returns a path whose file exists: the path itself, or one that differs from it in Unicode form only (NFC or NFD,
+    as systems and archives change the names of files); None if there is none. Raises OSError as `exists`."""
+    if exists(path):
+        return path
+    if path.isascii() or is_remote(path):
+        return None
+    found = ""
+    for part in re.split(r"(?<=/)", path):  # "a/", "b/", "c.png"
+        forms = (found + part, *(found + unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        found = next((form for form in forms if os.path.exists(form)), "")
+        if not found:
+            return None
+    return found
 
 
 def os_error(error: "tf.errors.OpError", path: str | None) -> OSError:

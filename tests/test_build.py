@@ -244,6 +244,7 @@ def test_rejected_rows_of_a_table_keep_its_header(images):
 
 @pytest.mark.parametrize("row, told", [
     ("none.png\tX", "missing image"), ("1.png\t blank", "whitespace around the label"),
+    ("1.png\ta\u200bb", "invisible character: U+200B (ZERO WIDTH SPACE) at position 1"),
     ("0.png\tOTHER", "duplicate image with a different label: same image as list:1"),
 ])
 def test_strict(images, row, told, capsys):
@@ -254,6 +255,38 @@ def test_strict(images, row, told, capsys):
     captured = capsys.readouterr().err
     assert captured.count(told.split(":")[0]) == 4 and told in captured and "--strict: 1 problems" in captured
     assert not glob.glob("strict*") and os.path.exists("out")
+
+
+@pytest.mark.parametrize("flags, told", [
+    (["--split", "0.9999/0.0001"], "out-test: empty dataset: none of the 2 records falls into this share of --split "
+                                   "(0.0001)"),
+    (["--shards", "5"], "out-*-of-00005: 2 records leave 3 of 5 shards empty"),
+])
+def test_empty_parts_are_told(images, flags, told, capsys):
+    with open("few.tsv", "w") as file:
+        file.write("0.png\tA\n1.png\tB\n")
+    assert make("few.tsv", "out", *flags, "--workers", "1") == 0
+    assert told in capsys.readouterr().err
+    assert make("few.tsv", "strict", *flags, "--strict", "--workers", "1") == 1
+    assert "problems, " in capsys.readouterr().err and not glob.glob("strict*")
+
+
+def test_a_directory_is_told_for_what_it_is_taken(images, capsys):
+    os.mkdir("folder")
+    for name in ("HELLO.png", "HELLO (2).png", "notes.md", "a\nb.png"):
+        os.link("1.png", f"folder/{name}")
+    assert make("folder", "out", "--workers", "1") == 0
+    error = capsys.readouterr().err
+    assert "folder: 3 images with labels in their names; ignored: 1 .md\n" in error
+    assert "folder:1: mark of a copy in the label: 'HELLO (2)' from 'HELLO (2).png'; rename or remove the file" in error
+    assert "skipped, control character: folder/a\\nb.png: U+000A" in error
+    assert make("folder", "strict", "--strict", "--workers", "1") == 1 and not os.path.exists("strict")
+
+
+def test_a_list_named_in_another_unicode_form(images):
+    with open("liste\u0301.tsv", "w") as file:
+        file.write("0.png\tA\n")
+    assert make("list\xe9.tsv", "out", "--workers", "1") == 0
 
 
 def test_inputs_of_many_kinds_become_one_dataset(images, capsys):

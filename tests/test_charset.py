@@ -4,7 +4,16 @@ import sys
 
 import pytest
 
-from aocr.charset import ALPHANUMERIC, FULL_ASCII, Charset, UnknownCharacter, charset_for, code_points, splitter
+from aocr.charset import (
+    ALPHANUMERIC,
+    FULL_ASCII,
+    Charset,
+    UnknownCharacter,
+    charset_for,
+    code_points,
+    splitter,
+    visible,
+)
 from aocr.errors import UserError
 
 
@@ -30,6 +39,13 @@ def test_round_trip(text):
     ids = charset.encode(text)
     assert len(ids) == len(text)
     assert charset.decode(ids) == text
+
+
+def test_invisible_characters_are_listed_by_code_point():
+    assert Charset("A\xa0\u200b\u3164B").summary() == "5 characters: A<U+00A0><U+200B><U+3164>B"
+    assert visible("so\xadft\u2028 \u200f") == "so<U+00AD>ft<U+2028> <U+200F>"
+    for text in ("a b", "\u0645\u06cc\u200c\u0631", "e\u0301", "\U0001f469\u200d\U0001f4bb"):
+        assert visible(text) == text, "what belongs there is shown as it is"
 
 
 def test_a_combining_mark_is_a_character_of_its_own():

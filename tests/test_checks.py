@@ -173,6 +173,23 @@ def test_what_cannot_be_read_is_rejected_with_a_reason(file, told, tmp_path):
     assert told in rejected.reason and str(tmp_path / "a.png") in rejected.reason
 
 
+def test_files_whose_names_differ_in_unicode_form_only(tmp_path):
+    decomposed = tmp_path / "Mu\u0308ller" / "C\u030capek.png"
+    decomposed.parent.mkdir()
+    Image.new("L", (3, 3)).save(decomposed)
+    (tmp_path / "\xe9.png").write_bytes(decomposed.read_bytes())
+    for path in ("M\xfcller/\u010capek.png", "M\xfcller/C\u030capek.png", str(tmp_path / "M\xfcller/\u010capek.png"),
+                 "e\u0301.png", "./e\u0301.png"):
+        assert isinstance(check(Row(str(tmp_path / "list"), 7, b"", "X", path), CONFIG), Checked), path
+    assert check(Row("list", 7, b"", "X", "M\xfcller/x.png"), CONFIG).kind == "missing image"
+
+
+@pytest.mark.parametrize("path", ["a\nb.png", "a\0.png", "a\rb.png"])
+def test_paths_with_zeros_or_line_breaks(path):
+    rejected = check(Row("list", 7, b"", "X", path), CONFIG)
+    assert rejected.kind == "unreadable image" and "a zero or a line break in the path" in rejected.reason
+
+
 @pytest.mark.parametrize("path", ["http://example.org/a.png", "nothing://a.png", "gs://\ud800/a.png", "a\0.png",
                                   "\ud800"])
 def test_a_path_that_leads_nowhere_is_one_row_less(path):
@@ -294,11 +311,43 @@ def test_hundreds_of_odd_inputs_are_used_or_told_of_and_can_be_fed_again_when_th
 @pytest.mark.parametrize("label, clean, notes", [
     ("abc", "ABC", ()), ("stra\xdfe", "STRASSE", ()), (" a\xa0", "A", ("whitespace around the label",)),
     ("e\u0301", "\xc9", ()),
-    ("\u0390", "\u03aa\u0301", ()), ("a\u200db", "A\u200dB", ()), ("\u05e9\u05dc", "\u05e9\u05dc", ()), ("", "", ()),
+    ("\u0390", "\u03aa\u0301", ()), ("a\u200db", "A\u200dB", ("invisible character",)),
+    ("\u05e9\u05dc", "\u05e9\u05dc", ()), ("", "", ()),
 ])
 def test_labels(label, clean, notes):
     got, noted = clean_label(label, CONFIG)
     assert got == clean and tuple(kind for kind, _ in noted) == notes
+
+
+@pytest.mark.parametrize("label, told", [
+    ("a\u200bb", "U+200B (ZERO WIDTH SPACE) at position 1"), ("\u202eab", "U+202E (RIGHT-TO-LEFT OVERRIDE)"),
+    ("so\xadft", "U+00AD (SOFT HYPHEN) at position 2"), ("a\xa0b", "U+00A0 (NO-BREAK SPACE) at position 1"),
+    ("\ufeffa", "U+FEFF (ZERO WIDTH NO-BREAK SPACE) at position 0"), ("a\u2060b", "U+2060 (WORD JOINER)"),
+    ("\u05d0\u200f", "U+200F (RIGHT-TO-LEFT MARK) at position 1"), ("a\u3000b", "U+3000 (IDEOGRAPHIC SPACE)"),
+    ("a\u2800b", "U+2800"), ("x\u200c\u0645", "U+200C (ZERO WIDTH NON-JOINER) at position 1"),
+])
+def test_invisible_characters_are_kept_and_named(label, told):
+    clean, ((kind, text),) = clean_label(label, DatasetConfig(force_uppercase=False))
+    assert (clean, kind) == (label, "invisible character") and told in text
+
+
+@pytest.mark.parametrize("label", [
+    "\u0645\u06cc\u200c\u0631\u0648\u0645", "\u0915\u094d\u200d\u0937", "\U0001f469\u200d\U0001f4bb",
+    "\U0001f3f3\ufe0f\u200d\U0001f308", "\u5b57\u3000\u5b57", "a b", "e\u0301"])
+def test_characters_that_belong_where_they_are_are_not_noted(label):
+    assert clean_label(label, DatasetConfig(normalize="none")) == (label.upper(), ())
+
+
+@pytest.mark.parametrize("end", ["\t", "\f", "\v", "\n", "\r\n", "\xa0", "\u3000", "\u2003", "\x85", " \t "])
+def test_blank_characters_at_the_ends_are_stripped(end):
+    clean, notes = clean_label(f"{end}A B{end}", CONFIG)
+    assert clean == "A B" and [kind for kind, _ in notes] == ["whitespace around the label"]
+
+
+def test_the_longest_label():
+    assert clean_label("a" * 1000, CONFIG) == ("A" * 1000, ())
+    with pytest.raises(BadRow, match="1001 characters, '[aA]{80}.*; the limit is 1000"):
+        clean_label("a" * 1001, CONFIG)
 
 
 @pytest.mark.parametrize("label", ["a\tb", "a\nb", "\x00", "a\u2028b", "\ud800"])

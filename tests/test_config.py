@@ -20,7 +20,7 @@ from aocr.config import (
     TrainConfig,
     flags_of,
 )
-from aocr.data import rows
+from aocr.data import formats
 from aocr.graph import decoding
 from aocr.metrics import METRICS
 from aocr.tasks import export
@@ -178,6 +178,6 @@ def test_tables_hold_what_the_options_allow():
         return next(field.metadata["choices"] for field in dataclasses.fields(options) if field.name == name)
 
     assert set(choices(ExportConfig, "format")) == set(export.FORMATS)
-    assert set(choices(DatasetConfig, "input_format")) == {"auto", *rows.FORMATS}
+    assert set(choices(DatasetConfig, "input_format")) == {"auto", *formats.FORMATS}
     assert set(choices(TrainConfig, "monitor")) == {"exact", *METRICS}
     assert set(choices(TestConfig, "decoding")) == set(decoding.METHODS)

@@ -63,6 +63,14 @@ def test_narrow_characters_get_a_finer_network(width, length, cnn):
     assert fit_config(a_scan(width, length), {"cnn": "compact"})[0].cnn == "compact"
 
 
+def test_labels_that_no_model_can_read():
+    scan = a_scan(longest=1001)
+    config, _ = fit_config(scan, {})
+    assert config.max_prediction == 1000
+    with pytest.raises(UserError, match="1001 characters exceed --max-prediction 1000: .* the first is .L{80}. "):
+        check_labels(scan, config, Charset("AL"), "R")
+
+
 def test_the_alphabet_is_widened_by_what_the_labels_need():
     assert fit_charset(a_scan(characters="A7")) == (Charset(ALPHANUMERIC), [])
     charset, told = fit_charset(a_scan(characters="aЖ A"))

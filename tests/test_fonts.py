@@ -17,6 +17,11 @@ def test_what_no_font_has_is_written_as_an_escape():
     assert fonts.drawable("a\U0010fffe\nb", font) == "a\\U0010fffe\\nb"
 
 
+def test_what_nobody_sees_is_written_as_a_code_point():
+    font = ImageFont.load_default(size=13)
+    assert fonts.drawable("a\u200bb\xa0c d", font) == "a<U+200B>b<U+00A0>c d"
+
+
 def test_another_font_is_taken_for_other_alphabets():
     try:
         ImageFont.truetype("DejaVuSans.ttf", 13)

@@ -49,6 +49,16 @@ def test_the_facts_as_json(dataset, capsys):
     assert "records 0 and 4 have the same image but different labels" in captured.err
 
 
+def test_invisible_characters_are_shown_by_code_point(tmp_path, capsys):
+    path = str(tmp_path / "data")
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(to_example(file_of(64, 32, 1), "a\u200b \xa0b").SerializeToString())
+    assert main(["inspect", path, "--log-path", "", "--sheet", str(tmp_path / "sheet.png")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  ' ' 1  a 1  b 1  <U+00A0> 1  <U+200B> 1" in lines
+    assert "  <U+200B> (U+200B): 1, first in 'a\\u200b \\xa0b' (record 0)" in lines
+
+
 def test_the_facts_by_graphemes(tmp_path, capsys):
     path = str(tmp_path / "data")
     with tf.io.TFRecordWriter(path) as writer:

@@ -8,8 +8,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
+from aocr.data.formats import read_rows
 from aocr.data.records import numbered_records, parse_example, to_example
-from aocr.data.rows import read_rows
 from aocr.data.scanning import Seen, read_sidecar, scan, write_sidecar
 from aocr.errors import UserError
 

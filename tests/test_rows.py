@@ -8,8 +8,9 @@ import re
 import pytest
 import tensorflow.compat.v1 as tf
 
+from aocr.data.formats import format_of, read_rows
 from aocr.data.records import to_example
-from aocr.data.rows import Rejected, Row, format_of, read_rows
+from aocr.data.rows import Rejected, Row
 from aocr.errors import UserError
 
 NAMES = re.compile(r"(.*?)(?:_[0-9]+)?")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageFilter, ImageFont
 
 from aocr.cli import main
-from aocr.data.rows import parse_line
+from aocr.data.lists import parse_line
 from aocr.synth.drawing import LEAST_CONTRAST, LUMA, Artist, RenderConfig
 from aocr.synth.materials import BUILT_IN, Fonts
 from aocr.synth.words import read_words

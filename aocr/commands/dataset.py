@@ -1,8 +1,8 @@
 """Make a dataset (TFRecord files) from annotated images.
 
-An input is a text file of lines (image path, tab or space, label), a .tsv, .csv or .jsonl table, a directory of images
-with labels in text files beside them or in the file names, a dataset, a glob pattern of these, or - for stdin. The last
-path is the output, unless it is the only one.
+An input is a text file of lines (image path, tab or space, label), a .tsv, .csv, .jsonl or .json table, a directory of
+images with such a list, with label files beside them or with labels in the file names, a dataset, a glob pattern of
+these, or - for stdin. The last path is the output, unless it is the only one.
 
 Relative paths are resolved against the working directory, then the annotation file's directory, then --image-root.
 Unusable rows are reported with line and reason, skipped and counted. Images that TensorFlow cannot read, or decodes

@@ -17,13 +17,15 @@ from aocr.data.build import (
     Part,
     Unusable,
     check_usable,
+    note_empty,
     part_number,
     prepare,
     rejects_aside,
     serialize,
 )
 from aocr.data.checks import Checked, check
-from aocr.data.rows import STDIN, Rejected, Row, read_rows
+from aocr.data.formats import read_rows
+from aocr.data.rows import STDIN, Rejected, Row, one_line
 from aocr.data.workers import TensorFlowDecoder
 from aocr.errors import UserError, usage_error
 from aocr.files import StorageError, WholeFiles, cause
@@ -70,7 +72,7 @@ def _run(sources, label_pattern, parts, config, beam_arguments, whole):
     rows = (pipeline | beam.Create(sources)
             | "read" >> beam.FlatMap(lambda source: read_rows(source[0], source[1], label_pattern, None))
             | beam.Reshuffle())  # otherwise one worker would check all rows of a file
-    checked = rows | beam.ParDo(Check(config)).with_outputs(REJECTED, main="checked")
+    checked = rows | beam.ParDo(Check(config, parts)).with_outputs(REJECTED, main="checked")
     (checked.checked | beam.Map(_by_image) | beam.GroupByKey() | beam.FlatMap(_conflicts))
     split = checked.checked | beam.Partition(lambda row, _: part_number(row, parts, config), len(parts))
     for number, (part, rows_of_part) in enumerate(zip(parts, split)):
@@ -82,15 +84,17 @@ def _run(sources, label_pattern, parts, config, beam_arguments, whole):
          | beam.io.WriteToText(whole.part(config.rejects), shard_name_template="", coder=beam.coders.BytesCoder()))
     result = pipeline.run()
     result.wait_until_finish()
-    return _counts(result)
+    counts, written = _counts(result, len(parts))
+    note_empty(parts, written, counts, config)
+    return counts
 
 
 class Check(beam.DoFn):
     """Row or Rejected -> Checked, or Rejected under its tag; counts and logs both."""
 
-    def __init__(self, config: DatasetConfig):
+    def __init__(self, config: DatasetConfig, parts: list[Part]):
         super().__init__()
-        self._config = config
+        self._config, self._parts = config, parts
 
     def setup(self) -> None:
         """Starts the decoder, once per worker."""
@@ -106,15 +110,15 @@ class Check(beam.DoFn):
         checked, = self._decoder.reject_undecodable([check(row, self._config)])
         if isinstance(checked, Rejected):
             _count("rejected", checked.kind)
-            log.warning("%s:%d: skipped, %s: %s", *checked[:2], checked.kind, checked.reason)
+            log.warning("%s:%d: skipped, %s: %s", *checked[:2], checked.kind, one_line(checked.reason))
             yield beam.pvalue.TaggedOutput(REJECTED, checked)
             return
         for kind, text in checked.notes:
             _count("noted", kind)
-            log.warning("%s:%d: %s: %s", *checked.row[:2], kind, text)
+            log.warning("%s:%d: %s: %s", *checked.row[:2], kind, one_line(text))
         if checked.rewritten:
             _count("rewritten", checked.kind)
-        _count("written", "")
+        _count("written", part_number(checked, self._parts, self._config))
         yield checked
 
 
@@ -149,14 +153,15 @@ def _writer(first, config):
                                   compression_type=compression)
 
 
-def _counts(result):
-    """Returns the pipeline's counters as Counts."""
-    counts = Counts()
+def _counts(result, parts):
+    """Returns the pipeline's counters: Counts, and the number of records of each part."""
+    counts, written = Counts(), [0] * parts
     for counter in result.metrics().query()["counters"]:
         if counter.key.metric.namespace == COUNTERS:
             what, _, kind = counter.key.metric.name.partition(":")
             if what == "written":
-                counts.written = counter.result
+                written[int(kind)] = counter.result
             else:
                 getattr(counts, what)[kind] += counter.result
-    return counts
+    counts.written = sum(written)
+    return counts, written

@@ -20,17 +20,19 @@ from aocr.aside import is_stream
 from aocr.config import DatasetConfig
 from aocr.data.checks import Checked
 from aocr.data.duplicates import Duplicates
+from aocr.data.formats import format_of, read_rows
 from aocr.data.outputs import check
 from aocr.data.records import sidecar_of, to_example
-from aocr.data.rows import STDIN, Rejected, format_of, read_rows
+from aocr.data.rows import STDIN, Rejected, one_line
 from aocr.data.scanning import DatasetStatistics, write_sidecar
 from aocr.data.workers import checked_rows
 from aocr.errors import UserError, usage_error
-from aocr.files import StorageError, WholeFiles, cause, exists, is_pattern, is_remote
+from aocr.files import StorageError, WholeFiles, cause, existing_form, is_pattern, is_remote
 
 log = logging.getLogger(__name__)
 
 SPLIT_NAMES = {1: ("",), 2: ("-train", "-test"), 3: ("-train", "-validation", "-test")}
+EMPTY, EMPTY_SHARD = "empty dataset", "empty shard"
 DUPLICATE = "duplicate image with a different label"
 
 
@@ -80,6 +82,7 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
             try:
                 build = _write(rows, parts, config, whole)
                 counts = build.counts
+                note_empty(parts, build.written, counts, config)
                 check_usable(counts, inputs, config)
             except Unusable:
                 whole.put(rejects)
@@ -153,7 +156,10 @@ def expand(inputs: list[str]) -> list[str]:
         matches = [path]
         if pattern:
             matches = sorted(tf.io.gfile.glob(path) if is_remote(path) else glob.glob(path, recursive=True))
-        if not matches or (path != STDIN and not pattern and not exists(path)):
+        if path != STDIN and not pattern:
+            form = existing_form(path)
+            matches = [form] if form else []
+        if not matches:
             raise UserError(f"{path}: cannot be read: no such file or directory")
         found += matches
     return found
@@ -213,6 +219,19 @@ def part_number(checked: Checked, parts: list[Part], config: DatasetConfig) -> i
     return len(parts) - 1
 
 
+def note_empty(parts: list[Part], written: list[int], counts: Counts, config: DatasetConfig) -> None:
+    """Logs and counts datasets without records, and those with fewer records than shards. `written`: by part."""
+    for part, records in zip(parts, written):
+        if counts.written and not records:
+            counts.noted[EMPTY] += 1
+            log.warning("%s: %s: none of the %d records falls into this share of --split (%g); add images, or enlarge "
+                        "the share", part.pattern, EMPTY, counts.written, part.share)
+        elif records < config.shards and counts.written:
+            counts.noted[EMPTY_SHARD] += config.shards - records
+            log.warning("%s: %d records leave %d of %d shards empty; lower --shards", part.pattern, records,
+                        config.shards - records, config.shards)
+
+
 def serialize(checked: Checked, config: DatasetConfig) -> bytes:
     """Returns a row's record: a serialized tf.train.Example."""
     comment = (checked.row.path or checked.row.comment) if config.save_filename else None
@@ -246,7 +265,7 @@ class _Build:
         self._config, self._parts, self._rejects, self._duplicates = config, parts, rejects, duplicates
         self._writers = [writers[k * config.shards:(k + 1) * config.shards] for k in range(len(parts))]
         self._scans = [[DatasetStatistics(file, [file]) for file in part.files] for part in parts]
-        self._written = [0] * len(parts)  # records of each part
+        self.written = [0] * len(parts)  # records of each part
         self._sources = {}
         self._header = None  # last header written to the rejects file
         self.counts = Counts()
@@ -264,14 +283,14 @@ class _Build:
         row, counts = checked.row, self.counts
         for kind, text in checked.notes:
             counts.noted[kind] += 1
-            log.warning("%s:%d: %s: %s", row.source, row.number, kind, text)
+            log.warning("%s:%d: %s: %s", row.source, row.number, kind, one_line(text))
         if checked.rewritten:
             counts.rewritten[checked.kind] += 1
         source = self._sources.setdefault(row.source, len(self._sources))
         self._duplicates.add(*checked.digests, source, row.number)
         part = part_number(checked, self._parts, self._config)
-        shard = self._written[part] % self._config.shards
-        self._written[part] += 1
+        shard = self.written[part] % self._config.shards
+        self.written[part] += 1
         self._writers[part][shard].write(serialize(checked, self._config))
         self._scans[part][shard].count(checked.label, *checked.size)
         counts.written += 1
@@ -280,7 +299,7 @@ class _Build:
 
     def _reject(self, row):
         self.counts.rejected[row.kind] += 1
-        log.warning("%s:%d: skipped, %s: %s", row.source, row.number, row.kind, row.reason)
+        log.warning("%s:%d: skipped, %s: %s", row.source, row.number, row.kind, one_line(row.reason))
         if self._rejects and row.raw is not None:
             if row.header != self._header:
                 self._header = row.header

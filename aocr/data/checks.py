@@ -12,12 +12,15 @@ from typing import NamedTuple
 
 from PIL import Image, ImageColor, ImageOps
 
-from aocr.config import DatasetConfig
+from aocr.charset import invisible_in
+from aocr.config import LONGEST_LABEL, DatasetConfig
 from aocr.data.rows import BadRow, Rejected, Row
-from aocr.files import Unreachable, exists, is_remote, read_bytes
+from aocr.files import Unreachable, existing_form, is_remote, read_bytes
 
 # Unicode categories not allowed in labels: control characters, line and paragraph separators, lone surrogates.
 FORBIDDEN = ("Cc", "Zl", "Zp", "Cs")
+SHOWN_LABEL = 80  # characters of a label in messages
+BREAKS = ("\0", "\n", "\r")  # not allowed in paths: no file, or a row of several lines
 ORIENTATION = 0x0112  # the EXIF tag
 SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -53,7 +56,7 @@ def check(row: Row | Rejected, config: DatasetConfig) -> Checked | Rejected:
         encoded = row.image if row.image is not None else _read(row, config)
         image, size, kind = standard_image(encoded, config)
         digests = hashlib.sha256(image).digest(), hashlib.sha256(label.encode()).digest()
-        return Checked(row, label, image, size, kind, image is not encoded, digests, notes)
+        return Checked(row, label, image, size, kind, image is not encoded, digests, (*row.notes, *notes))
     except BadRow as error:
         return _rejected(row, error)
 
@@ -67,16 +70,28 @@ def _rejected(row, error):
 def clean_label(label: str, config: DatasetConfig) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Returns the label as stored, and notes as in Checked. Raises BadRow for forbidden characters."""
     notes = []
+    if label != label.strip():
+        notes.append(("whitespace around the label", f"{_start_of(label)}; stripped"))
+        label = label.strip()
     for place, character in enumerate(label):
         if unicodedata.category(character) in FORBIDDEN:
             raise BadRow("control character",
-                         f"U+{ord(character):04X} at position {place} of the label {label!r}; remove it")
-    if label != label.strip():
-        notes.append(("whitespace around the label", f"{label!r}; stripped"))
+                         f"U+{ord(character):04X} at position {place} of the label {_start_of(label)}; remove it")
     label = _normalized(label, config)
     if config.force_uppercase:
         label = _normalized(label.upper(), config)  # upper-casing can decompose characters
-    return label.strip(), tuple(notes)
+    label = label.strip()
+    if len(label) > LONGEST_LABEL:
+        raise BadRow("label too long", f"{len(label)} characters, {_start_of(label)}; the limit is {LONGEST_LABEL}")
+    if unseen := invisible_in(label):
+        notes.append(("invisible character",
+                      f"{', '.join(unseen)} in the label {_start_of(label)}; remove it unless it belongs there"))
+    return label, tuple(notes)
+
+
+def _start_of(label):
+    """Formats a label for messages, cut if it is long."""
+    return repr(label if len(label) <= SHOWN_LABEL else label[:SHOWN_LABEL] + "...")
 
 
 def _normalized(label, config):
@@ -107,9 +122,12 @@ def _places(row, config):
 
 def _read(row, config):
     """Returns the content of a row's image file. Raises BadRow and Unreachable."""
+    if any(character in row.path for character in BREAKS):
+        raise BadRow("unreadable image", "a zero or a line break in the path; rename the file or fix the row")
     places = _places(row, config)
     try:
-        path = next((place for place in places if exists(place)), row.path) if places[1:] else row.path
+        several = places[1:] or not is_remote(row.path)
+        path = next(filter(None, map(existing_form, places)), row.path) if several else row.path
         content = read_bytes(path)
     except Unreachable:
         raise

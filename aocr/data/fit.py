@@ -4,7 +4,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from aocr.charset import Charset, charset_for, named
-from aocr.config import IMAGE_HEIGHT, WIDEST_CANVAS, ModelConfig
+from aocr.config import IMAGE_HEIGHT, LONGEST_LABEL, WIDEST_CANVAS, ModelConfig
 from aocr.errors import UserError
 from aocr.networks import FINE
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from aocr.data.scanning import DatasetStatistics
 
 NARROW = 11.0  # pixels per character at height 32 (2.75 encoder steps of four), below which resolution is doubled
+SHOWN_LABEL = 80  # characters of a label in messages
 LISTED = 10  # maximum number of violations in an error message
 
 
@@ -28,8 +29,9 @@ def fit_config(scan: "DatasetStatistics", given: dict[str, Any]) -> tuple[ModelC
         notes.append(f"--max-width {fitted['max_width']} instead of {config.max_width} "
                      f"(the widest image is {scan.widest_image} pixels at height {IMAGE_HEIGHT})")
     if "max_prediction" not in given and scan.longest_label > config.max_prediction:
-        fitted["max_prediction"] = scan.longest_label
-        notes.append(f"--max-prediction {scan.longest_label} instead of {config.max_prediction} (the longest label)")
+        fitted["max_prediction"] = min(scan.longest_label, LONGEST_LABEL)  # `check_labels` tells of longer ones
+        notes.append(f"--max-prediction {fitted['max_prediction']} instead of {config.max_prediction} (the longest "
+                     "label)")
     spacing = pixels_per_character(scan)
     if "cnn" not in given and spacing is not None and spacing < NARROW:
         fitted["cnn"] = FINE
@@ -79,7 +81,7 @@ def check_labels(scan: "DatasetStatistics", config: ModelConfig, charset: Charse
     for length in sorted(n for n in scan.lengths if n > config.max_prediction):
         seen = scan.lengths[length]
         breaches.append(f"{length} characters exceed --max-prediction {config.max_prediction}: {seen.count} "
-                        f"labels, the first is {seen.label!r} (record {seen.record})")
+                        f"labels, the first is {seen.label[:SHOWN_LABEL]!r} (record {seen.record})")
     if breaches:
         more = f"; and {len(breaches) - LISTED} more" if len(breaches) > LISTED else ""
         raise UserError(f"{scan.path}: {'; '.join(breaches[:LISTED])}{more}. {remedy}")

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from PIL import ImageFont
 
+from aocr.charset import visible
 from aocr.glyphs import Font, has_glyph
 
 # Fonts of many scripts, by their usual file names; Pillow searches the system's font directories.
@@ -31,7 +32,8 @@ def lacking(characters: Iterable[str], font: Font) -> set[str]:
 
 
 def drawable(text: str, font: Font) -> str:
-    """Replaces the characters of a text that a font lacks with escapes."""
+    """Replaces the characters of a text that a font lacks with escapes, and invisible ones with their code points."""
+    text = visible(text)
     absent = lacking(set(text), font)
     return "".join(character.encode("unicode_escape").decode() if character in absent else character
                    for character in text)

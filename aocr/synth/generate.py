@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from aocr.config import SynthConfig
-from aocr.data.rows import IMAGE_EXTENSIONS
+from aocr.data.listing import IMAGE_EXTENSIONS
 from aocr.errors import UserError
 from aocr.files import is_remote, whole_file
 from aocr.processes import in_processes

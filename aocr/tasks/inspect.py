@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 from tqdm import tqdm
 
-from aocr.charset import ALPHANUMERIC, FULL_ASCII, code_points
+from aocr.charset import ALPHANUMERIC, FULL_ASCII, code_points, is_invisible, visible
 from aocr.config import InspectConfig
 from aocr.data import fit, scanning
 from aocr.data.duplicates import Duplicates
@@ -138,6 +138,8 @@ def as_text(facts: dict) -> str:
 
 
 def _visible(character):
+    if any(map(is_invisible, character)):
+        return visible(character)
     return character if character.isprintable() and not character.isspace() else repr(character)
 
 
