@@ -7,19 +7,22 @@ import collections
 import concurrent.futures
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
+from aocr.ending import ENDING
 from aocr.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 4  # maximum number of submitted items per process
-ENDING = (signal.SIGINT, signal.SIGTERM)
+LAST_ITEMS = 3.0  # seconds that processes have for items whose results nobody takes
 
 
 def in_processes(function: Callable[[Item], Result], items: Iterable[Item],
@@ -39,7 +42,7 @@ def in_processes(function: Callable[[Item], Result], items: Iterable[Item],
     # Spawned, not forked: a fork would inherit locks held by other threads.
     executor = concurrent.futures.ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
-    waiting = collections.deque()
+    waiting, before = collections.deque(), set(multiprocessing.active_children())
     try:
         for item in items:
             with _signals_later():
@@ -51,7 +54,19 @@ def in_processes(function: Callable[[Item], Result], items: Iterable[Item],
     except concurrent.futures.process.BrokenProcessPool:
         raise UserError("a worker process was killed, possibly for lack of memory; lower --workers") from None
     finally:
-        executor.shutdown(cancel_futures=True)
+        executor.shutdown(wait=False, cancel_futures=True)
+        _end(set(multiprocessing.active_children()) - before)
+        executor.shutdown()
+
+
+def _end(processes):
+    """Waits for processes that end after their current items, and kills those that take long."""
+    running, end = {process.sentinel: process for process in processes}, time.monotonic() + LAST_ITEMS
+    while running and (left := end - time.monotonic()) > 0:
+        for sentinel in multiprocessing.connection.wait(list(running), left):
+            del running[sentinel]
+    for process in running.values():
+        process.kill()
 
 
 def _start_worker():

@@ -12,8 +12,10 @@ differently from how they are displayed, are stored as PNG. FILE.json beside eac
 import argparse
 
 from aocr.commands.flags import add_options, collect
-from aocr.commands.runtime import quiet_tensorflow
+from aocr.commands.runtime import print_values, quiet_tensorflow
+from aocr.commands.streams import standard_input
 from aocr.config import DatasetConfig
+from aocr.data.rows import STDIN
 from aocr.errors import UserError
 
 HELP = "make a dataset from annotated images"
@@ -46,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         from aocr.data.build import make_dataset
 
-        counts, parts = make_dataset(inputs, output, config)
-    print(f"records: {counts.written}\nskipped: {counts.skipped}")
+        counts, parts = make_dataset(inputs, output, config, standard_input() if STDIN in inputs else None)
+    print_values(dict(records=counts.written, skipped=counts.skipped))
     for part in parts:
-        print(f"dataset: {part.pattern}")
+        print_values(dict(dataset=part.pattern))
     return 0

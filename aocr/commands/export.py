@@ -8,7 +8,7 @@ Serving finds it.
 import argparse
 
 from aocr.commands.flags import add_model_options, add_options, collect
-from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
+from aocr.commands.runtime import model_arguments, print_values, quiet_tensorflow, session_config
 from aocr.config import CheckpointConfig, ExportConfig, PlaceConfig
 
 HELP = "export a model for serving"
@@ -37,5 +37,5 @@ def run(args: argparse.Namespace) -> int:
                          config.decoding)
     with trained.open(session_config=session_config(place.gpu_id)) as model:
         export.export(model, target, config)
-    print(f"exported: {target}")
+    print_values(dict(exported=target))
     return 0

@@ -8,6 +8,7 @@ import json
 
 from aocr.commands.flags import add_options, collect
 from aocr.commands.runtime import quiet_tensorflow
+from aocr.commands.streams import write
 from aocr.config import InspectConfig
 
 HELP = "describe a dataset"
@@ -27,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
     from aocr.tasks.inspect import as_text, inspect
 
     facts = inspect(args.dataset, config)
-    print(json.dumps(facts, ensure_ascii=False, indent=2) if config.json else as_text(facts))
+    write(json.dumps(facts, ensure_ascii=False, indent=2) if config.json else as_text(facts))
     return 0

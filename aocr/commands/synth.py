@@ -7,6 +7,7 @@ reproducible with any number of processes.
 import argparse
 
 from aocr.commands.flags import add_options, collect, given
+from aocr.commands.runtime import print_values
 from aocr.config import SynthConfig
 from aocr.errors import usage_error
 
@@ -27,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
     from aocr.synth.generate import make_words
 
     annotations = make_words(args.directory, config)
-    print(f"images: {config.count}\nannotations: {annotations}")
+    print_values(dict(images=config.count, annotations=annotations))
     return 0

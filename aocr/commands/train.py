@@ -143,4 +143,4 @@ def _export(model_dir, target):
 
     with find_model(model_dir, {}).open(session_config=session_config(-1)) as model:
         export.export(model, target, ExportConfig(force=True))
-    print(f"exported: {target}")
+    print_values(dict(exported=target))

@@ -262,6 +262,7 @@ class Run:
         `ended`: all steps are done. After a kill, the state in the checkpoint shows that its validation is due.
         """
         state, began = self._state, self._clock.minutes
+        self._signals.saving()
         hurried = bool(self._signals.received)
         self._graph.estimate_statistics(HURRIED_IMAGES if hurried and (validates or not ended) else self._sample_size)
         if ended and not hurried and not self._validation:
