@@ -33,7 +33,8 @@ class Watch:
             self._writer.setblocking(False)
             self._before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
             self._thread = threading.Thread(target=self._watch, daemon=True)
-            self._thread.start()
+            with masked():  # in the thread too, or the process could not mask them any more
+                self._thread.start()
         return self
 
     def __exit__(self, *_) -> None:
@@ -66,6 +67,33 @@ class Watch:
                     received.append(number)
                     if self._waits:
                         end = min(end, time.monotonic() + self._waits[min(len(received), len(self._waits)) - 1])
+
+
+@contextlib.contextmanager
+def masked() -> Iterator[None]:
+    """Keeps SIGINT and SIGTERM from this thread, and for good from threads and processes that start in the block."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def later() -> Iterator[None]:
+    """Defers SIGINT and SIGTERM to the end of the block. `masked` alone does not: another thread may receive them."""
+    received = []
+    with masked(), handling(dict.fromkeys(ENDING, lambda number, _: received.append(number))):
+        yield
+    for number in received:
+        handler = signal.getsignal(number)
+        if callable(handler):
+            handler(number, None)
+        else:
+            signal.raise_signal(number)
 
 
 def end_now(number: int, stderr: int = 2) -> None:

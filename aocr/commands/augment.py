@@ -8,6 +8,7 @@ import argparse
 from aocr.commands.flags import add_options, collect
 from aocr.commands.runtime import print_values, quiet_tensorflow
 from aocr.config import AugmentConfig
+from aocr.ending import at_once
 
 HELP = "draw a sheet of augmented images"
 
@@ -24,7 +25,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     config = collect(args, AugmentConfig)
     quiet_tensorflow()
-    from aocr.tasks.preview import make_sheet
+    with at_once():
+        from aocr.tasks.preview import make_sheet
 
     samples = make_sheet(args.dataset, args.output, config)
     print_values(dict(samples=samples, sheet=args.output))

@@ -16,6 +16,7 @@ from aocr.commands.runtime import print_values, quiet_tensorflow
 from aocr.commands.streams import standard_input
 from aocr.config import DatasetConfig
 from aocr.data.rows import STDIN
+from aocr.ending import at_once
 from aocr.errors import UserError
 
 HELP = "make a dataset from annotated images"
@@ -32,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _beam():
     """Returns the module that builds with Apache Beam. UserError if Beam is not installed."""
     try:
-        from aocr.data import beam
+        with at_once():
+            from aocr.data import beam
     except ImportError as error:
         raise UserError(f"--runner needs Apache Beam ({error}); run pip install '.[beam]' in aocr's sources") from None
     return beam
@@ -46,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     if config.runner:
         counts, parts = _beam().make_dataset(inputs, output, config, beam_arguments=args.others)
     else:
-        from aocr.data.build import make_dataset
+        with at_once():
+            from aocr.data.build import make_dataset
 
         counts, parts = make_dataset(inputs, output, config, standard_input() if STDIN in inputs else None)
     print_values(dict(records=counts.written, skipped=counts.skipped))

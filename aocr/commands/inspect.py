@@ -10,6 +10,7 @@ from aocr.commands.flags import add_options, collect
 from aocr.commands.runtime import quiet_tensorflow
 from aocr.commands.streams import write
 from aocr.config import InspectConfig
+from aocr.ending import at_once
 
 HELP = "describe a dataset"
 
@@ -25,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     config = collect(args, InspectConfig)
     quiet_tensorflow()
-    from aocr.tasks.inspect import as_text, inspect
+    with at_once():
+        from aocr.tasks.inspect import as_text, inspect
 
     facts = inspect(args.dataset, config)
     write(json.dumps(facts, ensure_ascii=False, indent=2) if config.json else as_text(facts))

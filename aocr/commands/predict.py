@@ -14,6 +14,7 @@ from aocr.commands.flags import add_model_options, add_options, collect
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
 from aocr.commands.streams import standard_input, write_line
 from aocr.config import CheckpointConfig, PlaceConfig, PredictConfig
+from aocr.ending import at_once
 
 if TYPE_CHECKING:
     from aocr.tasks.predict import FilePrediction
@@ -38,8 +39,9 @@ def run(args: argparse.Namespace) -> int:
     config = collect(args, PredictConfig)
     lines = None if args.files else standard_input()
     quiet_tensorflow()
-    from aocr.checkpoint import find_model
-    from aocr.tasks.predict import predict_files, predict_lines
+    with at_once():
+        from aocr.checkpoint import find_model
+        from aocr.tasks.predict import predict_files, predict_lines
 
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
                          config.decoding)

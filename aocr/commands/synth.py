@@ -9,6 +9,7 @@ import argparse
 from aocr.commands.flags import add_options, collect, given
 from aocr.commands.runtime import print_values
 from aocr.config import SynthConfig
+from aocr.ending import at_once
 from aocr.errors import usage_error
 
 HELP = "draw words to train on"
@@ -25,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
     config = collect(args, SynthConfig)
     if {"words", "pattern"} <= given(args, SynthConfig).keys():
         raise usage_error("--words and --pattern are mutually exclusive; use one of them")
-    from aocr.synth.generate import make_words
+    with at_once():
+        from aocr.synth.generate import make_words
 
     annotations = make_words(args.directory, config)
     print_values(dict(images=config.count, annotations=annotations))
