@@ -18,6 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from aocr.config import DatasetConfig
 from aocr.data.checks import Checked
 from aocr.data.duplicates import Duplicates
+from aocr.data.lengths import check_records
 from aocr.data.records import read_file, to_example
 from aocr.data.rows import STDIN, Rejected, format_of, read_rows
 from aocr.data.scanning import DatasetStatistics, write_sidecar
@@ -181,9 +182,10 @@ def _check_replaceable(file):
     if not tf.io.gfile.exists(file) or tf.io.gfile.isdir(file):
         return
     try:
+        check_records(file, most=1)
         for _ in read_file(file).take(1):
             pass
-    except tf.errors.OpError:
+    except (UserError, tf.errors.OpError):
         raise UserError(f"{file}: exists and is not a dataset; remove it or name another output (the last path is "
                         "the output, the others are inputs)") from None
 

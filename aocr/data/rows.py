@@ -286,8 +286,10 @@ def _is_folder(path):
 
 def _records(source):
     """Yields the records of a dataset as rows."""
+    from aocr.data.lengths import check_records
     from aocr.data.records import UNREADABLE, broken_file, parse_example, read_file
 
+    check_records(source)
     number = 0
     try:
         for record in read_file(source).map(parse_example):
