@@ -5,8 +5,9 @@ import errno
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import tensorflow.compat.v1 as tf
@@ -84,10 +85,19 @@ def write_bytes(path: str, content: bytes) -> None:
         raise os_error(error, path) from None
 
 
+def open_file(path: str) -> BinaryIO:
+    """Opens a local file to be read. Raises OSError, also for devices: some never end."""
+    if "\0" in path:
+        raise OSError(errno.EINVAL, "the path holds a NUL character", path)
+    if stat.S_IFMT(os.stat(path).st_mode) in (stat.S_IFCHR, stat.S_IFBLK):
+        raise OSError(errno.ENODEV, "a device, not a file", path)
+    return open(path, "rb")
+
+
 def read_bytes(path: str) -> bytes:
     """Returns a file's content. Raises OSError, including FileNotFoundError and StorageError."""
     if not is_remote(path):
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return file.read()
     import tensorflow.compat.v1 as tf
 

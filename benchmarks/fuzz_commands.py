@@ -21,8 +21,10 @@ import time
 
 from PIL import Image, ImageDraw
 
+from aocr.data.lengths import masked_crc
+
 COMMANDS = ("synth", "dataset", "inspect", "augment", "train", "test", "predict", "export")
-TOO_LONG = 60.0  # seconds after which a command gets SIGTERM
+TOO_LONG = 30.0  # seconds after which a command gets SIGTERM
 LAST = 75.0  # seconds that it then has
 FORBIDDEN = re.compile(r"Traceback|Exception ignored|internal error|Fatal Python|Logging error|terminate called")
 DEVICES = dict(null=3, zero=5, full=7)  # minor numbers
@@ -51,8 +53,9 @@ def make_materials(where: str, model: bool) -> None:
     for name, content in {
             "list.tsv": "".join(lines).encode(), "words.txt": "\n".join(WORDS).encode(), "notes.txt": b"precious\n",
             "empty": b"", "noise.png": noise, "noise.tfrecords": noise, "noise.json": b'{"rotation": ',
-            "b[1]*.txt": b"x",            "recipe.json": b'{"rotation": 5}', "huge.tfrecords": length + bytes(4) + noise, "line\nbreak.png": noise,
-            "train.json": b'{"precious": 1}', "x.part": b"precious", "utf16.txt": "".join(lines).encode("utf-16"),
+            "b[1]*.txt": b"x", "recipe.json": b'{"rotation": 5}', "line\nbreak.png": noise, "x.part": b"precious",
+            "huge.tfrecords": length + masked_crc(length).to_bytes(4, "little") + noise,
+            "train.json": b'{"precious": 1}', "utf16.txt": "".join(lines).encode("utf-16"),
             "bad.csv": b'image,label\n"pictures/A1.png,A1\npictures/7.png,7\n',
             "nul.tsv": b"a\0b\tx\n\0\t\0\n"}.items():
         with open(os.path.join(where, name), "wb") as file:
@@ -192,7 +195,7 @@ def contents(where: str) -> dict[str, str]:
 def owned(line: list[str]) -> tuple[str, ...]:
     """Returns the beginnings of the names of existing files that a command line may change."""
     given = dict(zip(line, line[1:]))
-    mine = [name] if (name := given.get("--log-path", "aocr.log")).endswith((".log", ".txt", ".tsv")) else []
+    mine = [name] if (name := given.get("--log-path", "aocr.log")).endswith((".log", ".txt", ".tsv", ".png", ".json")) else []
     if line[0] == "train":
         mine.append(given.get("--model-dir", "checkpoints") + "/")
     if line[0] == "export" and "--force" in line:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from aocr.errors import UserError
-from aocr.files import StorageError, is_remote, load_json, os_error
+from aocr.files import StorageError, is_remote, load_json, open_file, os_error
 
 PATH_NAMES, LABEL_NAMES = ("image", "path", "file", "filename", "file_name"), ("label", "text")
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
@@ -137,7 +137,7 @@ def _lines(source, stdin):
 
 def _open(path):
     if not is_remote(path):
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             yield from file
         return
     import tensorflow.compat.v1 as tf
