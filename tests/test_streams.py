@@ -89,6 +89,13 @@ def test_a_log_file_that_fails_in_the_middle_is_told_once():
         "without it"]
 
 
+def test_a_log_that_nobody_reads_is_not_waited_for(tmp_path, capsys):
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    assert main(["inspect", "data", "--log-path", str(path)]) == 1
+    assert f"--log-path {path}: cannot be written: No such device or address" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [["synth", "out"], ["inspect", "/tmp/data"], ["train", "data"]])
 def test_a_working_directory_that_is_gone(command, tmp_path):
     gone = tmp_path / "gone"
