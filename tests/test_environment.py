@@ -1,6 +1,7 @@
 """What the machine lacks is one line: descriptors, memory, room, permissions, names that are valid text."""
 
 import errno
+import functools
 import os
 import resource
 import subprocess
@@ -12,6 +13,8 @@ import tensorflow.compat.v1 as tf
 from aocr.cli import main
 from aocr.commands import inspect
 from aocr.commands.runtime import _stderr_aside
+from aocr.data.duplicates import Duplicates
+from aocr.errors import UserError
 from aocr.files import environment_problem
 
 
@@ -51,6 +54,17 @@ def test_a_full_or_missing_temporary_directory_does_not_stop_an_import(monkeypat
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
     with _stderr_aside():
         os.write(2, b"hidden")
+
+
+def test_room_for_duplicates(monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    with pytest.raises(UserError, match="^temporary files cannot be written: No such file or directory; free some"):
+        Duplicates().__enter__()
+    monkeypatch.setattr("tempfile.TemporaryFile", functools.partial(open, "/dev/full", "r+b"))
+    message = "^temporary files cannot be written: No space left on device; free some space, or name another directory"
+    with pytest.raises(UserError, match=message), Duplicates() as duplicates:
+        duplicates.add(bytes(9), bytes(8), 0, 1)
+        duplicates.copies()
 
 
 def limited(*command, **limits):
