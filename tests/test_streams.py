@@ -57,6 +57,17 @@ def test_stdin_that_is_closed_is_an_error():
                                            b"arguments or through a pipe")
 
 
+@pytest.mark.parametrize("redirection", [">/dev/full", "| true"])
+def test_a_thread_that_waits_for_stdin_does_not_keep_the_program_from_ending(redirection):
+    code = "import threading, time; lines = standard_input(); " \
+           "threading.Thread(target=list, args=[lines], daemon=True).start(); time.sleep(0.2)"
+    script = f'exec {{fd}}<> <(:); "$@" <&$fd {redirection}; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", script, "bash", *PRINT, code, "x"], capture_output=True, check=False,
+                          timeout=20)
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == (2 if "full" in redirection else 1)
+
+
 @pytest.mark.parametrize("setting", [dict(PYTHONIOENCODING="cp1252"), dict(PYTHONIOENCODING="utf-16"),
                                      dict(LC_ALL="C"), dict(LC_ALL="POSIX", PYTHONIOENCODING="ascii:strict")])
 def test_results_are_utf_8_in_any_locale(setting):

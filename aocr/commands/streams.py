@@ -64,12 +64,13 @@ def standard_input() -> BinaryIO:
     """Returns stdin. UserError if it is closed."""
     try:
         os.read(sys.stdin.fileno(), 0)
+        # Not Python's own object: at its exit Python waits for a thread that reads from that, and then aborts.
+        return open(sys.stdin.fileno(), "rb", closefd=False)
     except io.UnsupportedOperation:  # not a file, in a program that calls this one
-        pass
+        return sys.stdin.buffer
     except OSError as error:
         raise UserError(f"standard input: cannot be read: {_reason(error)}; pass paths as arguments or through a "
                         "pipe") from None
-    return sys.stdin.buffer
 
 
 def write_line(*fields: str) -> None:
