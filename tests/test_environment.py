@@ -87,7 +87,9 @@ def test_few_descriptors_are_one_line(most, tmp_path):
 def test_a_dataset_with_few_descriptors_is_one_line(dataset):
     done = limited("inspect", dataset, RLIMIT_NOFILE=32)
     assert done.returncode == 1
-    assert done.stderr.decode().splitlines()[-1].endswith("Too many open files")
+    assert done.stderr.decode().splitlines()[-1] == (
+        "aocr: error: temporary files cannot be written: Too many open files; free some space, or name another "
+        "directory in TMPDIR")
     assert b"Traceback" not in done.stderr
 
 

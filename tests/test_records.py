@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from helpers import train
 from PIL import Image
 
 from aocr.cli import main
@@ -86,10 +87,18 @@ def test_checksums_are_tensorflow_s(tmp_path):
     assert (masked_crc(length), masked_crc(content)) == (first, second)
 
 
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """Returns the directory of a model that was trained for one step."""
+    place = tmp_path_factory.mktemp("untrained")
+    assert train(write(place / "data", [to_example(png(5, 7), "A")]), place / "model", "--max-steps", "1") == 0
+    return str(place / "model")
+
+
 @pytest.mark.parametrize("damage", ["middle", "removed", "replaced"])
 @pytest.mark.parametrize("run", ["inspect", "augment", "test"])
 def test_a_dataset_that_changes_after_the_scan_is_one_line_everywhere(damage, run, tmp_path, monkeypatch, capsys,
-                                                                       trained):
+                                                                       untrained):
     noise, path = np.random.default_rng(1).bytes(2000), tmp_path / "data.tfrecords"
     write(path, [to_example(png(5, 7), "A", noise.hex())] * 9)
 
@@ -106,7 +115,7 @@ def test_a_dataset_that_changes_after_the_scan_is_one_line_everywhere(damage, ru
         return found
 
     monkeypatch.setattr(scanning, "scan", changed)
-    arguments = {"inspect": [], "augment": [str(tmp_path / "sheet.png")], "test": ["--model-dir", trained.model_dir]}
+    arguments = {"inspect": [], "augment": [str(tmp_path / "sheet.png")], "test": ["--model-dir", untrained]}
     assert main([run, str(path), *arguments[run], "--log-path", ""]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"aocr: error: {path}") and "Traceback" not in error
