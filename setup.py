@@ -53,7 +53,7 @@ setup(
         "test": TEST,
         "dev": [*TEST, "build", "ruff==0.17.6", "mypy==2.4.1"],  # pinned: findings depend on the version
     },
-    entry_points={"console_scripts": ["aocr=aocr.cli:main"]},
+    entry_points={"console_scripts": ["aocr=aocr.__main__:main"]},
     classifiers=[
         "Environment :: Console",
         "Programming Language :: Python :: 3",

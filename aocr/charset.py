@@ -1,5 +1,6 @@
 """Characters and their ids. Characters are code points or, with `--graphemes`, extended grapheme clusters (UAX #29)."""
 
+import collections
 import functools
 import string
 import unicodedata
@@ -9,7 +10,8 @@ from aocr.errors import UserError
 
 PAD_ID, GO_ID, EOS_ID = 0, 1, 2
 FIRST_ID = 3  # id of the first character
-
+LISTED = 10  # repeated characters in a message
+LONGEST_LIST = 2000  # code points of a charset in a message
 
 ALPHANUMERIC = string.digits + string.ascii_uppercase
 # Code points that show nothing: marks of format and direction, fillers, tags. Variation selectors are left out, since
@@ -115,11 +117,12 @@ class Charset:
         if not self.characters:
             raise ValueError("a charset needs at least one character")
         for character in self.characters:
-            if not character or len(character) > 1 and not graphemes:
+            if not character or len(character) > 1 and not graphemes or "\ud800" <= character[0] <= "\udfff":
                 raise ValueError(f"a charset holds single characters; {character!r} is not one")
         if len(self._ids) != len(self.characters):
-            repeated = sorted({c for c in self.characters if self.characters.count(c) > 1})
-            raise ValueError(f"the charset repeats {', '.join(map(repr, repeated))}")
+            repeated = sorted(c for c, count in collections.Counter(self.characters).items() if count > 1)
+            raise ValueError(f"the charset repeats {', '.join(map(repr, repeated[:LISTED]))}"
+                             f"{' and others' if len(repeated) > LISTED else ''}")
 
     def __len__(self) -> int:
         """Number of ids V, including the three special ones."""
@@ -159,9 +162,12 @@ class Charset:
         return f"{len(self.characters)} characters: {self.listed(self.characters)}"
 
     def listed(self, characters: Iterable[str]) -> str:
-        """Formats characters for messages, invisible ones by code point; separates clusters, since adjacent ones could
-        read as another cluster."""
-        return (" " if self.graphemes else "").join(map(visible, characters))
+        """Formats characters for messages: invisible ones by code point, cut if they are many.
+
+        Separates clusters, since adjacent ones could read as another cluster.
+        """
+        text = (" " if self.graphemes else "").join(map(visible, characters))
+        return text if len(text) <= LONGEST_LIST else f"{text[:LONGEST_LIST]} ..."
 
 
 def charset_for(characters: Iterable[str], graphemes: bool = False) -> Charset:

@@ -5,34 +5,45 @@ import contextlib
 import copy
 import logging
 import os
-import re
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 import aocr
 from aocr.commands import augment, dataset, export, inspect, predict, synth, test, train
-from aocr.commands.flags import add_options
+from aocr.commands.flags import add_options, check_paths
+from aocr.commands.streams import drop_rest, one_line, standard_streams, write
 from aocr.config import CommonConfig, PlaceConfig
+from aocr.ending import NAMES, Watch, handling
 from aocr.errors import Terminated, UserError
-from aocr.files import is_remote, storage_problem
+from aocr.files import environment_problem, is_remote
+from aocr.logs import LogFile
 from aocr.outputs import check_log
 
 COMMANDS = (synth, dataset, inspect, augment, train, test, predict, export)
 
 EXIT_CODES = """\
-exit codes: 0 success; 1 error in data, files or environment; 2 error in the command line;
+exit codes: 0 success; 1 error in data, files or environment, or nobody reads the results; 2 error in the command line;
 130, 143 ended by SIGINT, SIGTERM (train saves first)"""
 
-CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")  # all but the tab
+GRACE = 10.0  # seconds that a command has to end after a signal
 
 log = logging.getLogger(__name__)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help is an error if it cannot be written; argparse ignores that."""
+
+    def _print_message(self, message, file=None):
+        if file is sys.stdout:
+            write(message, end="")
+        else:
+            super()._print_message(message, file)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the whole command line. Omitted options are absent from the namespace."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="aocr", description=aocr.__doc__, epilog=EXIT_CODES, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"aocr {aocr.__version__}")
@@ -53,36 +64,54 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program with these arguments (default: those of the process). Returns the exit code."""
+    with standard_streams():
+        try:
+            args = _parse(argv)
+            _check_working_directory()
+            check_paths(args)
+            with _logging(vars(args)):
+                return _run(args)
+        except UserError as error:  # there is no log yet
+            with contextlib.suppress(OSError):
+                print(f"aocr: error: {one_line(str(error))}", file=sys.stderr)
+            return error.exit_code
+        except BrokenPipeError:
+            return 1
+
+
+def _parse(argv):
+    """Parses the arguments. Raises: SystemExit after --help and errors; UserError if the help cannot be written."""
     parser = build_parser()
     args, others = parser.parse_known_args(argv)
     if others and not getattr(args, "runner", None):
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     args.others, args.argv = others, sys.argv[1:] if argv is None else list(argv)
+    return args
+
+
+def _check_working_directory():
     try:
-        with _logging(vars(args)):
-            return _run(args)
-    except UserError as error:  # the log file failed, so there is no log yet
-        print(f"aocr: error: {error}", file=sys.stderr)
-        return error.exit_code
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f"the working directory cannot be used: {error.strerror}; change to another one") from None
 
 
 def _run(args):
     try:
-        with _terminable():
+        with _endable():
             return args.run(args)
     except UserError as error:
         log.error("%s", error)
         return error.exit_code
     except KeyboardInterrupt:
-        log.error("interrupted")
-        return 130
+        return _ended(signal.SIGINT)
     except Terminated:
-        log.error("terminated")
-        return 143
-    except BrokenPipeError:
-        return _closed_pipe()
+        return _ended(signal.SIGTERM)
+    except BrokenPipeError:  # the reader of the results has gone (`aocr predict ... | head -1`), and knows it
+        drop_rest()
+        return 1
     except Exception as error:
-        if problem := storage_problem(error):
+        if problem := environment_problem(error):
             log.error("%s", problem)
             return 1
         log.exception("aocr %s: internal error, please report it with this traceback",
@@ -90,31 +119,23 @@ def _run(args):
         return 1
 
 
+def _ended(number):
+    log.error(NAMES[number])
+    return 128 + number
+
+
 @contextlib.contextmanager
-def _terminable():
-    """Makes SIGTERM end the block like Ctrl-C, so that it cleans up; a second one kills the program.
+def _endable():
+    """Makes SIGINT and SIGTERM end the block so that it cleans up, in time; a second one ends the program at once."""
 
-    In any thread but the main one, signals are left to the calling program.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
-    def terminate(number, _):
-        signal.signal(number, signal.SIG_DFL)
+    def terminate(*_):
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
+    with handling({signal.SIGINT: interrupt, signal.SIGTERM: terminate}), Watch(GRACE, 0.0):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _closed_pipe():
-    """Handles a closed output pipe (`aocr predict ... | head -1`): no error, and nothing left to flush."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 class _logging:
@@ -134,8 +155,7 @@ class _logging:
         if self._path:
             try:
                 check_log(self._path)
-                # Logged file names need not be valid UTF-8.
-                file = logging.FileHandler(self._path, encoding="utf-8", errors="backslashreplace")
+                file = LogFile(self._path)
             except OSError as error:
                 problem = f"--log-path {self._path}: cannot be written: {error.strerror or error}"
                 if self._explicit:
@@ -162,7 +182,7 @@ class _OneLine(logging.Formatter):
     """Escapes control characters, so that a message is one line whatever it quotes. Tracebacks stay unchanged."""
 
     def formatMessage(self, record):
-        return CONTROL.sub(lambda found: repr(found.group())[1:-1], super().formatMessage(record))
+        return one_line(super().formatMessage(record))
 
 
 class _Formatter(_OneLine):

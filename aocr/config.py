@@ -38,6 +38,12 @@ SOONEST = dict(initial_learning_rate=1e-3, ema=0.98, dropout=0.2, initializer="h
                guided_attention=1.0)
 ORIGINAL = dict(initial_learning_rate=1.0, ema=0.0, dropout=0.5, initializer="glorot",
                 max_gradient_norm=5.0, guided_attention=0.0)
+# Limits of options: what is beyond them is a slip of the hand, and would fail later or never end.
+MOST_PIXELS = 100_000  # of --max-width and --max-height
+MOST_CANVAS = 20_000  # pixels; no text line that is one image is wider at height 32
+MOST_BATCH = 10_000  # images
+MOST_STEPS = 1_000_000_000
+LARGEST_FACTOR = 1e30  # of what float32 multiplies
 CTC_WEIGHT = 0.6  # default of `--ctc-weight`
 MOST_IMAGES, BATCH_COLUMNS, ORIGINAL_BATCH = 16, 6_400, 65  # defaults of a training batch: see `--batch-size`
 RECIPES = {"adam": SOONEST, "adamw": SOONEST, "adadelta": ORIGINAL}
@@ -123,9 +129,10 @@ class Options:
 class ModelConfig(Options):
     """The architecture, stored with the weights and fixed for the life of a model directory."""
 
-    max_width: int = option(160, "maximum image width, at a height of --max-height", least=1)
+    max_width: int = option(160, "maximum image width, at a height of --max-height", least=1,
+                            most=MOST_PIXELS)
     max_height: int = option(60, "height that --max-width refers to; the canvas is "
-                                 "ceil(max_width / max_height * 32) pixels wide and 32 high", least=1)
+                                 "ceil(max_width / max_height * 32) pixels wide and 32 high", least=1, most=MOST_PIXELS)
     max_prediction: int = option(8, "maximum label length, in characters", least=1, most=LONGEST_LABEL)
     graphemes: bool = graphemes_option()
     color: bool = option(False, "read images in colour (three channels) instead of grey")
@@ -140,6 +147,12 @@ class ModelConfig(Options):
                                        "memory, as in the original", least=0, most=4096)
     ctc: bool = derived(True)  # the model has a CTC branch
     right_to_left: bool = derived(False)  # labels start at the right edge of their images
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.canvas_width > MOST_CANVAS:
+            raise ValueError(f"--max-width is {self.max_width} at a --max-height of {self.max_height}: a canvas of "
+                             f"{self.canvas_width} pixels; the maximum is {MOST_CANVAS}")
 
     @property
     def canvas_width(self) -> int:
@@ -174,33 +187,37 @@ class TrainConfig(Options):
     batch_size: int = option(None, "training batch size for images of the mean width; batches of wider images hold "
                                    f"fewer, of narrower ones more (default: {MOST_IMAGES}, fewer if the mean width is "
                                    f"above {BATCH_COLUMNS // MOST_IMAGES} pixels at height {IMAGE_HEIGHT}; "
-                                   f"{ORIGINAL_BATCH} with --optimizer adadelta)", least=1)
+                                   f"{ORIGINAL_BATCH} with --optimizer adadelta)", least=1, most=MOST_BATCH)
     ctc_weight: float = option(None, "share of CTC in the loss; 0: no CTC branch, as in the original (default: "
                                      f"{CTC_WEIGHT})", least=0.0, most=1.0)
     guided_attention: float = by_optimizer("guided_attention", "weight of the penalty that keeps attention and CTC "
                                            "near the diagonal, then near each other; 0: none", least=0.0, most=100.0)
-    num_epoch: int = option(1000, "end this run after N epochs", least=1)
-    max_steps: int = option(None, "end this run after N steps", least=1)
+    num_epoch: int = option(1000, "end this run after N epochs", least=1, most=1_000_000)
+    max_steps: int = option(None, "end this run after N steps", least=1, most=MOST_STEPS)
     max_minutes: float = option(None, "end this run after X minutes, start-up included; a resumed run gets the "
-                                      "remaining time", above=0.0)
-    steps_per_checkpoint: int = option(100, "steps between checkpoints", least=1)
-    keep: int = option(5, "newest checkpoints to keep, besides the best one", least=1)
+                                      "remaining time", above=0.0, most=10_000_000.0)
+    steps_per_checkpoint: int = option(100, "steps between checkpoints", least=1, most=MOST_STEPS)
+    keep: int = option(5, "newest checkpoints to keep, besides the best one", least=1, most=10_000)
     validation: str = option(None, "validation dataset, or a glob pattern")
     validation_split: float = option(None, "fraction of the dataset to hold out for validation", above=0.0, most=0.5)
-    validate_every: int = option(None, "steps between validations (default: --steps-per-checkpoint)", least=1)
+    validate_every: int = option(None, "steps between validations (default: --steps-per-checkpoint)", least=1,
+                                 most=MOST_STEPS)
     monitor: str = option("cer", "validation metric that selects the best checkpoint; exact is short for exact_match",
                           choices=(*METRICS, "exact"))
-    patience: int = option(None, "end the run after N consecutive validations without improvement", least=1)
+    patience: int = option(None, "end the run after N consecutive validations without improvement", least=1,
+                           most=1_000_000)
     log_step: int = option(10, "steps between log lines and TensorBoard points, each a mean over those steps",
-                           least=1)
+                           least=1, most=1_000_000)
     resume: bool = option(True, "start from scratch, even if the model directory holds a checkpoint",
                           flags=("--no-resume",), negated=True)
     seed: int = option(0, "seed for initial weights, sample order, dropout and augmentation", least=0,
                        most=2**31 - 1)
     optimizer: str = option("adam", "optimizer; adadelta trains like the original aocr",
                             choices=tuple(RECIPES))
-    initial_learning_rate: float = by_optimizer("initial_learning_rate", "learning rate", least=0.0)
-    warm_up: int = option(0, "steps of linear warm-up of the learning rate at the start of this run", least=0)
+    initial_learning_rate: float = by_optimizer("initial_learning_rate", "learning rate", least=0.0,
+                                                most=LARGEST_FACTOR)
+    warm_up: int = option(0, "steps of linear warm-up of the learning rate at the start of this run", least=0,
+                          most=MOST_STEPS)
     schedule: str = option("auto", "learning rate schedule: constant; cosine (constant for a third of this run, then "
                                    "down to 0); plateau (halved after every three consecutive validations without "
                                    "improvement); auto: cosine with --max-steps or --max-minutes, else constant; "
@@ -210,7 +227,7 @@ class TrainConfig(Options):
                                  least=0.0, most=1.0)
     ema: float = by_optimizer("ema", "decay of the moving average of the weights, which inference uses (0: none; 0.99 "
                                      "averages about 100 steps)", least=0.0, most=0.99999)
-    accumulate: int = option(1, "batches per step, their gradients averaged", least=1)
+    accumulate: int = option(1, "batches per step, their gradients averaged", least=1, most=10_000)
     label_smoothing: float = option(0.0, "probability mass of each target to spread evenly over all characters",
                                     least=0.0, most=0.9)
     dropout: float = by_optimizer("dropout", "dropout rate on the CNN features", least=0.0, most=0.95)
@@ -232,7 +249,7 @@ class TrainConfig(Options):
     cache: bool = option(False, "cache the prepared images in memory (one float32 per pixel and channel, at height 32) "
                                 f"even above {CACHED_BYTES >> 20} MB; smaller datasets always are")
     max_gradient_norm: float = by_optimizer("max_gradient_norm", "clip gradients to this global norm",
-                                            above=0.0)
+                                            above=0.0, most=LARGEST_FACTOR)
     gradient_clipping: bool = option(True, "do not clip gradients", flags=("--no-gradient-clipping",),
                                      negated=True)
 
@@ -300,7 +317,7 @@ def decoding_option() -> Any:
 class TestConfig(Options):
     """How a model is tested."""
 
-    batch_size: int = option(64, "batch size for images of the mean width", least=1)
+    batch_size: int = option(64, "batch size for images of the mean width", least=1, most=MOST_BATCH)
     decoding: str = decoding_option()
     distance: bool = option(True, "report the exact match as accuracy instead of 1 - edit distance / length",
                             flags=("--no-distance",), negated=True)
@@ -315,7 +332,7 @@ class PredictConfig(Options):
 
     decoding: str = decoding_option()
     batch_size: int = option(16, "maximum batch size; paths on stdin are processed as they arrive",
-                            least=1)
+                            least=1, most=MOST_BATCH)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,7 +343,7 @@ class ExportConfig(Options):
     format: str = option("savedmodel", "export format", choices=("savedmodel", "frozengraph"))
     force: bool = option(False, "replace an existing export in the target directory")
     model_version: int = option(None, "write the SavedModel to DIR/N, where TensorFlow Serving looks for "
-                                      "versions", least=1)
+                                      "versions", least=1, most=2**63 - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -357,10 +374,10 @@ class DatasetConfig(Options):
                               "(-validation,) -test before the extension")
     split_by: str = option("image", "split by image content, or by label so that equal labels stay together",
                            choices=("image", "label"))
-    workers: int = option(None, "processes that check rows (default: one per core)", least=1)
+    workers: int = option(None, "processes that check rows (default: one per core)", least=1, most=1000)
     runner: str = option(None, "run on Apache Beam with this runner (DirectRunner, DataflowRunner, FlinkRunner, "
                                "SparkRunner); unknown flags are passed to Beam")
-    log_step: int = option(500, "log every N-th record", least=1)
+    log_step: int = option(500, "log every N-th record", least=1, most=MOST_STEPS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -371,7 +388,7 @@ class InspectConfig(Options):
     json: bool = option(False, "print one JSON object instead of text")
     sheet: str = option(None, "PNG file to draw labelled samples to")
     count: int = option(60, "random samples on the sheet", least=1, most=1000)
-    seed: int = option(0, "seed for choosing samples", least=0)
+    seed: int = option(0, "seed for choosing samples", least=0, most=2**31 - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -390,7 +407,7 @@ class AugmentConfig(Options):
 class SynthConfig(Options):
     """Which words are drawn, and how they look."""
 
-    count: int = option(100, "words to draw", least=1)
+    count: int = option(100, "words to draw", least=1, most=100_000_000)
     # A larger seed would not fit into the generators' state beside the image's number.
     seed: int = option(0, "seed for the words and their rendering", least=0, most=2**32 - 1)
     words: str = option(None, "UTF-8 file of words to choose from, one per line")
@@ -425,4 +442,4 @@ class PlaceConfig(Options):
 
     model_dir: str = option("./checkpoints", "directory of the model, its checkpoints and TensorBoard events",
                             flags=("--model-dir", "--job-dir"))
-    gpu_id: int = option(0, "GPU to use; negative for the CPU")
+    gpu_id: int = option(0, "GPU to use; negative for the CPU", least=-1024, most=1023)

@@ -5,9 +5,10 @@ import errno
 import json
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aocr.aside import aside, place_of, replace_all
 
@@ -19,7 +20,12 @@ HTTP_ERROR = re.compile(r"HTTP response code (\d+)(?: with body '(.*)')?", re.DO
 NO_ANSWER = re.compile(r"libcurl code \d+ meaning '([^']*)'")
 REMOTE_PATH = re.compile(r"gs://\S+")
 INSIDE = re.compile(r"^\{\{.*?\}\} | \[Op:.*")  # node and op names in a message
-NOT_FOUND = 5  # code of tf.errors.NotFoundError
+NOT_FOUND, RESOURCE_EXHAUSTED, DATA_LOSS = 5, 8, 15  # codes of tf.errors
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+SCHEMES = ("gs", "file", "ram")  # TensorFlow's own
+SYSTEM_ERRORS = (errno.EACCES, errno.EAGAIN, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP,
+                 errno.EMFILE, errno.ENAMETOOLONG, errno.ENFILE, errno.ENODEV, errno.ENOENT, errno.ENOMEM, errno.ENOSPC,
+                 errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE)
 
 
 class StorageError(OSError):
@@ -139,10 +145,19 @@ def write_bytes(path: str, content: bytes) -> None:
         raise os_error(error, path) from None
 
 
+def open_file(path: str) -> BinaryIO:
+    """Opens a local file to be read. Raises OSError, also for devices: some never end."""
+    if "\0" in path:
+        raise OSError(errno.EINVAL, "the path holds a NUL character", path)
+    if stat.S_IFMT(os.stat(path).st_mode) in (stat.S_IFCHR, stat.S_IFBLK):
+        raise OSError(errno.ENODEV, "a device, not a file", path)
+    return open(path, "rb")
+
+
 def read_bytes(path: str) -> bytes:
     """Returns a file's content. Raises OSError, including FileNotFoundError and StorageError."""
     if not is_remote(path):
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return file.read()
     import tensorflow.compat.v1 as tf
 
@@ -258,6 +273,39 @@ def cause(error: Exception) -> str:
     if hasattr(error, "message"):  # a tf.errors.OpError
         error = os_error(error, None)
     return getattr(error, "strerror", None) or str(error)
+
+
+def scheme_problem(path: str) -> str | None:
+    """Returns one line on a path of storage that TensorFlow does not know; None for others."""
+    scheme = SCHEME.match(path)
+    if not scheme or scheme.group(1).lower() in SCHEMES:
+        return None
+    return f"{path}: storage {scheme.group()} is not supported; name a local path or one of gs://"
+
+
+def environment_problem(error: Exception) -> str | None:
+    """Returns one line on an exception that the machine, its files or its storage caused; None for others."""
+    if isinstance(error, UnicodeEncodeError) and any("\ud800" <= character <= "\udfff" for character in error.object):
+        return f"{error.object}: not valid UTF-8; rename the file or directory"
+    if isinstance(error, MemoryError):
+        return "out of memory; use smaller batches or images, or fewer processes"
+    if isinstance(error, OSError) and not isinstance(error, StorageError):
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+    return storage_problem(error) or _file_problem(error)
+
+
+def _file_problem(error):
+    """Returns one line on an exception whose message tells an error of the system, as TensorFlow's do."""
+    message = getattr(error, "message", None)
+    if isinstance(message, str):
+        message = _what_was_wrong(message.strip())
+        if error.error_code in (DATA_LOSS, RESOURCE_EXHAUSTED):
+            return message
+    elif isinstance(error, (ImportError, RuntimeError)):
+        message = str(error).strip().split("\n")[-1]
+    else:
+        return None
+    return message if any(os.strerror(number) in message for number in SYSTEM_ERRORS) else None
 
 
 def storage_problem(error: Exception) -> str | None:

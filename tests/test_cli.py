@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -49,6 +50,15 @@ def test_what_is_not_understood_is_refused(arguments, message, capsys):
     (["predict", "--model-dir", "", "x.png"], "--model-dir is empty"),
     (["export", "--model-version", "0"], "--model-version is 0"),
     (["dataset", "list", "--log-step", "0"], "--log-step is 0"),
+    (["train", "data", "--keep", "10001"], "--keep is 10001; the maximum is 10000"),
+    (["train", "data", "--local-cluster", "ps=1,worker=65"], "--local-cluster is 'ps=1,worker=65'; the maximum is 64"),
+    (["train", "data", "--local-cluster", "ps=\u00b2"], "--local-cluster is 'ps=\u00b2'; use something like"),
+    (["dataset", "-", "--split", "0.5/nan"], "--split is 0.5/nan; give two or three shares"),
+    (["inspect", "s3://bucket/data"], "s3://bucket/data: storage s3:// is not supported; name a local path or one of"),
+    (["train", "data", "--validation", "https://host/x"], "--validation https://host/x: storage https:// is not"),
+    (["synth", "out", "--fonts", "a", "--fonts", "S3://f"], "--fonts S3://f: storage S3:// is not supported"),
+    (["augment", "data", "a\0b"], "a\\x00b: holds a NUL character; remove it"),
+    (["predict", "--charset", "a\0"], "--charset a\\x00: holds a NUL character"),
 ])
 def test_a_value_beyond_its_limit_is_one_line_and_exit_2(arguments, message, capsys):
     assert main([*arguments, "--log-path", ""]) == 2
@@ -152,7 +162,7 @@ def test_a_fault_of_ours_is_told_with_its_cause(monkeypatch, capsys):
     assert "please report it" in error and "ZeroDivisionError: the cause" in error
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path):
+def test_a_reader_that_goes_away_is_told_by_the_exit_code_only():
     """`aocr ... | head`: the pipe is closed before aocr prints."""
     code = "import sys, aocr.commands.predict as p; from aocr.cli import main\n" \
            "def run(args):\n    print('x' * 100000, flush=True)\n    return 0\n" \
@@ -160,7 +170,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
-    assert process.returncode == 0
+    assert process.returncode == 1
 
 
 def test_sigterm_is_for_the_caller_before_and_after(monkeypatch, capsys):
@@ -202,12 +212,22 @@ def test_storage_is_not_waited_for_in_silence_unless_the_user_chose(monkeypatch)
 
 @pytest.mark.parametrize("text, message", [
     ("abca", "the charset repeats 'a'"), ("", "at least one character"), ("latin1.txt", "latin1.txt: cannot be read"),
+    ("\ud800", "holds single characters; '\\ud800' is not one"),
 ])
 def test_a_charset_that_is_none(text, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latin1.txt").write_bytes(b"caf\xe9")
     assert main(["predict", "x.png", "--charset", text, "--log-path", ""]) in (1, 2)
     assert message in capsys.readouterr().err
+
+
+def test_a_long_charset_takes_no_time(tmp_path, capsys):
+    path = tmp_path / "charset.txt"
+    path.write_text("".join(map(chr, range(0x4E00, 0x9FFF))) * 5, encoding="utf-8")
+    began = time.monotonic()
+    assert main(["predict", "x.png", "--charset", str(path), "--log-path", ""]) == 2
+    assert time.monotonic() - began < 2  # by counting each of 100,000 characters: minutes
+    assert capsys.readouterr().err.endswith("'\u4e09' and others\n")
 
 
 def test_one_alphabet_only(capsys):

@@ -143,11 +143,24 @@ def test_a_limit_names_the_flag_and_the_value(kind, field, bad, good, flag):
     assert getattr(kind(**{field: good}), field) == good
 
 
-def test_every_number_but_the_gpu_is_limited():
-    unlimited = {field.name for kind in ALL for field in dataclasses.fields(kind)
-                 if field.type in (int, float)
-                 and all(field.metadata[limit] is None for limit in ("least", "most", "above"))}
-    assert unlimited == {"gpu_id"}  # negative: the CPU
+def test_every_number_is_limited_on_both_sides():
+    numbers = [(kind, field) for kind in ALL for field in dataclasses.fields(kind) if field.type in (int, float)]
+    assert len(numbers) > 40
+    for kind, field in numbers:
+        limits = field.metadata
+        assert limits["most"] is not None and (limits["least"] is None) != (limits["above"] is None), field.name
+        most = limits["most"]
+        more = most + 1 if isinstance(most, int) else most * 1.01
+        with pytest.raises(ValueError) as raised:
+            kind(**{field.name: more})
+        assert str(raised.value) == f"{flags_of(field)[0]} is {more}; the maximum is {most}"
+
+
+def test_a_canvas_is_limited_too():
+    assert ModelConfig(max_width=20_000, max_height=32).canvas_width == 20_000
+    with pytest.raises(ValueError, match="^--max-width is 20001 at a --max-height of 32: a canvas of 20001 pixels; "
+                                         "the maximum is 20000"):
+        ModelConfig(max_width=20_001, max_height=32)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -1,14 +1,23 @@
 """Scanning of intact and broken datasets."""
 
+import gzip
 import io
 import json
+import os
+import re
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from helpers import train
 from PIL import Image
 
+from aocr.cli import main
+from aocr.data import scanning
 from aocr.data.formats import read_rows
+from aocr.data.lengths import masked_crc
 from aocr.data.records import numbered_records, parse_example, to_example
 from aocr.data.scanning import Seen, read_sidecar, scan, write_sidecar
 from aocr.errors import UserError
@@ -55,6 +64,78 @@ def test_scan_by_graphemes(tmp_path):
     assert found.lengths == {2: Seen(1, 0, "e\u0301a"), 3: Seen(1, 2, "aae\u0301\u0323")}
     assert found.characters == {"e\u0301": Seen(1, 0, "e\u0301a"), "a": Seen(2, 0, "e\u0301a"),
                                 "e\u0301\u0323": Seen(1, 2, "aae\u0301\u0323")}
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+@pytest.mark.parametrize("length", [10**12, 2**64 - 20])
+def test_a_length_that_no_record_has_is_refused_before_tensorflow_crashes(compress, length, tmp_path):
+    whole = write(tmp_path / "whole", [to_example(png(5, 7), "A")] * 2)
+    header = length.to_bytes(8, "little")
+    content = Path(whole).read_bytes() + header + masked_crc(header).to_bytes(4, "little") + b"x" * 40
+    path = tmp_path / "data.tfrecords"
+    path.write_bytes(compress(content))
+    message = f"^{path}: broken after 2 records .the next one claims to have {length} bytes"
+    with pytest.raises(UserError, match=message):
+        scan(str(path))
+    with pytest.raises(UserError, match=message):
+        list(read_rows(str(path), "tfrecord", re.compile(""), None))
+
+
+def test_checksums_are_tensorflow_s(tmp_path):
+    with open(write(tmp_path / "data", [b"some content"]), "rb") as file:
+        length, first, content, second = struct.unpack("<8sI12sI", file.read())
+    assert (masked_crc(length), masked_crc(content)) == (first, second)
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """Returns the directory of a model that was trained for one step."""
+    place = tmp_path_factory.mktemp("untrained")
+    assert train(write(place / "data", [to_example(png(5, 7), "A")]), place / "model", "--max-steps", "1") == 0
+    return str(place / "model")
+
+
+@pytest.mark.parametrize("damage", ["middle", "removed", "replaced"])
+@pytest.mark.parametrize("run", ["inspect", "augment", "test"])
+def test_a_dataset_that_changes_after_the_scan_is_one_line_everywhere(damage, run, tmp_path, monkeypatch, capsys,
+                                                                       untrained):
+    noise, path = np.random.default_rng(1).bytes(2000), tmp_path / "data.tfrecords"
+    write(path, [to_example(png(5, 7), "A", noise.hex())] * 9)
+
+    def changed(*arguments, scan=scanning.scan):
+        found = scan(*arguments)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        if damage == "middle":
+            path.write_bytes(content)
+        elif damage == "removed":
+            path.unlink()
+        else:
+            write(path, [b"no example"] * 9)
+        return found
+
+    monkeypatch.setattr(scanning, "scan", changed)
+    arguments = {"inspect": [], "augment": [str(tmp_path / "sheet.png")], "test": ["--model-dir", untrained]}
+    assert main([run, str(path), *arguments[run], "--log-path", ""]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"aocr: error: {path}") and "Traceback" not in error
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "sidecar"])
+def test_what_is_no_file_is_not_read(kind, tmp_path, caplog):
+    path = tmp_path / "data"
+    if kind == "fifo":
+        os.mkfifo(path)
+        with pytest.raises(UserError, match=f"^{path}: not a regular file"):
+            scan(str(path))
+    elif kind == "directory":
+        path.mkdir()
+        with pytest.raises(UserError, match=f"^{path}: no such dataset"):
+            scan(str(path))
+    else:
+        (tmp_path / "data.json").mkdir()
+        assert scan(write(path, [to_example(png(5, 7), "A")])).records == 1
+        assert "data.json: cannot be read: " in caplog.text
 
 
 def test_a_label_that_is_not_utf8_is_counted(tmp_path):

@@ -6,8 +6,9 @@ Each row shows one image of the dataset as the network sees it, followed by its 
 import argparse
 
 from aocr.commands.flags import add_options, collect
-from aocr.commands.runtime import quiet_tensorflow
+from aocr.commands.runtime import print_values, quiet_tensorflow
 from aocr.config import AugmentConfig
+from aocr.ending import at_once
 
 HELP = "draw a sheet of augmented images"
 
@@ -24,8 +25,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     config = collect(args, AugmentConfig)
     quiet_tensorflow()
-    from aocr.tasks.preview import make_sheet
+    with at_once():
+        from aocr.tasks.preview import make_sheet
 
     samples = make_sheet(args.dataset, args.output, config)
-    print(f"samples: {samples}\nsheet: {args.output}")
+    print_values(dict(samples=samples, sheet=args.output))
     return 0

@@ -12,8 +12,11 @@ differently from how they are displayed, are stored as PNG. FILE.json beside eac
 import argparse
 
 from aocr.commands.flags import add_options, collect
-from aocr.commands.runtime import quiet_tensorflow
+from aocr.commands.runtime import print_values, quiet_tensorflow
+from aocr.commands.streams import standard_input
 from aocr.config import DatasetConfig
+from aocr.data.rows import STDIN
+from aocr.ending import at_once
 from aocr.errors import UserError
 
 HELP = "make a dataset from annotated images"
@@ -30,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _beam():
     """Returns the module that builds with Apache Beam. UserError if Beam is not installed."""
     try:
-        from aocr.data import beam
+        with at_once():
+            from aocr.data import beam
     except ImportError as error:
         raise UserError(f"--runner needs Apache Beam ({error}); run pip install '.[beam]' in aocr's sources") from None
     return beam
@@ -44,10 +48,11 @@ def run(args: argparse.Namespace) -> int:
     if config.runner:
         counts, parts = _beam().make_dataset(inputs, output, config, beam_arguments=args.others)
     else:
-        from aocr.data.build import make_dataset
+        with at_once():
+            from aocr.data.build import make_dataset
 
-        counts, parts = make_dataset(inputs, output, config)
-    print(f"records: {counts.written}\nskipped: {counts.skipped}")
+        counts, parts = make_dataset(inputs, output, config, standard_input() if STDIN in inputs else None)
+    print_values(dict(records=counts.written, skipped=counts.skipped))
     for part in parts:
-        print(f"dataset: {part.pattern}")
+        print_values(dict(dataset=part.pattern))
     return 0

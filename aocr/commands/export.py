@@ -8,8 +8,9 @@ Serving finds it.
 import argparse
 
 from aocr.commands.flags import add_model_options, add_options, collect
-from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
+from aocr.commands.runtime import model_arguments, print_values, quiet_tensorflow, session_config
 from aocr.config import CheckpointConfig, ExportConfig, PlaceConfig
+from aocr.ending import at_once
 
 HELP = "export a model for serving"
 
@@ -29,13 +30,14 @@ def run(args: argparse.Namespace) -> int:
     place, given, charset = model_arguments(args)
     config = collect(args, ExportConfig)
     quiet_tensorflow()
-    from aocr.checkpoint import find_model
-    from aocr.tasks import export
+    with at_once():
+        from aocr.checkpoint import find_model
+        from aocr.tasks import export
 
     target = export.target_of(args.directory, config)
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
                          config.decoding)
     with trained.open(session_config=session_config(place.gpu_id)) as model:
         export.export(model, target, config)
-    print(f"exported: {target}")
+    print_values(dict(exported=target))
     return 0

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from aocr.config import ModelConfig, Options, TestConfig, TrainConfig, flags_of
 from aocr.errors import usage_error
+from aocr.files import scheme_problem
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +17,9 @@ ORIGINAL_EVERYWHERE = {  # option class -> fields that the original accepted on 
     TrainConfig: ("initial_learning_rate", "max_gradient_norm", "gradient_clipping"),
     TestConfig: ("distance", "output_dir"),
 }
+POSITIONAL = ("dataset", "directory", "files", "output", "paths")
+PATHS = (*POSITIONAL, "augment", "backgrounds", "checkpoint", "fonts", "image_root", "init_from", "log_path",
+         "model_dir", "output_dir", "rejects", "sheet", "validation", "words")
 # Not options of ModelConfig, since a charset is stored as its characters.
 CHARSET_HELP = "charset: exactly these characters, or those in this UTF-8 file"
 FULL_ASCII_HELP = "charset: ASCII 32 to 126 (default: 0-9, A-Z and all other characters in the labels)"
@@ -79,6 +83,21 @@ def _help(field):
     if "(default: " in text:
         return text
     return f"{text} (default: {'none' if field.default in (None, ()) else field.default})"
+
+
+def check_paths(args: argparse.Namespace) -> None:
+    """Raises UserError if an argument holds a NUL, or a path names a storage or has a form that cannot be used."""
+    for name, value in vars(args).items():
+        for text in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(text, str):
+                _check_text(f"--{name.replace('_', '-')} " if name not in POSITIONAL else "", text, name)
+
+
+def _check_text(flag, text, name):
+    if "\0" in text:
+        raise usage_error(f"{flag}{text}: holds a NUL character; remove it")
+    if name in PATHS and (problem := scheme_problem(text)):
+        raise usage_error(f"{flag}{problem}")
 
 
 def given(args: argparse.Namespace, options: type[Options]) -> dict[str, Any]:

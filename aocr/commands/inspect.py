@@ -8,7 +8,9 @@ import json
 
 from aocr.commands.flags import add_options, collect
 from aocr.commands.runtime import quiet_tensorflow
+from aocr.commands.streams import write
 from aocr.config import InspectConfig
+from aocr.ending import at_once
 
 HELP = "describe a dataset"
 
@@ -24,8 +26,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     config = collect(args, InspectConfig)
     quiet_tensorflow()
-    from aocr.tasks.inspect import as_text, inspect
+    with at_once():
+        from aocr.tasks.inspect import as_text, inspect
 
     facts = inspect(args.dataset, config)
-    print(json.dumps(facts, ensure_ascii=False, indent=2) if config.json else as_text(facts))
+    write(json.dumps(facts, ensure_ascii=False, indent=2) if config.json else as_text(facts))
     return 0

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from aocr import job
 from aocr.config import CommonConfig, ParallelConfig
+from aocr.ending import Watch
 from aocr.errors import usage_error
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ FLAG = "--local-cluster"
 LAST_WORDS = 15.0  # seconds that workers have to exit after the chief, and any process after SIGTERM
 EVALUATION = 600.0  # seconds that an evaluator has to validate the last checkpoints after the chief exits
 POLL = 0.1
+MOST_PROCESSES = 64  # of a job
 
 
 def sizes_of(text: str) -> dict[str, int]:
@@ -29,9 +31,11 @@ def sizes_of(text: str) -> dict[str, int]:
     sizes = {}
     for part in text.split(","):
         name, _, number = part.partition("=")
-        if name not in (job.PARAMETER_SERVER, job.WORKER, job.EVALUATOR) or not number.isdigit() or name in sizes:
+        if name not in (job.PARAMETER_SERVER, job.WORKER, job.EVALUATOR) or not number.isdecimal() or name in sizes:
             raise usage_error(f"{FLAG} is {text!r}; use something like ps=1,worker=2 (and evaluator=1); the chief "
                               "is implied")
+        if len(number) > 4 or int(number) > MOST_PROCESSES:
+            raise usage_error(f"{FLAG} is {text!r}; the maximum is {MOST_PROCESSES} processes of a kind")
         sizes[name] = int(number)
     if not sizes.get(job.PARAMETER_SERVER):
         raise usage_error(f"{FLAG} is {text!r}, without a ps to hold the weights; add ps=1")
@@ -85,19 +89,24 @@ class _Cluster:
         """Waits for the chief, then stops the others. Returns the chief's exit code."""
         before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            gone = set()
-            while self._chief.poll() is None:
-                time.sleep(POLL)
-                self._look_after(gone)
-            if self._chief.returncode == 0:
-                self._wait(job.EVALUATOR, EVALUATION)
-                self._wait(job.WORKER, LAST_WORDS)
+            with Watch():  # a second signal kills all processes
+                self._follow()
         finally:
             self._end()
             for number, handler in before.items():
                 signal.signal(number, handler)
         code = self._chief.returncode
         return code if code >= 0 else 128 - code
+
+    def _follow(self):
+        """Waits for the chief, and after it for those that have work left."""
+        gone = set()
+        while self._chief.poll() is None:
+            time.sleep(POLL)
+            self._look_after(gone)
+        if self._chief.returncode == 0:
+            self._wait(job.EVALUATOR, EVALUATION)
+            self._wait(job.WORKER, LAST_WORDS)
 
     def _note(self, number, _):
         """Forwards a signal to the chief, which saves; a second signal kills all processes."""

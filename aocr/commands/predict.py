@@ -7,13 +7,14 @@ line, and processed as they arrive.
 
 import argparse
 import logging
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aocr.commands.flags import add_model_options, add_options, collect
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
+from aocr.commands.streams import standard_input, write_line
 from aocr.config import CheckpointConfig, PlaceConfig, PredictConfig
+from aocr.ending import at_once
 
 if TYPE_CHECKING:
     from aocr.tasks.predict import FilePrediction
@@ -36,20 +37,22 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     place, given, charset = model_arguments(args)
     config = collect(args, PredictConfig)
+    lines = None if args.files else standard_input()
     quiet_tensorflow()
-    from aocr.checkpoint import find_model
-    from aocr.tasks.predict import predict_files, predict_lines
+    with at_once():
+        from aocr.checkpoint import find_model
+        from aocr.tasks.predict import predict_files, predict_lines
 
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
                          config.decoding)
     with trained.open(session_config=session_config(place.gpu_id)) as model:
-        found = (predict_files(model, args.files, config.batch_size) if args.files
-                 else predict_lines(model, sys.stdin.buffer, config.batch_size))
+        found = (predict_lines(model, lines, config.batch_size) if lines
+                 else predict_files(model, args.files, config.batch_size))
         return report(found)
 
 
 def report(predictions: "Iterable[FilePrediction]") -> int:
-    """Prints each prediction, or logs its problem. Returns the exit code."""
+    """Prints each prediction, or logs its problem. Returns the exit code. Raises: as `streams.write_line`."""
     code = 0
     for path, text, probability, problem in predictions:
         if problem:
@@ -57,5 +60,5 @@ def report(predictions: "Iterable[FilePrediction]") -> int:
             code = 1
         else:
             log.info("Result: OK. %.2f %s", probability, text)
-            print(path, f"{probability:.6f}", text, sep="\t", flush=True)
+            write_line(path, f"{probability:.6f}", text)
     return code

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from aocr.charset import FULL_ASCII, Charset, splitter
 from aocr.commands.flags import collect, given, warn_without_effect
+from aocr.commands.streams import write_line
 from aocr.config import ModelConfig, PlaceConfig
+from aocr.ending import at_once
 from aocr.errors import UserError, usage_error
 from aocr.files import cause, exists, read_bytes
 
@@ -45,26 +47,37 @@ def quiet_tensorflow(in_batches: bool = False) -> None:
         os.environ.setdefault(ONEDNN, "1")
     if LOG_LEVEL not in os.environ and "tensorflow" not in sys.modules:
         os.environ[LOG_LEVEL] = "3"
-        with _stderr_aside():
+        with _stderr_aside() as stderr, at_once(stderr):
             import tensorflow  # noqa: F401
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
 def _stderr_aside():
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as aside:
+    """Redirects the file descriptor of stderr; yields another one of the stream."""
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    with _temporary_file() as aside:
         kept = os.dup(2)
         os.dup2(aside.fileno(), 2)
         try:
-            yield
-        except BaseException:
+            yield kept
+        except ImportError:
             aside.seek(0)
-            os.write(kept, aside.read())
+            with contextlib.suppress(OSError):
+                os.write(kept, aside.read())
             raise
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def _temporary_file():
+    """Opens a file without a name; /dev/null where there is no place for one."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return open(os.devnull, "r+b")
 
 
 def session_config(gpu_id: int, deterministic: bool = False, gpus: int = 1) -> "tf.ConfigProto":
@@ -105,7 +118,7 @@ def session_config(gpu_id: int, deterministic: bool = False, gpus: int = 1) -> "
 def print_values(values: dict[str, Any], formats: dict[str, str] | None = None) -> None:
     """Prints `name: value` lines, floats with six decimals unless `formats` (by name) overrides this."""
     for name, value in values.items():
-        print(f"{name}: {format(value, (formats or {}).get(name, '.6f')) if isinstance(value, float) else value}")
+        write_line(f"{name}: {format(value, (formats or {}).get(name, '.6f')) if isinstance(value, float) else value}")
 
 
 def warn_of_slow_precision(precision: str, gpu_id: int) -> None:

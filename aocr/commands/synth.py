@@ -7,7 +7,9 @@ reproducible with any number of processes.
 import argparse
 
 from aocr.commands.flags import add_options, collect, given
+from aocr.commands.runtime import print_values
 from aocr.config import SynthConfig
+from aocr.ending import at_once
 from aocr.errors import usage_error
 
 HELP = "draw words to train on"
@@ -24,8 +26,9 @@ def run(args: argparse.Namespace) -> int:
     config = collect(args, SynthConfig)
     if {"words", "pattern"} <= given(args, SynthConfig).keys():
         raise usage_error("--words and --pattern are mutually exclusive; use one of them")
-    from aocr.synth.generate import make_words
+    with at_once():
+        from aocr.synth.generate import make_words
 
     annotations = make_words(args.directory, config)
-    print(f"images: {config.count}\nannotations: {annotations}")
+    print_values(dict(images=config.count, annotations=annotations))
     return 0

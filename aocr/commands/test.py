@@ -14,6 +14,7 @@ from aocr.commands.runtime import (
     warn_of_slow_precision,
 )
 from aocr.config import CheckpointConfig, PlaceConfig, TestConfig
+from aocr.ending import at_once
 from aocr.errors import usage_error
 from aocr.files import is_remote
 
@@ -39,8 +40,9 @@ def run(args: argparse.Namespace) -> int:
         raise usage_error(f"--output-dir is {config.output_dir}; remote storage cannot hold attention images; name a "
                           "local directory")
     quiet_tensorflow(in_batches=True)
-    from aocr.checkpoint import find_model
-    from aocr.tasks.test import test
+    with at_once():
+        from aocr.checkpoint import find_model
+        from aocr.tasks.test import test
 
     warn_of_slow_precision(config.precision, place.gpu_id)
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,

@@ -21,6 +21,7 @@ from aocr.commands.runtime import (
     warn_of_slow_precision,
 )
 from aocr.config import ExportConfig, ParallelConfig, PlaceConfig, TrainConfig
+from aocr.ending import at_once
 from aocr.errors import usage_error
 from aocr.training.schedule import Clock
 
@@ -53,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
     check_options(config, parallel, task)
     warn_of_idle_flags(given(args, TrainConfig), config, use_gru="use_gru" in model_flags, charset=charset)
     quiet_tensorflow(in_batches=True)
-    from aocr.training import run
-    from aocr.training.cluster import board, evaluator, worker
+    with at_once():
+        from aocr.training import run
+        from aocr.training.cluster import board, evaluator, worker
 
     if task and task.job == job.PARAMETER_SERVER:
         return board.serve(task)
@@ -131,16 +133,18 @@ def check_options(config: TrainConfig, parallel: ParallelConfig, task: job.Task 
 
 
 def _export_target(directory):
-    from aocr.tasks import export
+    with at_once():
+        from aocr.tasks import export
 
     return export.target_of(directory, ExportConfig(force=True))
 
 
 def _export(model_dir, target):
     """Exports the trained model, from the best checkpoint if it exists."""
-    from aocr.checkpoint import find_model
-    from aocr.tasks import export
+    with at_once():
+        from aocr.checkpoint import find_model
+        from aocr.tasks import export
 
     with find_model(model_dir, {}).open(session_config=session_config(-1)) as model:
         export.export(model, target, ExportConfig(force=True))
-    print(f"exported: {target}")
+    print_values(dict(exported=target))

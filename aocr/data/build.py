@@ -8,7 +8,6 @@ import itertools
 import logging
 import os
 import re
-import sys
 from typing import BinaryIO, NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -68,13 +67,13 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
                  stdin: BinaryIO | None = None) -> tuple[Counts, list[Part]]:
     """Writes one dataset, or those of a split, from annotated images; output appears only when all of it is complete.
 
-    Args: inputs: paths, patterns, or `-` for `stdin` (default: standard input). output: path.
+    Args: inputs: paths, patterns, or `-` for `stdin`. output: path.
     Raises: UserError if an input cannot be read, an output cannot be written, no row is usable, or, with `strict`,
       any row has a problem.
     """
     sources, label_pattern, parts = prepare(inputs, output, config)
     rows = itertools.chain.from_iterable(
-        read_rows(path, kind, label_pattern, stdin or sys.stdin.buffer) for path, kind in sources)
+        read_rows(path, kind, label_pattern, stdin) for path, kind in sources)
     files = [file for part in parts for file in part.files]
     rejects = rejects_aside(config)
     try:
@@ -171,7 +170,7 @@ def parts_of(output: str, config: DatasetConfig) -> list[Part]:
         shares = [float(share) for share in config.split.split("/")] if config.split else [1.0]
     except ValueError:
         shares = []
-    if len(shares) not in SPLIT_NAMES or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+    if len(shares) not in SPLIT_NAMES or min(shares) <= 0 or not abs(sum(shares) - 1) <= 1e-6:
         raise usage_error(f"--split is {config.split}; give two or three shares that add up to 1, such as 0.9/0.1")
     stem, extension = _split_extension(output)
     parts = []

@@ -6,26 +6,42 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from aocr.errors import UserError
+
 PARTITIONS = 64  # files that the rows are spread over, by image hash
 ENTRY = np.dtype([("image", "<u8"), ("label", "<u8"), ("source", "<u4"), ("number", "<u8")])
 
 
+@contextlib.contextmanager
+def _temporary_files():
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"temporary files cannot be written: {error.strerror}; free some space, or name another "
+                        "directory in TMPDIR") from None
+
+
 class Duplicates:
-    """Stores rows on disk, 28 bytes each; a context manager that discards them on exit."""
+    """Stores rows on disk, 28 bytes each; a context manager that discards them on exit.
+
+    Its methods raise UserError if there is no room for them.
+    """
 
     def __enter__(self) -> "Duplicates":
-        with contextlib.ExitStack() as stack:
+        with _temporary_files(), contextlib.ExitStack() as stack:
             self._files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(PARTITIONS)]
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_) -> None:
-        self._stack.close()
+        with contextlib.suppress(OSError):  # rows that could not be written
+            self._stack.close()
 
     def add(self, image: bytes, label: bytes, source: int, number: int) -> None:
         """Adds a row: digests of its image and label, 9 bytes or more each; numbers of its source and row."""
         entry = np.array((int.from_bytes(image[:8], "big"), int.from_bytes(label[:8], "big"), source, number), ENTRY)
-        self._files[image[8] % PARTITIONS].write(entry.tobytes())
+        with _temporary_files():
+            self._files[image[8] % PARTITIONS].write(entry.tobytes())
 
     def copies(self) -> int:
         """Returns the number of rows whose image occurred before."""
@@ -33,8 +49,9 @@ class Duplicates:
 
     def _partitions(self):
         for file in self._files:
-            file.seek(0)
-            rows = np.frombuffer(file.read(), ENTRY)
+            with _temporary_files():
+                file.seek(0)
+                rows = np.frombuffer(file.read(), ENTRY)
             yield rows[np.argsort(rows["image"], kind="stable")]
 
     def conflicts(self) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

@@ -66,8 +66,10 @@ def _format_of_file(path):
 
 def _records(source):
     """Yields the records of a dataset as rows."""
+    from aocr.data.lengths import check_records
     from aocr.data.records import UNREADABLE, broken_file, parse_example, read_file
 
+    check_records(source)
     number = 0
     try:
         for record in read_file(source).map(parse_example):
@@ -83,7 +85,6 @@ def _records(source):
 
 def _text(read, *extensions):
     return InputFormat(lambda source, _, stdin: read(source, lines_of(source, stdin)), extensions)
-
 
 
 FORMATS = {

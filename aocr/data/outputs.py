@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from aocr import outputs
 from aocr.aside import is_stream
 from aocr.config import DatasetConfig
+from aocr.data.lengths import check_records
 from aocr.data.records import UNREADABLE, parse_example, read_file, sidecar_of
 from aocr.data.rows import STDIN
 from aocr.errors import UserError
@@ -33,9 +34,10 @@ def check(inputs: list[str], files: Iterable[str], config: DatasetConfig) -> Non
 def _is_dataset(path):
     """Returns whether the first record of a file is a sample; a file without records counts."""
     try:
+        check_records(path, most=1)
         for _ in read_file(path).map(parse_example).take(1):
             pass
-    except UNREADABLE:
+    except (UserError, *UNREADABLE):
         return False
     return True
 

@@ -1,23 +1,27 @@
 """Dataset files: TFRecords of `tf.train.Example` with features `image`, `label` and, optionally, `comment`."""
 
+import contextlib
 import logging
 import re
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from aocr.data.lengths import GZIP_MAGIC
 from aocr.errors import UserError
 from aocr.files import cause, is_pattern
 
 log = logging.getLogger(__name__)
 
-GZIP_MAGIC = b"\x1f\x8b\x08"
 READ_TOGETHER = 8  # files interleaved in a shuffled pass
 SIDECAR_EXTENSION = ".json"
 # UnicodeDecodeError: TensorFlow's message quotes the bytes of an invalid record, which need not be UTF-8.
 NO_EXAMPLE = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 UNREADABLE = (tf.errors.OpError, UnicodeDecodeError)  # exceptions raised by reading a record
+# The end of a dataset, and what lost servers cause.
+NO_DAMAGE = (tf.errors.OutOfRangeError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.UnavailableError)
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 
 
@@ -113,6 +117,25 @@ def numbered_records(scan: DatasetFiles, seed: tf.Tensor | None = None) -> tf.da
 def _compression(file):
     with tf.io.gfile.GFile(file, "rb") as stream:
         return "GZIP" if stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC else ""
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Converts errors of reading a dataset that was scanned before, eagerly or in a graph, to a UserError."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if not _is_damage(error):
+            raise
+        raise UserError(f"{path}: damaged after it was scanned: {cause(error)}; rebuild it with `aocr "
+                        "dataset`") from None
+
+
+def _is_damage(error):
+    if isinstance(error, NO_DAMAGE):
+        return False
+    node = error.op.node_def if error.op else error.node_def
+    return isinstance(error, tf.errors.DataLossError) or node is None or node.op == "IteratorGetNext"
 
 
 def broken_file(file: str, number: int, error: Exception) -> UserError:

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from aocr.charset import splitter
 from aocr.config import scaled_width
+from aocr.data.lengths import check_records
 from aocr.data.records import NO_EXAMPLE, broken_file, files_of, parse_example, read_file, sidecar_of
 from aocr.errors import UserError
-from aocr.files import load_json
+from aocr.files import cause, load_json
 from aocr.images import decode_image
 
 log = logging.getLogger(__name__)
@@ -170,6 +171,7 @@ def scan(path: str, graphemes: bool = False) -> DatasetStatistics:
 
 def _scan_file(file, graphemes):
     found = DatasetStatistics(file, [file], graphemes=graphemes)
+    check_records(file)
     for label, size in tqdm(_labels_and_sizes(file), desc="scan", unit=" records", disable=None):
         reason = None
         try:
@@ -263,6 +265,9 @@ def read_sidecar(file: str) -> DatasetStatistics | None:
         return _scan_of(values, file)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s: broken (%r); rescanning %s", path, error, file)
+        return None
+    except tf.errors.OpError as error:
+        log.warning("%s: cannot be read: %s; rescanning %s", path, cause(error), file)
         return None
 
 

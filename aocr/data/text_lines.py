@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from aocr.data.rows import STDIN
 from aocr.errors import UserError
-from aocr.files import StorageError, is_remote, os_error
+from aocr.files import StorageError, is_remote, open_file, os_error
 
 CHUNK = 1 << 16  # bytes; the first chunk of a file tells its encoding and line ends
 LONGEST_LINE = 1 << 28  # bytes; a text with a longer line is none, such as /dev/zero
@@ -62,7 +62,7 @@ def _chunks(source, stdin):
     if source == STDIN:
         yield from iter(lambda: stdin.read(CHUNK), b"")
     elif not is_remote(source):
-        with open(source, "rb") as file:
+        with open_file(source) as file:
             yield from iter(lambda: file.read(CHUNK), b"")
     else:
         yield from _remote_chunks(source)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from aocr.config import SynthConfig
 from aocr.errors import UserError, usage_error
+from aocr.files import read_bytes
 from aocr.synth.patterns import LONGEST_WORD, Pattern, PatternError, parse_pattern
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ def read_words(path: str) -> WordList:
     Raises: UserError if it cannot be read, is not UTF-8, has no words or one of more than LONGEST_WORD characters.
     """
     try:
-        with open(path, "rb") as file:
-            lines = file.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        lines = read_bytes(path).removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
         raise UserError(f"--words {path}: cannot be read: {error.strerror or error}; name a text file") from None
     words = []

@@ -15,7 +15,7 @@ from aocr.charset import ALPHANUMERIC, FULL_ASCII, code_points, is_invisible, vi
 from aocr.config import InspectConfig
 from aocr.data import fit, scanning
 from aocr.data.duplicates import Duplicates
-from aocr.data.records import numbered_records, parse_example, read_with
+from aocr.data.records import numbered_records, parse_example, read_with, reading
 from aocr.errors import UserError
 from aocr.evaluation.contact_sheet import draw_contact_sheet
 from aocr.evaluation.sheets import SHEET
@@ -53,7 +53,7 @@ def _look_at_images(scan, config):
     kinds, heights, samples = collections.Counter(), collections.Counter(), []
     chosen = set(scan.choose(config.count, config.seed)) if config.sheet else ()
     records = numbered_records(scan).map(lambda number, serialized: (number, parse_example(serialized)))
-    with Duplicates() as duplicates:
+    with reading(scan.path), Duplicates() as duplicates:
         for number, record in tqdm(records, desc="inspect", total=scan.records, unit=" records", disable=None):
             number, encoded, label = int(number), record["image"].numpy(), record["label"].numpy()
             if number in scan.unreadable:

@@ -30,7 +30,8 @@ def make_sheet(dataset: str, output: str, config: AugmentConfig) -> int:
     scan = scanning.scan(dataset)
     automatically = config.augment == AUTO_AUGMENTATION
     recipe = find_recipe(automatic(scan.usable) if automatically else config.augment) or Recipe()
-    rows = [image.numpy() for image in _rows(scan, recipe, config)]
+    with records.reading(dataset):
+        rows = [image.numpy() for image in _rows(scan, recipe, config)]
     encoded = tf.io.encode_png(draw_sheet(rows)).numpy()
     try:
         with whole_file(output) as part, tf.io.gfile.GFile(part, "wb") as file:

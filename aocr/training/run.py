@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 from aocr import checkpoint, job
 from aocr.charset import Charset
 from aocr.config import ParallelConfig, TrainConfig
+from aocr.data.records import reading
 from aocr.data.shard import Shard
 from aocr.errors import UserError
 from aocr.evaluation import validations
@@ -222,11 +223,8 @@ class Run:
         first_whole = state.epoch + 1 if state.batch else state.epoch  # first epoch that is trained on from its start
         steps = self._processes.train(state.epoch, None, state.batch, self._rate)
         while True:
-            try:
+            with reading(self._plan.scan.path):
                 step = next(steps)
-            except tf.errors.DataLossError as error:
-                raise UserError(f"{self._plan.scan.path}: damaged after it was scanned: {cause(error)}; rebuild "
-                                "it with `aocr dataset`") from None
             state.epoch, state.batch = step.epoch, step.index + 1
             state.images += len(step.numbers)
             self._unfitting += step.unfitting
@@ -265,6 +263,7 @@ class Run:
         `ended`: all steps are done. After a kill, the state in the checkpoint shows that its validation is due.
         """
         state, began = self._state, self._clock.minutes
+        self._signals.saving()
         hurried = bool(self._signals.received)
         self._graph.estimate_statistics(HURRIED_IMAGES if hurried and (validates or not ended) else self._sample_size)
         if ended and not hurried and not self._validation:
