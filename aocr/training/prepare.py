@@ -57,7 +57,8 @@ def prepare_run(dataset: str, model_dir: str, given: dict[str, Any], charset: Ch
     newest = checkpoint.latest_checkpoint(model_dir) if config.resume else None
     stored = checkpoint.read_description(model_dir) if newest else None
     if newest and not stored:
-        kind = "the original aocr wrote" if original.is_original(newest) else "has no description"
+        names = checkpoint.attempt(original.shapes, newest)
+        kind = "the original aocr wrote" if original.is_original(names) else "has no description"
         raise UserError(f"{model_dir}: training cannot resume from a checkpoint that {kind}; name another --model-dir "
                         "(add --init-from to start from these weights), or start from scratch with --no-resume")
     if stored:

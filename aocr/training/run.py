@@ -33,6 +33,7 @@ from aocr.training.signals import Signals
 from aocr.training.state import RunState
 from aocr.training.statistics import sample_size
 from aocr.training.validation import SAMPLE, SAMPLE_COLUMNS, CheckpointValidator, Validator, read_outcomes
+from aocr.weights import listed
 
 log = logging.getLogger(__name__)
 
@@ -264,6 +265,10 @@ class Run:
         state, began = self._state, self._clock.minutes
         hurried = bool(self._signals.received)
         self._graph.estimate_statistics(HURRIED_IMAGES if hurried and (validates or not ended) else self._sample_size)
+        if spoilt := self._keeper.spoilt():
+            self._go_back(f"NaN or infinite values after step {self._reached} in {listed(spoilt)}",
+                          f"lower --initial-learning-rate, which is {self._config.initial_learning_rate:g}")
+            return False
         if ended and not hurried and not self._validation:
             self._choose_decoding()
         state.finished, state.validation_due = ended, validates
@@ -321,16 +326,19 @@ class Run:
         if math.isfinite(step.gradient_norm) and step.attention_loss <= limit:  # false for NaN
             return True
         numbers = ", ".join(map(str, step.numbers[:LISTED_RECORDS]))
-        state = self._state
         problem = (f"the loss is {step.attention_loss} (limit {limit:.1f}) and the gradient norm "
                    f"{step.gradient_norm} at step {step.step} (learning rate {step.learning_rate:g}; records {numbers}"
                    f"{'...' if len(step.numbers) > LISTED_RECORDS else ''})")
-        keeper = self._keeper
+        self._go_back(problem, "lower --initial-learning-rate or inspect these records")
+        return False
+
+    def _go_back(self, problem, remedy):
+        """Stops with UserError for a problem with the weights, or rolls back to the last checkpoint."""
+        state, keeper = self._state, self._keeper
         kept = keeper.kept()
         if self._config.on_nan == "stop" or not kept or state.rollbacks == MOST_ROLLBACKS:
             tried = f"{state.rollbacks} rollbacks did not help; " if state.rollbacks else ""
-            raise UserError(f"{problem}; {tried}nothing is saved after {keeper.newest or 'the start'}; lower "
-                            "--initial-learning-rate or inspect these records")
+            raise UserError(f"{problem}; {tried}nothing is saved after {keeper.newest or 'the start'}; {remedy}")
         state.rollbacks += 1
         state.rate_factor *= 0.5
         keeper.fall_back(kept, state.first_step)
@@ -338,7 +346,6 @@ class Run:
         self._outcomes.forget_after(self._reached)
         log.warning("%s; rollback %d of %d: resuming from %s with half the learning rate", problem, state.rollbacks,
                     MOST_ROLLBACKS, keeper.newest)
-        return False
 
     def _save(self):
         """Writes a checkpoint, and the pending lines of the history."""

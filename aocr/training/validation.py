@@ -22,7 +22,7 @@ from aocr.files import cause
 from aocr.model import open_model
 from aocr.network import Network
 from aocr.prediction import Prediction
-from aocr.training.transfer import read_weights
+from aocr.weights import read_weights
 
 if TYPE_CHECKING:
     import numpy as np
