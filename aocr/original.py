@@ -20,6 +20,7 @@ from aocr.graph.encoder import EncoderOutput
 from aocr.graph.preprocess import PreparedImage, PreparedImages
 from aocr.network import Branches
 from aocr.networks import NETWORKS, ORIGINAL
+from aocr.weights import shapes_in
 
 DECODER = "embedding_attention_decoder"
 EMBEDDING = f"{DECODER}/embedding"
@@ -42,7 +43,7 @@ def settings(checkpoint: str, given: dict[str, Any], charset: Charset | None) ->
     Args: checkpoint: path without suffix; given: ModelConfig fields; charset: None for the default charset.
     Raises: UserError naming both values if a flag contradicts the checkpoint.
     """
-    found = shapes(checkpoint)
+    found = shapes_in(checkpoint)
     config = ModelConfig(**{**NETWORK, **given})
     charset = charset or charset_for(())
     hidden = found[f"{DECODER}/attention_decoder/weights"][1]
@@ -90,11 +91,6 @@ def our_names(names: Container[str], decoder_layers: int) -> dict[str, str]:
     pairs.update({"decoder/embedding": EMBEDDING, "decoder/attention/memory": f"{inside}/AttnW_0",
                   "decoder/attention/v": f"{inside}/AttnV_0"})
     return {ours: theirs for ours, theirs in pairs.items() if theirs in names}
-
-
-def shapes(checkpoint: str) -> dict[str, list[int]]:
-    """Returns the shapes of a checkpoint's variables by name. Raises tf.errors.OpError."""
-    return tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
 
 
 class OriginalNetwork:

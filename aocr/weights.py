@@ -1,8 +1,11 @@
 """The files of a checkpoint and the weights in them, read at once, so that a run may delete them afterwards."""
 
+import contextlib
+import os
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import tensorflow.compat.v1 as tf
 
 from aocr.config import WEIGHT_SCOPES
 from aocr.errors import UserError
+from aocr.files import is_remote
 from aocr.graph.optimizer import WeightAverage
 
 DATA = re.compile(r"\.data-\d{5}-of-\d{5}")
@@ -38,6 +42,27 @@ def is_there(checkpoint: str) -> bool:
     return ".index" in ends and any(map(DATA.fullmatch, ends))
 
 
+@contextlib.contextmanager
+def reader_of(checkpoint: str) -> Iterator[Any]:
+    """Yields TensorFlow's reader of a checkpoint (path without suffix). Raises tf.errors.OpError or ValueError.
+
+    The reader takes the path for a glob pattern, so a directory with glob characters is read through a link.
+    """
+    if is_remote(checkpoint) or not any(character in checkpoint for character in "*?[\\"):
+        yield tf.train.load_checkpoint(checkpoint)
+        return
+    directory, name = os.path.split(os.path.abspath(checkpoint))
+    with tempfile.TemporaryDirectory() as place:
+        os.symlink(directory, os.path.join(place, "model"))
+        yield tf.train.load_checkpoint(os.path.join(place, "model", name))
+
+
+def shapes_in(checkpoint: str) -> dict[str, list[int]]:
+    """Returns the shapes of a checkpoint's variables by name. Raises: as `reader_of`."""
+    with reader_of(checkpoint) as reader:
+        return reader.get_variable_to_shape_map()
+
+
 def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
     """Returns the weights in a checkpoint (path without suffix) by name, their averages where it has them.
 
@@ -45,12 +70,12 @@ def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
       ValueError if it cannot be read, NotFoundError if its files are gone; UserError if a weight is NaN or infinite.
     """
     try:
-        reader = tf.train.load_checkpoint(checkpoint)
-        stored = reader.get_variable_to_shape_map()
-        names = [name for name in stored if name.split("/")[0] in WEIGHT_SCOPES]
-        names = names or [name for name in stored if name.rpartition("/")[0] not in stored]
-        weights = {name: np.asarray(reader.get_tensor(averaged_name(name) if averaged_name(name) in stored else name))
-                   for name in names}
+        with reader_of(checkpoint) as reader:
+            stored = reader.get_variable_to_shape_map()
+            names = [name for name in stored if name.split("/")[0] in WEIGHT_SCOPES]
+            names = names or [name for name in stored if name.rpartition("/")[0] not in stored]
+            averages = {name: averaged_name(name) for name in names if averaged_name(name) in stored}
+            weights = {name: np.asarray(reader.get_tensor(averages.get(name, name))) for name in names}
     except tf.errors.OpError:
         if not is_there(checkpoint):
             raise tf.errors.NotFoundError(None, None, f"{checkpoint} no longer exists") from None

@@ -23,7 +23,7 @@ from aocr.inputs import Examples
 from aocr.model import STATE_VARIABLE, Model
 from aocr.network import Network
 from aocr.training.statistics import Sample, Statistics
-from aocr.weights import check_finite, check_fit
+from aocr.weights import check_finite, check_fit, reader_of
 
 
 class TrainStep(NamedTuple):
@@ -176,12 +176,12 @@ class TrainingGraph:
         UserError if weights are missing, of another shape, NaN or infinite.
         """
         self.initialize()
-        reader = tf.train.load_checkpoint(checkpoint)
-        stored = reader.get_variable_to_shape_map()
-        missing = [name for name in self.model.variables if name.startswith("training/") and name not in stored]
-        wanted = {name: variable for name, variable in self.model.variables.items() if name not in missing}
-        check_fit(stored, wanted, checkpoint)
-        values = {name: np.asarray(reader.get_tensor(name)) for name in wanted}
+        with reader_of(checkpoint) as reader:
+            stored = reader.get_variable_to_shape_map()
+            missing = [name for name in self.model.variables if name.startswith("training/") and name not in stored]
+            wanted = {name: variable for name, variable in self.model.variables.items() if name not in missing}
+            check_fit(stored, wanted, checkpoint)
+            values = {name: np.asarray(reader.get_tensor(name)) for name in wanted}
         check_finite(values, checkpoint)
         self.model.load(values)
         if any(name.endswith(WeightAverage.SUFFIX) for name in missing):

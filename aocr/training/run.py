@@ -25,6 +25,7 @@ from aocr.training import transfer
 from aocr.training.cluster.replica import Chief, open_chief
 from aocr.training.graph import TrainingGraph
 from aocr.training.keeping import Keeper
+from aocr.training.lock import Lock
 from aocr.training.prepare import Plan, graph_maker, mean_width, prepare_run
 from aocr.training.processes import SingleProcess
 from aocr.training.reports import Reports, write_summary
@@ -57,14 +58,13 @@ def train(dataset: str, model_dir: str, given: dict[str, Any], charset: Charset 
     Raises: UserError as `prepare_run`, if the augmentation is unknown, if the loss diverges, or if the directory or a
       checkpoint cannot be written.
     """
-    plan = prepare_run(dataset, model_dir, given, charset, config)
-    description, config = plan.description, plan.config
-    make = graph_maker(plan.scan, description, config, task.shard if task else Shard())
-    try:
-        make_directory(model_dir)
-    except OSError as error:
-        raise UserError(f"{model_dir}: cannot be created: {cause(error)}; name another --model-dir") from None
     with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(Lock(model_dir))
+        lock.take()
+        plan = prepare_run(dataset, model_dir, given, charset, config)
+        description, config = plan.description, plan.config
+        make = graph_maker(plan.scan, description, config, task.shard if task else Shard())
+        _create(model_dir, lock, plan)
         graph = stack.enter_context(make(
             session_config=session_config, placement=None if task else in_process(parallel.gpus)))
         validator = None
@@ -74,6 +74,17 @@ def train(dataset: str, model_dir: str, given: dict[str, Any], charset: Charset 
         if task:
             processes = open_chief(make, task, parallel, session_config, graph)
         return Run(graph, processes, model_dir, plan, parallel, validator, clock, session_config).go()
+
+
+def _create(model_dir, lock, plan):
+    """Makes the directory of a run and takes its lock. UserError if that fails or another training was there first."""
+    try:
+        make_directory(model_dir)
+    except OSError as error:
+        raise UserError(f"{model_dir}: cannot be created: {cause(error)}; name another --model-dir") from None
+    if lock.take() and plan.config.resume and checkpoint.latest_checkpoint(model_dir) != plan.newest:
+        raise UserError(f"{model_dir}: another training wrote checkpoints there while this one was prepared; start "
+                        "again to continue from them, or name another --model-dir")
 
 
 class RunResult(NamedTuple):
