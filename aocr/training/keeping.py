@@ -12,8 +12,8 @@ from aocr.config import Decoding
 from aocr.errors import UserError
 from aocr.evaluation import validations
 from aocr.files import cause
+from aocr.training import history
 from aocr.training.graph import TrainingGraph
-from aocr.training.reports import HISTORY_NAME
 from aocr.training.state import RunState
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,8 @@ class Keeper:
 
         The caller makes sure that nothing is `spoilt`.
         """
+        self.start_model()
         with self._writing():
-            self._start_model()
             if self.newest and checkpoint.step_of(self.newest) == self._training.step() and len(self.kept()) > 1:
                 checkpoint.hide_checkpoint(self.newest)  # the only one is replaced by renaming instead
             prefix = posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX)
@@ -103,21 +103,24 @@ class Keeper:
             checkpoint.remove_checkpoint(dropped)
         return path
 
-    def _start_model(self):
+    def start_model(self) -> None:
         """Starts a new model in the directory, on the first call: hides the checkpoints of an earlier one, writes the
-        description, and deletes history and validations.
+        description, and deletes history and validations. UserError if this fails.
         """
-        if not self._fresh:
-            return
+        if self._fresh:
+            with self._writing():
+                self._replace_model()
+            self._fresh = False
+
+    def _replace_model(self):
         # In this order, a kill at any point leaves no checkpoint beside another model's description.
         checkpoint.forget_checkpoints(self._model_dir)
         checkpoint.forget_checkpoints(posixpath.join(self._model_dir, checkpoint.BEST_NAME))
         checkpoint.write_description(self._model_dir, self._description)
-        for name in (HISTORY_NAME, validations.NAME):
+        for name in (history.NAME, validations.NAME):
             path = posixpath.join(self._model_dir, name)
             if tf.io.gfile.exists(path):
                 tf.io.gfile.remove(path)
-        self._fresh = False
 
     @contextlib.contextmanager
     def _writing(self):

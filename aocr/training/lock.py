@@ -38,7 +38,7 @@ class Lock(contextlib.AbstractContextManager):
 
         Raises: UserError, naming the process that has the lock, if that still runs; also if it cannot be taken.
         """
-        if self._descriptor is not None or is_remote(self._model_dir) or not fcntl or not os.path.isdir(self._model_dir):
+        if self._descriptor is not None or not _can_be_locked(self._model_dir):
             return False
         try:
             while self._descriptor is None:
@@ -90,6 +90,10 @@ class Lock(contextlib.AbstractContextManager):
                 os.unlink(self._path)  # before the lock is released: nobody else can have it
         os.close(self._descriptor)
         self._descriptor = None
+
+
+def _can_be_locked(directory):
+    return bool(fcntl) and not is_remote(directory) and os.path.isdir(directory)
 
 
 def _is_at(descriptor, path):

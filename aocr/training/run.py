@@ -187,6 +187,8 @@ class Run:
             with self._signals, Reports(
                     self._model_dir, log_dir, self._graph.model.graph, first_step=step, steps=self._steps_in_all,
                     done=done, log_step=self._config.log_step) as self._reports:
+                if self._plan.newest:
+                    self._reports.history.go_back(step, validated=not self._state.validation_due)
                 if not (self._state.validation_due and self._checkpoint(self._state.finished, validates=True)
                         or self._out_of_patience()):
                     self._train()
@@ -355,14 +357,16 @@ class Run:
         keeper.fall_back(kept, state.first_step)
         self._reached = self._graph.step()
         self._outcomes.forget_after(self._reached)
+        self._reports.history.go_back(self._reached)
         log.warning("%s; rollback %d of %d: resuming from %s with half the learning rate", problem, state.rollbacks,
                     MOST_ROLLBACKS, keeper.newest)
 
     def _save(self):
-        """Writes a checkpoint, and the pending lines of the history."""
+        """Writes the pending lines of the history, and a checkpoint."""
         self._state.minutes = self._clock.minutes
-        self._keeper.save(self._state)
+        self._keeper.start_model()
         self._reports.write_history()
+        self._keeper.save(self._state)
 
     def _write_summary(self):
         """Writes the summary of the run, with its outcome so far."""
