@@ -34,6 +34,7 @@ from aocr.training.signals import Signals
 from aocr.training.state import RunState
 from aocr.training.statistics import sample_size
 from aocr.training.validation import SAMPLE, SAMPLE_COLUMNS, CheckpointValidator, Validator, read_outcomes
+from aocr.training.watch import TrainingWatch
 from aocr.weights import listed
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ class Run:
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._unfitting = 0  # labels too long for CTC, so far
+        self._data = TrainingWatch(plan.scan, plan.description.charset, config.cache)
         self._reports: Reports = None  # type: ignore[assignment]  # set when training starts
         self._error: str | None = None  # what ended the run
         self._outcomes = Validations() if plan.newest is None else read_outcomes(model_dir)
@@ -184,7 +186,7 @@ class Run:
                             "--model-dir") from None
         try:
             log_dir = job.setting(job.LOG_DIR) or self._model_dir
-            with self._signals, Reports(
+            with self._data.explaining(), self._signals, Reports(
                     self._model_dir, log_dir, self._graph.model.graph, first_step=step, steps=self._steps_in_all,
                     done=done, log_step=self._config.log_step) as self._reports:
                 if self._plan.newest:
@@ -233,11 +235,8 @@ class Run:
         first_whole = state.epoch + 1 if state.batch else state.epoch  # first epoch that is trained on from its start
         steps = self._processes.train(state.epoch, None, state.batch, self._rate)
         while True:
-            try:
-                step = next(steps)
-            except tf.errors.DataLossError as error:
-                raise UserError(f"{self._plan.scan.path}: damaged after it was scanned: {cause(error)}; rebuild "
-                                "it with `aocr dataset`") from None
+            step = next(steps)
+            self._data.look(step.epoch, seldom=step.epoch == state.epoch)
             state.epoch, state.batch = step.epoch, step.index + 1
             state.images += len(step.numbers)
             self._unfitting += step.unfitting
@@ -277,7 +276,9 @@ class Run:
         """
         state, began = self._state, self._clock.minutes
         hurried = bool(self._signals.received)
+        self._data.look(state.epoch)
         self._graph.estimate_statistics(HURRIED_IMAGES if hurried and (validates or not ended) else self._sample_size)
+        self._data.sampled |= not hurried
         if spoilt := self._keeper.spoilt():
             self._go_back(f"NaN or infinite values after step {self._reached} in {listed(spoilt)}",
                           f"lower --initial-learning-rate, which is {self._config.initial_learning_rate:g}")
@@ -323,6 +324,9 @@ class Run:
         """Chooses the decoding on training images, for lack of others: they show if a branch cannot read yet."""
         plan = self._plan
         if self._parallel.evaluator or not plan.description.config.ctc or self._reached < CHOICE_STEPS:
+            return
+        if self._data.changed:
+            log.warning("%s: changed, so no decoding is chosen on it", plan.scan.path)
             return
         width = mean_width(plan.scan, plan.description.config)
         share = min(SAMPLE, SAMPLE_COLUMNS / width) / plan.scan.usable
