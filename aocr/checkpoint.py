@@ -219,9 +219,12 @@ def copy_checkpoint(path: str, directory: str) -> None:
 
 
 def remove_checkpoint(path: str) -> None:
-    """Deletes the files of a checkpoint (path without suffix). Raises tf.errors.OpError."""
-    for file in files_of(path):
-        tf.io.gfile.remove(file)
+    """Deletes the files of a checkpoint (path without suffix), the index first. A failure is only logged."""
+    try:
+        for file in sorted(files_of(path), key=lambda file: not file.endswith(".index")):
+            tf.io.gfile.remove(file)
+    except tf.errors.OpError as error:
+        log.warning("%s: the old checkpoint cannot be deleted: %s", path, cause(error))
 
 
 def forget_checkpoints(model_dir: str) -> None:

@@ -44,17 +44,29 @@ def is_there(checkpoint: str) -> bool:
 
 @contextlib.contextmanager
 def reader_of(checkpoint: str) -> Iterator[Any]:
-    """Yields TensorFlow's reader of a checkpoint (path without suffix). Raises tf.errors.OpError or ValueError.
+    """Yields TensorFlow's reader of a checkpoint (path without suffix).
 
-    The reader takes the path for a glob pattern, so a directory with glob characters is read through a link.
+    Raises: tf.errors.OpError or ValueError if it cannot be read, tf.errors.NotFoundError if its files are gone.
     """
+    try:
+        with _without_glob(checkpoint) as path:
+            yield tf.train.load_checkpoint(path)
+    except tf.errors.OpError:
+        if not is_there(checkpoint):
+            raise tf.errors.NotFoundError(None, None, f"{checkpoint} no longer exists") from None
+        raise
+
+
+@contextlib.contextmanager
+def _without_glob(checkpoint):
+    """Yields a path of a checkpoint that the reader, which takes it for a glob pattern, understands: through a link."""
     if is_remote(checkpoint) or not any(character in checkpoint for character in "*?[\\"):
-        yield tf.train.load_checkpoint(checkpoint)
+        yield checkpoint
         return
     directory, name = os.path.split(os.path.abspath(checkpoint))
     with tempfile.TemporaryDirectory() as place:
         os.symlink(directory, os.path.join(place, "model"))
-        yield tf.train.load_checkpoint(os.path.join(place, "model", name))
+        yield os.path.join(place, "model", name)
 
 
 def shapes_in(checkpoint: str) -> dict[str, list[int]]:
@@ -66,20 +78,15 @@ def shapes_in(checkpoint: str) -> dict[str, list[int]]:
 def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
     """Returns the weights in a checkpoint (path without suffix) by name, their averages where it has them.
 
-    Of a checkpoint in another layout, the original's, all variables but the optimizer's. Raises: tf.errors.OpError or
-      ValueError if it cannot be read, NotFoundError if its files are gone; UserError if a weight is NaN or infinite.
+    Of a checkpoint in another layout, the original's, all variables but the optimizer's. Raises: as
+      `reader_of`; UserError if a weight is NaN or infinite.
     """
-    try:
-        with reader_of(checkpoint) as reader:
-            stored = reader.get_variable_to_shape_map()
-            names = [name for name in stored if name.split("/")[0] in WEIGHT_SCOPES]
-            names = names or [name for name in stored if name.rpartition("/")[0] not in stored]
-            averages = {name: averaged_name(name) for name in names if averaged_name(name) in stored}
-            weights = {name: np.asarray(reader.get_tensor(averages.get(name, name))) for name in names}
-    except tf.errors.OpError:
-        if not is_there(checkpoint):
-            raise tf.errors.NotFoundError(None, None, f"{checkpoint} no longer exists") from None
-        raise
+    with reader_of(checkpoint) as reader:
+        stored = reader.get_variable_to_shape_map()
+        names = [name for name in stored if name.split("/")[0] in WEIGHT_SCOPES]
+        names = names or [name for name in stored if name.rpartition("/")[0] not in stored]
+        averages = {name: averaged_name(name) for name in names if averaged_name(name) in stored}
+        weights = {name: np.asarray(reader.get_tensor(averages.get(name, name))) for name in names}
     check_finite(weights, checkpoint)
     return weights
 
