@@ -18,7 +18,7 @@ from aocr.graph.optimizer import WeightAverage
 
 DATA = re.compile(r"\.data-\d{5}-of-\d{5}")
 LISTED = 3  # maximum number of variables in a message
-REMEDY = "use an earlier checkpoint, or train again from one"
+REMEDY = "use an earlier checkpoint (--checkpoint PATH); to train further from one, remove the files of this one"
 
 
 def averaged_name(name: str) -> str:
@@ -78,8 +78,8 @@ def shapes_in(checkpoint: str) -> dict[str, list[int]]:
 def read_weights(checkpoint: str) -> dict[str, np.ndarray]:
     """Returns the weights in a checkpoint (path without suffix) by name, their averages where it has them.
 
-    Of a checkpoint in another layout, the original's, all variables but the optimizer's. Raises: as
-      `reader_of`; UserError if a weight is NaN or infinite.
+    Of a checkpoint in another layout, the original's, all variables but the optimizer's. Raises: as `reader_of`;
+      UserError if a weight is NaN or infinite.
     """
     with reader_of(checkpoint) as reader:
         stored = reader.get_variable_to_shape_map()
