@@ -51,10 +51,12 @@ def reader_of(checkpoint: str) -> Iterator[Any]:
     try:
         with _without_glob(checkpoint) as path:
             yield tf.train.load_checkpoint(path)
-    except tf.errors.OpError:
+    except (tf.errors.OpError, LookupError, RuntimeError) as error:  # built-in ones for files that were cut
         if not is_there(checkpoint):
             raise tf.errors.NotFoundError(None, None, f"{checkpoint} no longer exists") from None
-        raise
+        if isinstance(error, tf.errors.OpError):
+            raise
+        raise tf.errors.DataLossError(None, None, str(error)) from None
 
 
 @contextlib.contextmanager

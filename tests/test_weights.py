@@ -160,3 +160,12 @@ def test_temporary_files_are_no_checkpoint(tmp_path):
     assert not is_there(str(tmp_path / "c"))
     assert len(files_of(str(tmp_path / "c"))) == 2
     assert files_of(str(tmp_path / "none" / "c")) == []
+
+
+@pytest.mark.parametrize("suffix, size", [("index", 0), ("index", 100), ("data-00000-of-00001", 0),
+                                          ("data-00000-of-00001", 1000)])
+def test_a_checkpoint_that_was_cut_is_one_clear_error(model_dir, tmp_path, suffix, size):
+    directory = shutil.copytree(model_dir, tmp_path / "model")
+    os.truncate(directory / f"model.ckpt-1.{suffix}", size)
+    with pytest.raises(UserError, match="model.ckpt-1: cannot be restored: "):
+        checkpoint.find_model(str(directory), {})
