@@ -142,14 +142,13 @@ def test_a_list_of_checkpoints_that_a_training_replaces_is_read_again(model_dir,
 def test_a_model_directory_may_have_any_name(model_dir, dataset, words, tmp_path, capsys):
     directory = shutil.copytree(model_dir, tmp_path / "a[b]*?")
     assert train(dataset, directory, "--keep", "1", "--steps-per-checkpoint", "1", "--validation", dataset,
-                 "--max-steps", "2") == 0
+                 "--max-steps", "1") == 0
     assert {name.partition(".data")[0] for name in os.listdir(directory) if name.startswith("model.ckpt")} == {
-        "model.ckpt-3", "model.ckpt-3.index", "model.ckpt-3.meta"}
+        "model.ckpt-2", "model.ckpt-2.index", "model.ckpt-2.meta"}
     place = ["--model-dir", str(directory), "--log-path", ""]
     capsys.readouterr()
-    for which in ("last", "best"):
-        assert main(["predict", *place, "--checkpoint", which, words.images[0]]) == 0
-        assert capsys.readouterr().out.startswith(words.images[0])
+    assert main(["predict", *place, "--checkpoint", "best", words.images[0]]) == 0
+    assert capsys.readouterr().out.startswith(words.images[0])
     assert main(["export", str(tmp_path / "x[y]"), *place]) == 0
     assert os.path.exists(tmp_path / "x[y]" / "saved_model.pb")
 
