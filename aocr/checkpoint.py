@@ -8,6 +8,7 @@ import posixpath
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 import aocr
@@ -22,6 +23,7 @@ from aocr.graph import preprocess
 from aocr.model import Model, open_model
 from aocr.network import AnyNetwork, Network
 from aocr.networks import ORIGINAL
+from aocr.weights import files_of, is_there, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ CHECKPOINT_PREFIX = "model.ckpt"
 STATE_NAME = "checkpoint"  # TensorFlow's file that lists the checkpoints
 BEST_NAME = "best"  # subdirectory of the best checkpoint
 LAST, BEST = "last", "best"  # names of checkpoints
+TRIES = 5  # to read a checkpoint, where a training deletes those that were chosen
 # Values for descriptions that are older than these options.
 UNSAID = dict(cnn=ORIGINAL, attention_units=0, ctc=False, right_to_left=False)
 
@@ -87,7 +90,7 @@ class Description:
             if decoding:
                 check_decoding(decoding, config)
             return cls(config, Charset(values["charset"], config.graphemes), decoding)  # type: ignore[arg-type]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UserError(f"{path}: broken description ({error!r}); restore it from a copy") from None
 
 
@@ -109,12 +112,14 @@ def check_decoding(decoding: Decoding, config: ModelConfig) -> None:
 def read_description(model_dir: str) -> Description | None:
     """Returns the description in a model directory, None if it is absent. UserError if it cannot be read."""
     path = posixpath.join(model_dir, DESCRIPTION_NAME)
-    if not tf.io.gfile.exists(path):
-        return None
     try:
         return Description.from_json(read_bytes(path).decode(), path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: broken description ({error}); restore it from a copy") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {cause(error)}; make it readable or restore it from a copy") from None
 
 
 def write_description(model_dir: str, description: Description) -> None:
@@ -127,11 +132,6 @@ def set_decoding(model_dir: str, decoding: Decoding) -> None:
     description = read_description(model_dir)
     if description and description.decoding != decoding:
         write_description(model_dir, dataclasses.replace(description, decoding=decoding))
-
-
-def is_there(path: str) -> bool:
-    """Returns whether the files of a checkpoint (path without suffix) exist."""
-    return tf.io.gfile.exists(f"{path}.index") and bool(tf.io.gfile.glob(f"{path}.data-*"))
 
 
 def latest_checkpoint(model_dir: str) -> str | None:
@@ -159,6 +159,25 @@ def _checkpoints(directory):
     UserError if the state file is broken, or if none of the files it names exists.
     """
     path = posixpath.join(directory, STATE_NAME)
+    named = found = []
+    for _ in range(TRIES):
+        before, named = named, _named_checkpoints(directory, path)
+        found = [name for name in named if is_there(name)]
+        if found or named == before:  # else a training may have replaced them meanwhile
+            break
+    if not named:
+        return []
+    newest = named[0]
+    if not found:
+        raise UserError(f"{path}: names {newest}, but neither its files nor older ones exist; restore them from a "
+                        f"copy, or remove {path} to start from scratch")
+    if found[0] != newest:
+        log.warning("%s names %s, whose files are missing; using %s, the newest that exists", path, newest, found[0])
+    return found
+
+
+def _named_checkpoints(directory, path):
+    """Returns the paths that a directory's state file, `path`, names, newest first. UserError if it is broken."""
     try:
         read_bytes(path)  # tf.train takes an unreadable file for a missing one; training would start from scratch
     except (FileNotFoundError, NotADirectoryError):
@@ -178,15 +197,8 @@ def _checkpoints(directory):
     named = [newest, *(name for name in reversed(state.all_model_checkpoint_paths) if name != newest)]
     # A copied directory may name the files of the one before.
     copies = [posixpath.join(directory, posixpath.basename(name)) for name in named]
-    newest, *_ = named = list(dict.fromkeys(copy if not _is_in(directory, name) and is_there(copy) else name
-                                            for name, copy in zip(named, copies)))
-    found = [name for name in named if is_there(name)]
-    if not found:
-        raise UserError(f"{path}: names {newest}, but neither its files nor older ones exist; restore them from a "
-                        f"copy, or remove {path} to start from scratch")
-    if found[0] != newest:
-        log.warning("%s names %s, whose files are missing; using %s, the newest that exists", path, newest, found[0])
-    return found
+    return list(dict.fromkeys(copy if not _is_in(directory, name) and is_there(copy) else name
+                              for name, copy in zip(named, copies)))
 
 
 def keep_checkpoints(directory: str, paths: Sequence[str]) -> None:
@@ -209,15 +221,23 @@ def copy_checkpoint(path: str, directory: str) -> None:
     copy = posixpath.join(directory, posixpath.basename(path))
     if copy in before:
         hide_checkpoint(copy)
-    for file in tf.io.gfile.glob(f"{path}.*"):
+    for file in files_of(path):
         tf.io.gfile.copy(file, posixpath.join(directory, posixpath.basename(file)), overwrite=True)
     if not is_there(copy):
         raise tf.errors.NotFoundError(None, None, f"{path} no longer exists")
     keep_checkpoints(directory, [copy])
     for old in before:
         if old != copy:
-            for file in tf.io.gfile.glob(f"{old}.*"):
-                tf.io.gfile.remove(file)
+            remove_checkpoint(old)
+
+
+def remove_checkpoint(path: str) -> None:
+    """Deletes the files of a checkpoint (path without suffix), the index first. A failure is only logged."""
+    try:
+        for file in sorted(files_of(path), key=lambda file: not file.endswith(".index")):
+            tf.io.gfile.remove(file)
+    except tf.errors.OpError as error:
+        log.warning("%s: the old checkpoint cannot be deleted: %s", path, cause(error))
 
 
 def forget_checkpoints(model_dir: str) -> None:
@@ -265,6 +285,7 @@ class Trained(NamedTuple):
     network: AnyNetwork
     decoding: Decoding
     checkpoint: str
+    weights: dict[str, np.ndarray]  # by their names in the checkpoint
 
     @property
     def config(self) -> ModelConfig:
@@ -282,15 +303,19 @@ class Trained(NamedTuple):
         return isinstance(self.network, original.OriginalNetwork)
 
     def open(self, **how: Any) -> Model:
-        """Returns the model with weights; keyword arguments as of model.open_model. UserError if restoring fails."""
+        """Returns the model with weights; keyword arguments as of model.open_model. UserError if they do not fit."""
         model = open_model(self.network, decoding=self.decoding, **how)
-        attempt(model.restore, self.checkpoint)
+        try:
+            model.take(self.weights, self.checkpoint)
+        except BaseException:
+            model.session.close()
+            raise
         return model
 
 
 def find_model(model_dir: str, given: dict[str, Any], charset: Charset | None = None, which: str | None = None,
                decoding: str | None = None) -> Trained:
-    """Finds the trained model in a directory.
+    """Finds the trained model in a directory and reads its weights.
 
     Args:
       given: ModelConfig fields, and charset: the user's settings. They must not contradict the description; a directory
@@ -298,19 +323,23 @@ def find_model(model_dir: str, given: dict[str, Any], charset: Charset | None = 
       decoding: method; None: the one that read best when the checkpoint was validated, or else the description's.
       which: `last`, `best`, the path of a checkpoint (without suffix), or None: the best if it exists, else the last.
 
-    Raises: UserError if no model is found.
+    Raises: UserError if no model is found, or if its weights cannot be read or are not finite.
     """
-    checkpoint = _find_checkpoint(model_dir, which)
+    checkpoint, weights = _find_weights(model_dir, which)
     description = read_description(model_dir)
     if description:
         check_flags(description, given, charset, model_dir)
         description = dataclasses.replace(description, decoding=_validated_decoding(checkpoint, description, model_dir))
         return Trained(Network(description.config, description.charset),
-                       _chosen(decoding, description, model_dir), checkpoint)
-    if original.is_original(checkpoint):
-        description = Description(*original.settings(checkpoint, given, charset))
+                       _chosen(decoding, description, model_dir), checkpoint, weights)
+    if original.is_original(weights):
+        try:
+            description = Description(*original.settings(checkpoint, given, charset))
+        except (LookupError, ArithmeticError) as error:
+            raise UserError(f"{checkpoint}: variables of the original's model are missing or of another shape "
+                            f"({error}); restore it from a copy") from None
         return Trained(original.OriginalNetwork(description.config, description.charset),
-                       _chosen(decoding, description, model_dir), checkpoint)
+                       _chosen(decoding, description, model_dir), checkpoint, weights)
     raise UserError(f"{model_dir}: no {DESCRIPTION_NAME} beside the checkpoint; restore it from a copy")
 
 
@@ -341,6 +370,22 @@ def _chosen(method, description, model_dir):
         raise usage_error(f"--decoding {method}: the model in {model_dir} has no CTC branch; use "
                           f"{ATTENTION}") from None
     return decoding
+
+
+def _find_weights(model_dir, which):
+    """Returns the path of a checkpoint, as for `find_model`, and its weights; chooses again if a training deletes it
+    meanwhile. UserError if they cannot be read.
+    """
+    for _ in range(TRIES):
+        checkpoint = _find_checkpoint(model_dir, which)
+        try:
+            return checkpoint, attempt(read_weights, checkpoint)
+        except UserError:
+            if is_there(checkpoint):
+                raise
+        log.info("%s: deleted before it was read; choosing again", checkpoint)
+    raise UserError(f"{model_dir}: {TRIES} checkpoints were deleted before they were read; train with a larger --keep "
+                    "or --steps-per-checkpoint, or try again")
 
 
 def _find_checkpoint(model_dir, which):

@@ -6,7 +6,7 @@ from aocr.augment.ops import augment, variant_seed
 from aocr.augment.recipes import Recipe
 from aocr.data.pipeline import Batch, Source
 from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch
-from aocr.graph.text import teaching_sequences, text_to_ids
+from aocr.graph.text import all_known, teaching_sequences, text_to_ids
 from aocr.network import AnyNetwork
 
 INPUT_NAME = "input_image_as_bytes"
@@ -35,11 +35,13 @@ class Examples:
                  seed: int = 0):
         """
         Args:
-          shuffled: epochs are numbered, and the number determines the order.
+          shuffled: epochs are numbered, and the number determines the order; for training, so characters of a label
+            that the charset lacks are an error (graph.text.UNKNOWN).
           recipe: of the image variants, None for the images as they are. seed: of the variants.
         """
         def to_sequences(label):
-            return teaching_sequences(text_to_ids(label, network.charset))
+            ids = text_to_ids(label, network.charset)
+            return teaching_sequences(all_known(ids, label) if shuffled else ids)
 
         def vary(pixels, epoch, number):
             return augment(pixels, recipe, variant_seed(seed, epoch, number))

@@ -13,18 +13,13 @@ from aocr.data.records import reading
 from aocr.graph import losses, text
 from aocr.graph.decoder import TeacherForcing
 from aocr.graph.decoding import transcribe
-from aocr.graph.optimizer import WeightAverage
 from aocr.inputs import EncodedImages, Examples
 from aocr.network import AnyNetwork, Branches
 from aocr.prediction import Candidate, Prediction
+from aocr.weights import check_fit
 
 PREDICTION_NAME, PROBABILITY_NAME = "prediction", "probability"
 STATE_VARIABLE = "training/state"  # a run's own state, saved together with the weights
-
-
-def averaged_name(name: str) -> str:
-    """Returns the checkpoint name of the average of the weight of this name."""
-    return f"training/{name}/{WeightAverage.SUFFIX}"
 
 
 class Model:
@@ -94,19 +89,10 @@ class Model:
         """Initializes all variables."""
         self.session.run([variable.initializer for variable in self.variables.values()])
 
-    def restore(self, checkpoint: str) -> None:
-        """Restores the weights from a checkpoint (path without suffix), or their averages where it has them.
-
-        Raises: tf.errors.OpError or ValueError if they are missing or do not fit.
-        """
-        stored = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
-        names = {name: averaged_name(name) if averaged_name(name) in stored else name for name in self.variables}
-        self.restore_as(checkpoint, {names[name]: variable for name, variable in self.variables.items()})
-
-    def restore_as(self, checkpoint: str, variables: dict[str, tf.Variable]) -> None:
-        """Restores variables, given by their names in the checkpoint. Raises: as `restore`."""
-        with self.graph.as_default():
-            tf.train.Saver(variables).restore(self.session, checkpoint)
+    def take(self, weights: dict[str, np.ndarray], checkpoint: str) -> None:
+        """Sets all variables to the weights that were read from a checkpoint. UserError if they do not fit."""
+        check_fit({name: value.shape for name, value in weights.items()}, self.variables, checkpoint)
+        self.load({name: weights[name] for name in self.variables})
 
     def values(self) -> dict[str, np.ndarray]:
         """Returns the values of all variables, as for `load`."""

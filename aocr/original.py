@@ -20,6 +20,7 @@ from aocr.graph.encoder import EncoderOutput
 from aocr.graph.preprocess import PreparedImage, PreparedImages
 from aocr.network import Branches
 from aocr.networks import NETWORKS, ORIGINAL
+from aocr.weights import shapes_in
 
 DECODER = "embedding_attention_decoder"
 EMBEDDING = f"{DECODER}/embedding"
@@ -31,9 +32,9 @@ NETWORK = dict(cnn=ORIGINAL, attn_num_layers=2, attention_units=0, ctc=False)
 CONVOLUTIONS = {f"conv_conv{k}": layer for k, layer in enumerate(NETWORKS[ORIGINAL].layers, 1)}
 
 
-def is_original(checkpoint: str) -> bool:
-    """Returns whether the original wrote this checkpoint (path without suffix)."""
-    return EMBEDDING in _shapes(checkpoint)
+def is_original(names: Container[str]) -> bool:
+    """Returns whether a checkpoint with variables of these names is of the original."""
+    return EMBEDDING in names
 
 
 def settings(checkpoint: str, given: dict[str, Any], charset: Charset | None) -> tuple[ModelConfig, Charset]:
@@ -42,25 +43,25 @@ def settings(checkpoint: str, given: dict[str, Any], charset: Charset | None) ->
     Args: checkpoint: path without suffix; given: ModelConfig fields; charset: None for the default charset.
     Raises: UserError naming both values if a flag contradicts the checkpoint.
     """
-    shapes = _shapes(checkpoint)
+    found = shapes_in(checkpoint)
     config = ModelConfig(**{**NETWORK, **given})
     charset = charset or charset_for(())
-    hidden = shapes[f"{DECODER}/attention_decoder/weights"][1]
+    hidden = found[f"{DECODER}/attention_decoder/weights"][1]
     actual = dict(
         graphemes=False,
-        color=shapes["conv_conv1/W"][2] == 3,
-        use_gru=f"{RECURRENT}/gru_cell/gates/kernel" in shapes,
+        color=found["conv_conv1/W"][2] == 3,
+        use_gru=f"{RECURRENT}/gru_cell/gates/kernel" in found,
         attn_num_hidden=hidden,
-        attn_num_layers=shapes["bidirectional_rnn/fw/basic_lstm_cell/bias"][0] // 4 // hidden,
-        target_embedding_size=shapes[EMBEDDING][1],
+        attn_num_layers=found["bidirectional_rnn/fw/basic_lstm_cell/bias"][0] // 4 // hidden,
+        target_embedding_size=found[EMBEDDING][1],
     )
     for field in dataclasses.fields(ModelConfig):
         if field.name in actual and getattr(config, field.name) != actual[field.name]:
             raise usage_error(f"{checkpoint}: trained with {flags_of(field)[0]} {actual[field.name]}, not "
                               f"{getattr(config, field.name)}; pass the flags that this checkpoint of the original "
                               "aocr was trained with")
-    if shapes[EMBEDDING][0] != len(charset):
-        raise usage_error(f"{checkpoint}: trained with {shapes[EMBEDDING][0]} ids, not {len(charset)}; "
+    if found[EMBEDDING][0] != len(charset):
+        raise usage_error(f"{checkpoint}: trained with {found[EMBEDDING][0]} ids, not {len(charset)}; "
                           f"pass --full-ascii if it was trained with it, else no charset")
     return config, charset
 
@@ -90,10 +91,6 @@ def our_names(names: Container[str], decoder_layers: int) -> dict[str, str]:
     pairs.update({"decoder/embedding": EMBEDDING, "decoder/attention/memory": f"{inside}/AttnW_0",
                   "decoder/attention/v": f"{inside}/AttnV_0"})
     return {ours: theirs for ours, theirs in pairs.items() if theirs in names}
-
-
-def _shapes(checkpoint):
-    return tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
 
 
 class OriginalNetwork:

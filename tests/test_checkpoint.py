@@ -13,10 +13,12 @@ from aocr.checkpoint import (
     keep_checkpoints,
     known_checkpoints,
     latest_checkpoint,
+    read_description,
     step_of,
 )
 from aocr.config import ModelConfig
 from aocr.errors import UserError
+from aocr.evaluation.validations import Validations
 from aocr.training.cluster.evaluator import existing_checkpoints
 
 VALUES = json.loads(Description(ModelConfig(), Charset("AB")).to_json())
@@ -156,3 +158,47 @@ def test_networks_and_decodings_that_there_are_not(change, message):
     with pytest.raises(UserError) as caught:
         read(**change)
     assert str(caught.value).startswith("here/model.json: ") and message in str(caught.value)
+
+
+@pytest.mark.parametrize("content, told", [
+    (None, "cannot be read: Is a directory; make it readable"), (b"\xff\xfe{}", "broken description"),
+    (b"", "broken description"), (b"[1]", "broken description"), (b"7", "broken description"),
+    (b'{"format_version": 1e999}', "broken description"), (b"\0" * 9, "broken description"),
+])
+def test_a_description_that_is_damaged_or_no_file(tmp_path, content, told):
+    path = tmp_path / "model.json"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_description(str(tmp_path))
+    assert str(caught.value).startswith(f"{path}: {told}")
+
+
+def test_a_list_of_checkpoints_that_is_no_file_or_no_text(steps, tmp_path):
+    (tmp_path / "checkpoint").write_bytes(b"\xff\xfe\0\xd8")
+    with pytest.raises(UserError, match="checkpoint: broken list of checkpoints; restore it"):
+        latest_checkpoint(str(tmp_path))
+    (tmp_path / "checkpoint").unlink()
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(UserError, match="checkpoint: cannot be read: Is a directory"):
+        latest_checkpoint(str(tmp_path))
+
+
+ENTRY = dict(step=1, data="d", exact_match=0, accuracy=0, cer=1, wer=1, mean_probability=0, loss=2, decoding="ctc",
+             ctc_share=0.5, best=True, halved=False)
+
+
+def test_validations_that_are_damaged_or_no_file(tmp_path):
+    path = tmp_path / "validations.json"
+    path.write_text(json.dumps({"validations": [ENTRY]}))
+    assert Validations.read(str(path)).best == ENTRY
+    for content in (b"\xff", b"", b"[]", b"{}", b'{"validations": 5}', b'{"validations": ["x"]}', *(
+            json.dumps({"validations": [dict(ENTRY, **change)]}).encode()
+            for change in (dict(step="1"), dict(cer=None), dict(best="no"), dict(decoding=[]), dict(ctc_share=10**400),
+                           dict(ctc_share="x"), dict(data=3)))):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="validations.json: cannot be read .*; restore it from a copy, or remove"):
+            Validations.read(str(path))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match="validations.json: cannot be read"):
+        Validations.read(str(path))

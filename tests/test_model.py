@@ -17,6 +17,7 @@ from aocr.model import open_model
 from aocr.network import Network
 from aocr.training.graph import open_training_graph
 from aocr.training.statistics import Sample, Statistics, sample_size
+from aocr.weights import read_weights
 
 SMALL = dict(attn_num_hidden=11, target_embedding_size=5)
 SETTLED = dict(ctc_weight=0.3)  # would follow from the data otherwise
@@ -99,7 +100,7 @@ def test_training_and_reading_agree(dataset, tmp_path):
         saved = save(graph, tmp_path)
     with open_model(Network(config, CHARSET), source=source_of(dataset, 2),
                     decoding=Decoding(ATTENTION)) as model:
-        model.restore(saved)
+        model.take(read_weights(saved), saved)
         readings = list(model.read())
     assert len(readings) == len(step.numbers) == 5
     assert np.mean([reading.loss for reading in readings]) == pytest.approx(step.attention_loss, abs=1e-4)

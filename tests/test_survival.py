@@ -231,7 +231,9 @@ def test_states_are_read_or_refused():
         step=2, data="5 records", exact_match=0.5, accuracy=0.0, cer=0.25, wer=0.75, mean_probability=0.0, loss=1.5,
         decoding="ctc", ctc_share=0.3, best=True, halved=False)
     assert dataclasses.replace(found, earlier_best=None) == state
-    for broken in ("{", "[]", "3", json.dumps(dict(values, version=99)), json.dumps(dict(values, more=1))):
+    changes = (dict(version=99), dict(more=1), dict(epoch="1"), dict(batch=-1), dict(finished=1),
+               dict(minutes=float("nan")), dict(order=None))
+    for broken in ("{", "[]", "3", *(json.dumps(values | change) for change in changes)):
         with pytest.raises(UserError, match="^c: the state of its run cannot be read"):
             RunState.from_json(broken, "c")
 

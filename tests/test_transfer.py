@@ -12,8 +12,8 @@ from aocr.charset import Charset
 from aocr.cli import main
 from aocr.data.scanning import DatasetStatistics, Seen
 from aocr.errors import UserError
-from aocr.model import averaged_name
 from aocr.training import transfer
+from aocr.weights import averaged_name
 
 ORIGINAL = Path(__file__).parent.parent.parent / "shared" / "data" / "original-checkpoint"
 SMALL = ["--batch-size", "5", "--log-path", "", "--max-steps", "1"]

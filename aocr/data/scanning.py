@@ -6,7 +6,10 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Iterable
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -17,7 +20,7 @@ from aocr.config import scaled_width
 from aocr.data.lengths import check_records
 from aocr.data.records import NO_EXAMPLE, broken_file, files_of, parse_example, read_file, sidecar_of
 from aocr.errors import UserError
-from aocr.files import cause, load_json
+from aocr.files import cause, is_remote, load_json
 from aocr.images import decode_image
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,13 @@ class Seen:
     count: int
     record: int  # number of the first record, from 0
     label: str  # label of that record
+
+
+class FilePrint(NamedTuple):
+    """What tells a file from a later one at the same path."""
+
+    stamp: tuple[int, ...]  # of `stamp_of`
+    fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +79,7 @@ class DatasetStatistics:
     widths: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)  # at height 32 -> images
     selection: Selection | None = None  # selected split; the counts above cover all records
     graphemes: bool = False  # whether characters are grapheme clusters instead of code points
+    prints: dict[str, FilePrint] = dataclasses.field(default_factory=dict)  # of the files before they were scanned
 
     @property
     def usable(self) -> int:
@@ -97,7 +108,8 @@ class DatasetStatistics:
     def digest(self) -> str:
         """Returns an ID of the selected records, independent of file paths: hexadecimal digits."""
         part = self.selection and dataclasses.astuple(self.selection)
-        content = json.dumps([part, *map(fingerprint, self.files)])
+        content = json.dumps([part, *(self.prints[file].fingerprint if file in self.prints else fingerprint(file)
+                                      for file in self.files)])
         return hashlib.sha256(content.encode()).hexdigest()[:DIGEST_LENGTH]
 
     def wider_than(self, canvas_width: int) -> int:
@@ -155,7 +167,9 @@ def scan(path: str, graphemes: bool = False) -> DatasetStatistics:
     """
     found = DatasetStatistics(path, files_of(path), graphemes=graphemes)
     for file in found.files:
-        part = read_sidecar(file)
+        if known := _print_of(file):
+            found.prints[file] = known
+        part = read_sidecar(file, known)
         if part and graphemes:  # a sidecar counts code points
             part = part.by_graphemes(_labels(file))
         found.append(part or _scan_file(file, graphemes))
@@ -221,11 +235,16 @@ def _label_only(serialized):
 
 
 def _labels(file):
-    """Yields the labels (str) of a file written by `aocr dataset`, in order, without decoding images."""
+    """Yields the labels (str) of a file written by `aocr dataset`, in order."""
+    return (label.decode() for label in labels_in(file))
+
+
+def labels_in(file: str) -> Iterator[bytes]:
+    """Yields the labels of a file, in order, without decoding images. UserError if it cannot be read."""
     number = 0
     try:
         for label in read_file(file).map(_label_only, num_parallel_calls=tf.data.AUTOTUNE):
-            yield label.numpy().decode()
+            yield label.numpy()
             number += 1
     except tf.errors.OpError as error:
         raise broken_file(file, number, error) from None
@@ -241,6 +260,22 @@ def fingerprint(file: str) -> str:
     return f"{length}-{digest.hexdigest()}"
 
 
+def stamp_of(file: str) -> tuple[int, ...]:
+    """Returns the length of a file, the time of its last change, and more. Raises OSError or tf.errors.OpError."""
+    if is_remote(file):
+        found = tf.io.gfile.stat(file)
+        return found.length, found.mtime_nsec
+    local = os.stat(file)
+    return local.st_size, local.st_mtime_ns, local.st_ino
+
+
+def _print_of(file):
+    """Returns the FilePrint of a file; None for a pipe or a device."""
+    if not is_remote(file) and not stat.S_ISREG(os.stat(file).st_mode):
+        return None
+    return FilePrint(stamp_of(file), fingerprint(file))
+
+
 def write_sidecar(found: DatasetStatistics, file: str, sidecar: str = "") -> None:
     """Writes the statistics of one file to `sidecar`, by default beside the file. Raises tf.errors.OpError."""
     tables = {name: {key: dataclasses.astuple(seen) for key, seen in getattr(found, name).items()}
@@ -251,15 +286,19 @@ def write_sidecar(found: DatasetStatistics, file: str, sidecar: str = "") -> Non
         stream.write(json.dumps(values, ensure_ascii=False, sort_keys=True) + "\n")
 
 
-def read_sidecar(file: str) -> DatasetStatistics | None:
-    """Returns a file's statistics from its sidecar; None if it is missing, broken or of another fingerprint."""
+def read_sidecar(file: str, known: FilePrint | None = None) -> DatasetStatistics | None:
+    """Returns a file's statistics from its sidecar; None if it is missing, broken or of another fingerprint.
+
+    `known`: the file's, if it was taken already.
+    """
     path = sidecar_of(file)
     if not tf.io.gfile.exists(path):
         return None
     try:
         with tf.io.gfile.GFile(path, "rb") as stream:
             values = load_json(stream.read())
-        if values["version"] != SIDECAR_VERSION or values["fingerprint"] != fingerprint(file):
+        if values["version"] != SIDECAR_VERSION or values["fingerprint"] != (
+                known.fingerprint if known else fingerprint(file)):
             log.info("%s does not match %s; rescanning the dataset", path, file)
             return None
         return _scan_of(values, file)

@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 NAME = "validations.json"
 PLATEAU = 3  # validations without improvement after which `--schedule plateau` halves the rate
+KINDS = {"data": str, "best": bool, "halved": bool, "decoding": str}  # types of an entry's other values
 
 
 class Validation(NamedTuple):
@@ -54,10 +55,10 @@ class Validations:
                 Decoding(entry["decoding"], float(entry["ctc_share"]))
                 if type(entry["step"]) is not int or not all(type(entry[name]) in (float, int) for name in METRICS):
                     raise ValueError(f"not a validation: {entry}")
-                for name in ("data", "best", "halved"):
-                    entry[name]
+                if any(type(entry[name]) is not kind for name, kind in KINDS.items()):
+                    raise ValueError(f"not a validation: {entry}")
             return cls(entries)
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
             raise UserError(f"{path}: cannot be read ({error!r}); restore it from a copy, or remove it and the best "
                             "checkpoint") from None
 

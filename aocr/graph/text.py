@@ -8,6 +8,7 @@ from aocr.graph.losses import until_eos
 
 END = 0x110000  # follows the last code point of a text
 POINTS = END + 1
+UNKNOWN = "characters that the charset lacks"  # in the message of an error
 
 
 def ids_to_text(ids: tf.Tensor, charset: Charset) -> tf.Tensor:
@@ -46,6 +47,15 @@ def text_to_ids(text: tf.Tensor, charset: Charset) -> tf.Tensor:
             ids = tf.where(ends, tf.gather(table_ids, place), ids)
             lengths = tf.where(ends, tf.fill(size, length), lengths)
         return tf.gather(ids, _places(lengths)) if longest > 1 else ids
+
+
+def all_known(ids: tf.Tensor, text: tf.Tensor) -> tf.Tensor:
+    """Returns the ids (int32 [length]) of a label (string []) unchanged. In the run, InvalidArgumentError with UNKNOWN
+    if one is PAD_ID.
+    """
+    known = tf.debugging.Assert(tf.reduce_all(tf.not_equal(ids, PAD_ID)), [UNKNOWN, text])
+    with tf.control_dependencies([known]):
+        return tf.identity(ids)
 
 
 def _prefixes(charset):

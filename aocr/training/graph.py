@@ -23,6 +23,7 @@ from aocr.inputs import Examples
 from aocr.model import STATE_VARIABLE, Model
 from aocr.network import Network
 from aocr.training.statistics import Sample, Statistics
+from aocr.weights import check_finite, check_fit, reader_of
 
 
 class TrainStep(NamedTuple):
@@ -171,14 +172,18 @@ class TrainingGraph:
 
     def resume(self, checkpoint: str) -> list[str]:
         """Restores weights and training state. Returns the training variables that the checkpoint lacks (of another
-        optimizer, or averages), which are reinitialized. Raises: as Model.restore, if weights are missing.
+        optimizer, or averages), which are reinitialized. Raises: tf.errors.OpError if the checkpoint cannot be read;
+        UserError if weights are missing, of another shape, NaN or infinite.
         """
         self.initialize()
-        variables = self.model.variables
-        stored = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
-        missing = [name for name in variables if name.startswith("training/") and name not in stored]
-        self.model.restore_as(checkpoint, {name: variable for name, variable in variables.items()
-                                           if name not in missing})
+        with reader_of(checkpoint) as reader:
+            stored = reader.get_variable_to_shape_map()
+            missing = [name for name in self.model.variables if name.startswith("training/") and name not in stored]
+            wanted = {name: variable for name, variable in self.model.variables.items() if name not in missing}
+            check_fit(stored, wanted, checkpoint)
+            values = {name: np.asarray(reader.get_tensor(name)) for name in wanted}
+        check_finite(values, checkpoint)
+        self.model.load(values)
         if any(name.endswith(WeightAverage.SUFFIX) for name in missing):
             self.restart_average()
         return missing

@@ -13,8 +13,8 @@ from aocr.config import Decoding
 from aocr.errors import UserError
 from aocr.evaluation import validations
 from aocr.files import cause
+from aocr.training import history
 from aocr.training.graph import TrainingGraph
-from aocr.training.reports import HISTORY_NAME
 from aocr.training.state import RunState
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,9 @@ class Keeper:
         """
         self._training, self._model_dir, self._description = training, model_dir, description
         with training.model.graph.as_default():
-            self._saver = tf.train.Saver(training.model.variables, max_to_keep=training.config.keep,
-                                         save_relative_paths=True)
+            self._saver = tf.train.Saver(training.model.variables)
+            self._unfinite = _unfinite(training.model.variables)
+        self._known: list[str] = []  # paths of the checkpoints to keep, oldest first
         self._fresh, self._cleared = not newest, False
         self._rolled_back = False  # whether `newest` was rolled back to and not saved since
         self.newest = newest  # path of the newest checkpoint; None before the first
@@ -54,15 +55,22 @@ class Keeper:
 
         If there are too many, each save deletes only one.
         """
-        self._saver.recover_last_checkpoints(checkpoint.known_checkpoints(self._model_dir))
+        self._known = checkpoint.known_checkpoints(self._model_dir)
+
+    def spoilt(self) -> list[str]:
+        """Returns the names of the variables, averages and optimizer's among them, that are NaN or infinite."""
+        return [name for name, spoilt in self._training.session.run(self._unfinite).items() if spoilt]
 
     def save(self, state: RunState) -> None:
-        """Writes a checkpoint with the run's state. UserError if it cannot be written."""
+        """Writes a checkpoint with the run's state. UserError if it cannot be written.
+
+        The caller makes sure that nothing is `spoilt`.
+        """
+        self.start_model()
         with self._writing():
             if not self._cleared:
                 clear_leftovers(self._model_dir)
                 self._cleared = True
-            self._start_model()
             if self.newest and checkpoint.step_of(self.newest) == self._training.step() and (
                     self.newest in self.kept()[1:]):
                 checkpoint.hide_checkpoint(self.newest)  # the only one is replaced by renaming instead
@@ -97,26 +105,38 @@ class Keeper:
         self.know_earlier()
 
     def _write(self, prefix, state):
-        """Writes the checkpoint `prefix`-STEP atomically and deletes the oldest ones. Returns its path."""
+        """Writes the checkpoint `prefix`-STEP atomically and deletes the oldest one, if there are too many. Returns its
+        path. TensorFlow's own list and deletion fail in a directory with glob characters in its name.
+        """
         self._training.state = state.to_json()
         with self._training.model.graph.as_default():
-            return self._saver.save(self._training.session, prefix, global_step=self._training.train_ops.global_step)
+            path = self._saver.save(self._training.session, prefix, global_step=self._training.train_ops.global_step,
+                                    write_state=False)
+        self._known = [*(known for known in self._known if known != path), path]
+        dropped = self._known.pop(0) if len(self._known) > self._training.config.keep else None
+        checkpoint.keep_checkpoints(self._model_dir, self._known)
+        if dropped:
+            checkpoint.remove_checkpoint(dropped)
+        return path
 
-    def _start_model(self):
+    def start_model(self) -> None:
         """Starts a new model in the directory, on the first call: hides the checkpoints of an earlier one, writes the
-        description, and deletes history and validations.
+        description, and deletes history and validations. UserError if this fails.
         """
-        if not self._fresh:
-            return
+        if self._fresh:
+            with self._writing():
+                self._replace_model()
+            self._fresh = False
+
+    def _replace_model(self):
         # In this order, a kill at any point leaves no checkpoint beside another model's description.
         checkpoint.forget_checkpoints(self._model_dir)
         checkpoint.forget_checkpoints(posixpath.join(self._model_dir, checkpoint.BEST_NAME))
         checkpoint.write_description(self._model_dir, self._description)
-        for name in (HISTORY_NAME, validations.NAME):
+        for name in (history.NAME, validations.NAME):
             path = posixpath.join(self._model_dir, name)
             if tf.io.gfile.exists(path):
                 tf.io.gfile.remove(path)
-        self._fresh = False
 
     @contextlib.contextmanager
     def _writing(self):
@@ -126,3 +146,9 @@ class Keeper:
             raise UserError(f"{self._model_dir}: the checkpoint of step {self._training.step()} cannot be written: "
                             f"{cause(error)}; fix this and start the run again: earlier checkpoints are "
                             "intact") from error
+
+
+def _unfinite(variables):
+    """Returns {name: whether the variable has a NaN or infinite value, bool []} of the variables of numbers."""
+    return {name: tf.logical_not(tf.reduce_all(tf.math.is_finite(variable.read_value())))
+            for name, variable in variables.items() if variable.dtype.is_floating}

@@ -7,7 +7,8 @@ from aocr import checkpoint
 from aocr.evaluation import validations
 from aocr.files import is_remote, load_json
 from aocr.outputs import Kind, Output, check_outputs, json_with, start_of
-from aocr.training.reports import CURVES_NAME, HISTORY_NAME, SUMMARY_NAME
+from aocr.training import history
+from aocr.training.reports import CURVES_NAME, SUMMARY_NAME
 
 
 def check_model_dir(model_dir: str, data: Iterable[str]) -> None:
@@ -38,7 +39,7 @@ KINDS = {
     checkpoint.STATE_NAME: _STATE,
     posixpath.join(checkpoint.BEST_NAME, checkpoint.STATE_NAME): _STATE,
     validations.NAME: Kind("a record of validations", json_with("validations")),
-    HISTORY_NAME: Kind("the history of a run", _is_history),
+    history.NAME: Kind("the history of a run", _is_history),
     SUMMARY_NAME: Kind("the summary of a run", json_with("flags", "versions")),
     CURVES_NAME: Kind("a drawing of curves", lambda path: b"Matplotlib" in start_of(path)),
 }

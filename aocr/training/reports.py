@@ -26,10 +26,12 @@ from aocr.errors import UserError
 from aocr.evaluation.curves import draw_curves
 from aocr.evaluation.validations import Validation
 from aocr.evaluation.visualize import attention_picture
-from aocr.files import append_text, cause, write_text
+from aocr.files import write_text
 from aocr.prediction import Prediction
+from aocr.training import history
 from aocr.training.events import EventFile
 from aocr.training.graph import TrainStep
+from aocr.training.history import History
 from aocr.training.prepare import Plan
 from aocr.training.schedule import crossed
 from aocr.training.validation import Validator
@@ -37,7 +39,7 @@ from aocr.training.validation import Validator
 log = logging.getLogger(__name__)
 
 BAR_METRICS = ("exact_match", "cer")  # of a validation, on the progress bar
-HISTORY_NAME, CURVES_NAME, SUMMARY_NAME = "history.jsonl", "curves.png", "run.json"
+CURVES_NAME, SUMMARY_NAME = "curves.png", "run.json"
 
 
 class Reports:
@@ -52,7 +54,9 @@ class Reports:
             validations are reported.
           log_step: steps between log lines.
         """
-        self._model_dir, self._log_step, self._lines = model_dir, log_step, []
+        self._model_dir, self._log_step = model_dir, log_step
+        self._history_path = posixpath.join(model_dir, history.NAME)
+        self.history = History(self._history_path)
         # Batches hold images of similar width, so the loss of one says little: means are reported.
         self._losses, self._norms, self._by_attention, self._by_ctc = (
             collections.deque(maxlen=log_step) for _ in range(4))
@@ -69,7 +73,7 @@ class Reports:
 
     def __exit__(self, *_) -> None:
         self._stack.close()
-        self.write_history()
+        self.history.close()
         self._events.close()
 
     def step(self, step: TrainStep, before: int) -> None:
@@ -91,7 +95,7 @@ class Reports:
                      parts, math.exp(min(by_attention, 300.0)), norm, per_second)
             metrics = dict(loss=self.loss, attention_loss=by_attention, ctc_loss=by_ctc,
                            learning_rate=step.learning_rate, images_per_second=per_second)
-            self._add_line("train", step.step, dict(metrics, gradient_norm=norm))
+            self.history.add("train", step.step, dict(metrics, gradient_norm=norm))
             self._add_scalars(step.step, dict(metrics, total_gradient_norm=norm, padding=float(np.mean(self._padding))))
             self._shown["images/s"] = f"{per_second:.0f}"
             self.restart_clock()
@@ -106,7 +110,7 @@ class Reports:
                    validator: Validator) -> None:
         """Reports a validation. `best`: whether it is the best so far. `predictions`: the validator's, to draw."""
         log.info("step %d: validation: %s%s", step, validation, " (the best so far)" if best else "")
-        self._add_line("validation", step, validation.metrics)
+        self.history.add(history.VALIDATION, step, validation.metrics)
         self._add_scalars(step, {f"validation/{name}": value for name, value in validation.metrics.items()})
         self._shown.update({name: f"{validation.metrics[name]:.3f}" for name in BAR_METRICS})
         self._add_pictures(step, predictions, validator)
@@ -138,27 +142,18 @@ class Reports:
     def write_history(self) -> None:
         """Appends the pending lines to the history and flushes the TensorBoard events."""
         self._events.flush()
-        try:
-            if self._lines:
-                append_text(posixpath.join(self._model_dir, HISTORY_NAME), "".join(self._lines))
-            self._lines.clear()
-        except (OSError, tf.errors.OpError) as error:  # the lines stay pending
-            log.warning("%s: %s cannot be written, retrying later: %s", self._model_dir, HISTORY_NAME, cause(error))
+        self.history.write()
 
     def draw_curves(self) -> None:
         """Draws the history if it exists and matplotlib is installed."""
-        history = posixpath.join(self._model_dir, HISTORY_NAME)
-        if not tf.io.gfile.exists(history):
+        if not tf.io.gfile.exists(self._history_path):
             return
         try:
-            draw_curves(history, posixpath.join(self._model_dir, CURVES_NAME))
+            draw_curves(self._history_path, posixpath.join(self._model_dir, CURVES_NAME))
         except ImportError:
             log.info("%s not drawn: matplotlib is missing; install aocr[plots]", CURVES_NAME)
         except UserError as error:  # the model is saved all the same
             log.warning("%s not drawn: %s", CURVES_NAME, error)
-
-    def _add_line(self, kind, step, metrics):
-        self._lines.append(json.dumps(dict(kind=kind, step=step, **metrics)) + "\n")
 
     def _add_scalars(self, step, metrics):
         self._events.add(step, [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in metrics.items()])

@@ -26,6 +26,7 @@ from aocr.training import transfer
 from aocr.training.cluster.replica import Chief, open_chief
 from aocr.training.graph import TrainingGraph
 from aocr.training.keeping import Keeper
+from aocr.training.lock import Lock
 from aocr.training.outputs import check_model_dir
 from aocr.training.prepare import Plan, graph_maker, mean_width, prepare_run
 from aocr.training.processes import SingleProcess
@@ -35,6 +36,8 @@ from aocr.training.signals import Signals
 from aocr.training.state import RunState
 from aocr.training.statistics import sample_size
 from aocr.training.validation import SAMPLE, SAMPLE_COLUMNS, CheckpointValidator, Validator, read_outcomes
+from aocr.training.watch import TrainingWatch
+from aocr.weights import listed
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +61,15 @@ def train(dataset: str, model_dir: str, given: dict[str, Any], charset: Charset 
     Raises: UserError as `prepare_run`, if the augmentation is unknown, if the loss diverges, or if the directory or a
       checkpoint cannot be written.
     """
-    plan = prepare_run(dataset, model_dir, given, charset, config)
-    if not plan.newest:
-        check_model_dir(model_dir, [*plan.scan.files, *(plan.validation.files if plan.validation else ())])
-    description, config = plan.description, plan.config
-    make = graph_maker(plan.scan, description, config, task.shard if task else Shard())
-    try:
-        make_directory(model_dir)
-    except OSError as error:
-        raise UserError(f"{model_dir}: cannot be created: {cause(error)}; name another --model-dir") from None
     with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(Lock(model_dir))
+        lock.take()
+        plan = prepare_run(dataset, model_dir, given, charset, config)
+        if not plan.newest:
+            check_model_dir(model_dir, [*plan.scan.files, *(plan.validation.files if plan.validation else ())])
+        description, config = plan.description, plan.config
+        make = graph_maker(plan.scan, description, config, task.shard if task else Shard())
+        _create(model_dir, lock, plan)
         graph = stack.enter_context(make(
             session_config=session_config, placement=None if task else in_process(parallel.gpus)))
         validator = None
@@ -77,6 +79,17 @@ def train(dataset: str, model_dir: str, given: dict[str, Any], charset: Charset 
         if task:
             processes = open_chief(make, task, parallel, session_config, graph)
         return Run(graph, processes, model_dir, plan, parallel, validator, clock, session_config).go()
+
+
+def _create(model_dir, lock, plan):
+    """Makes the directory of a run and takes its lock. UserError if that fails or another training was there first."""
+    try:
+        make_directory(model_dir)
+    except OSError as error:
+        raise UserError(f"{model_dir}: cannot be created: {cause(error)}; name another --model-dir") from None
+    if lock.take() and plan.config.resume and checkpoint.latest_checkpoint(model_dir) != plan.newest:
+        raise UserError(f"{model_dir}: another training wrote checkpoints there while this one was prepared; start "
+                        "again to continue from them, or name another --model-dir")
 
 
 class RunResult(NamedTuple):
@@ -107,6 +120,7 @@ class Run:
         self._signals = Signals()
         self._started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._unfitting = 0  # labels too long for CTC, so far
+        self._data = TrainingWatch(plan.scan, plan.description.charset, config.cache)
         self._reports: Reports = None  # type: ignore[assignment]  # set when training starts
         self._error: str | None = None  # what ended the run
         self._outcomes = Validations() if plan.newest is None else read_outcomes(model_dir)
@@ -176,9 +190,11 @@ class Run:
                             "--model-dir") from None
         try:
             log_dir = job.setting(job.LOG_DIR) or self._model_dir
-            with self._signals, Reports(
+            with self._data.explaining(), self._signals, Reports(
                     self._model_dir, log_dir, self._graph.model.graph, first_step=step, steps=self._steps_in_all,
                     done=done, log_step=self._config.log_step) as self._reports:
+                if self._plan.newest:
+                    self._reports.history.go_back(step, validated=not self._state.validation_due)
                 if not (self._state.validation_due and self._checkpoint(self._state.finished, validates=True)
                         or self._out_of_patience()):
                     self._train()
@@ -225,6 +241,7 @@ class Run:
         while True:
             with reading(self._plan.scan.path):
                 step = next(steps)
+            self._data.look(step.epoch, seldom=step.epoch == state.epoch)
             state.epoch, state.batch = step.epoch, step.index + 1
             state.images += len(step.numbers)
             self._unfitting += step.unfitting
@@ -265,7 +282,13 @@ class Run:
         state, began = self._state, self._clock.minutes
         self._signals.saving()
         hurried = bool(self._signals.received)
+        self._data.look(state.epoch)
         self._graph.estimate_statistics(HURRIED_IMAGES if hurried and (validates or not ended) else self._sample_size)
+        self._data.sampled |= not hurried
+        if spoilt := self._keeper.spoilt():
+            self._go_back(f"NaN or infinite values after step {self._reached} in {listed(spoilt)}",
+                          f"lower --initial-learning-rate, which is {self._config.initial_learning_rate:g}")
+            return False
         if ended and not hurried and not self._validation:
             self._choose_decoding()
         state.finished, state.validation_due = ended, validates
@@ -308,6 +331,9 @@ class Run:
         plan = self._plan
         if self._parallel.evaluator or not plan.description.config.ctc or self._reached < CHOICE_STEPS:
             return
+        if self._data.changed:
+            log.warning("%s: changed, so no decoding is chosen on it", plan.scan.path)
+            return
         width = mean_width(plan.scan, plan.description.config)
         share = min(SAMPLE, SAMPLE_COLUMNS / width) / plan.scan.usable
         sample = plan.scan.split(share)[1] if share < 0.5 else plan.scan
@@ -323,30 +349,34 @@ class Run:
         if math.isfinite(step.gradient_norm) and step.attention_loss <= limit:  # false for NaN
             return True
         numbers = ", ".join(map(str, step.numbers[:LISTED_RECORDS]))
-        state = self._state
         problem = (f"the loss is {step.attention_loss} (limit {limit:.1f}) and the gradient norm "
                    f"{step.gradient_norm} at step {step.step} (learning rate {step.learning_rate:g}; records {numbers}"
                    f"{'...' if len(step.numbers) > LISTED_RECORDS else ''})")
-        keeper = self._keeper
+        self._go_back(problem, "lower --initial-learning-rate or inspect these records")
+        return False
+
+    def _go_back(self, problem, remedy):
+        """Stops with UserError for a problem with the weights, or rolls back to the last checkpoint."""
+        state, keeper = self._state, self._keeper
         kept = keeper.kept()
         if self._config.on_nan == "stop" or not kept or state.rollbacks == MOST_ROLLBACKS:
             tried = f"{state.rollbacks} rollbacks did not help; " if state.rollbacks else ""
-            raise UserError(f"{problem}; {tried}nothing is saved after {keeper.newest or 'the start'}; lower "
-                            "--initial-learning-rate or inspect these records")
+            raise UserError(f"{problem}; {tried}nothing is saved after {keeper.newest or 'the start'}; {remedy}")
         state.rollbacks += 1
         state.rate_factor *= 0.5
         keeper.fall_back(kept, state.first_step)
         self._reached = self._graph.step()
         self._outcomes.forget_after(self._reached)
+        self._reports.history.go_back(self._reached)
         log.warning("%s; rollback %d of %d: resuming from %s with half the learning rate", problem, state.rollbacks,
                     MOST_ROLLBACKS, keeper.newest)
-        return False
 
     def _save(self):
-        """Writes a checkpoint, and the pending lines of the history."""
+        """Writes the pending lines of the history, and a checkpoint."""
         self._state.minutes = self._clock.minutes
-        self._keeper.save(self._state)
+        self._keeper.start_model()
         self._reports.write_history()
+        self._keeper.save(self._state)
 
     def _write_summary(self):
         """Writes the summary of the run, with its outcome so far."""

@@ -45,8 +45,10 @@ class RunState:
             values = json.loads(text)
             if values.pop("version") != VERSION:
                 raise ValueError("written by another version of aocr")
-            return cls(**_current(values))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            state = cls(**_current(values))
+            _check_types(state)
+            return state
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UserError(f"{path}: the state of its run cannot be read ({error}); start from scratch with "
                             "--no-resume, or from its weights with another --model-dir and --init-from") from None
 
@@ -65,6 +67,16 @@ class RunState:
             self.epoch, self.batch = self.epoch + 1 if self.order else seed, 0
             self.order = order
         return resumed
+
+
+def _check_types(state):
+    """Raises TypeError or ValueError if a RunState's value is of another type than its field, or negative."""
+    for field in dataclasses.fields(state):
+        value, kinds = getattr(state, field.name), (int, float) if field.type is float else (field.type,)
+        if field.name != "earlier_best" and type(value) not in kinds:
+            raise TypeError(f"{field.name} is {value!r}")
+        if type(value) in (int, float) and not value >= 0:
+            raise ValueError(f"{field.name} is {value}")
 
 
 def _current(values):

@@ -5,15 +5,13 @@ import logging
 from typing import Any
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from aocr import original
 from aocr.charset import FIRST_ID, Charset, charset_for
 from aocr.checkpoint import Trained
-from aocr.config import WEIGHT_SCOPES, ModelConfig
+from aocr.config import ModelConfig
 from aocr.data.scanning import DatasetStatistics
 from aocr.errors import UserError
-from aocr.model import averaged_name
 from aocr.training.graph import TrainingGraph
 
 log = logging.getLogger(__name__)
@@ -80,21 +78,11 @@ def start_from(training: TrainingGraph, source: Trained) -> None:
                  f" and {len(unmatched) - LISTED} more" if len(unmatched) > LISTED else "")
 
 
-def read_weights(path: str) -> dict[str, np.ndarray]:
-    """Returns the weights in a checkpoint of this aocr by name, averages if it has them. Raises tf.errors.OpError."""
-    reader = tf.train.load_checkpoint(path)
-    names = reader.get_variable_to_shape_map()
-    return {name: reader.get_tensor(averaged_name(name) if averaged_name(name) in names else name)
-            for name in names if name.split("/")[0] in WEIGHT_SCOPES}
-
-
 def _stored_weights(source, decoder_layers):
-    """Returns {name in our graph: array} of a checkpoint, averages if it has them."""
+    """Returns {name in our graph: array} of a Trained."""
     if source.is_original:
-        reader = tf.train.load_checkpoint(source.checkpoint)
-        names = reader.get_variable_to_shape_map()
-        return {ours: reader.get_tensor(name) for ours, name in original.our_names(names, decoder_layers).items()}
-    return read_weights(source.checkpoint)
+        return {ours: source.weights[name] for ours, name in original.our_names(source.weights, decoder_layers).items()}
+    return source.weights
 
 
 def _by_character(start, value, axis, kept, source, target):

@@ -22,7 +22,8 @@ from aocr.files import cause
 from aocr.model import open_model
 from aocr.network import Network
 from aocr.prediction import Prediction
-from aocr.training.transfer import read_weights
+from aocr.training.watch import Watch
+from aocr.weights import read_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,7 @@ class Validator:
         self.scan, self._description = scan, description
         self.split = splitter(description.config.graphemes)  # text -> characters
         self._precision, self._session_config = precision, session_config
+        self._watch = Watch(scan)
 
     @functools.cached_property
     def _model(self):
@@ -74,8 +76,15 @@ class Validator:
                  stop: Callable[[], object]) -> tuple[Validation, list[Prediction]] | None:
         """Returns the outcome and the first SHOWN predictions; None once `stop()` is true.
 
-        `weights`: by name, from `TrainingGraph.weights` or `read_weights`.
+        `weights`: by name, from `TrainingGraph.weights` or `read_weights`. Raises: UserError if the data changed.
         """
+        self._watch.check()
+        with self._watch.explaining():
+            found = self._measure(weights, stop)
+        self._watch.check()
+        return found
+
+    def _measure(self, weights, stop):
         self._model.load(weights)
         measured = Measurement(TRIED if self._description.config.ctc else [Decoding(ATTENTION)], self.split)
         shown: list[Prediction] = []

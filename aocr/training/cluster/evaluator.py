@@ -18,6 +18,7 @@ from aocr.training.prepare import look_at_data
 from aocr.training.reports import Reports
 from aocr.training.state import RunState
 from aocr.training.validation import CheckpointValidator, Validator
+from aocr.weights import reader_of
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ def existing_checkpoints(model_dir: str) -> list[tuple[str, int]]:
 
 def _run_state(path):
     """Returns the RunState in a checkpoint; without one (earlier versions), that of a finished run."""
-    reader = tf.train.load_checkpoint(path)
-    text = reader.get_tensor(STATE_VARIABLE).decode() if reader.has_tensor(STATE_VARIABLE) else ""
+    with reader_of(path) as reader:
+        text = reader.get_tensor(STATE_VARIABLE).decode() if reader.has_tensor(STATE_VARIABLE) else ""
     return RunState.from_json(text, path)
 
 

@@ -15,6 +15,7 @@ from aocr.training.cluster.board import ENDED, Board, end_at_once, join, wait_fo
 from aocr.training.cluster.replica import Ended, open_worker
 from aocr.training.prepare import graph_maker, look_at_data, settled
 from aocr.training.schedule import scheduled_rate
+from aocr.training.watch import TrainingWatch
 
 if TYPE_CHECKING:
     import tensorflow.compat.v1 as tf
@@ -42,14 +43,16 @@ def work(dataset: str, config: TrainConfig, session_config: "tf.ConfigProto", pa
     config = settled(config, scan, description.config)
     make = graph_maker(scan, description, config, task.shard)
     worker = open_worker(make, task, parallel, server, board, session_config, notice)
-    with contextlib.suppress(Ended):
-        _train(worker, config, task.shard.size(scan.usable), task)
+    watch = TrainingWatch(scan, description.charset, config.cache)
+    watch.sampled = True  # only the chief estimates batch norm statistics
+    with contextlib.suppress(Ended), watch.explaining():
+        _train(worker, config, task.shard.size(scan.usable), task, watch)
     log.info("%s: the run has ended", task.name)
     return 0
 
 
-def _train(worker, config, share, task):
-    """Trains until the run ends. `share`: number of records in this worker's shard."""
+def _train(worker, config, share, task, watch):
+    """Trains until the run ends. `share`: number of records in this worker's shard. `watch`: TrainingWatch."""
     last = logged = worker.ready()
     losses, images, started = [], 0, time.monotonic()
 
@@ -63,6 +66,7 @@ def _train(worker, config, share, task):
         if not math.isfinite(step.gradient_norm):
             raise UserError(f"{task.name}: the loss is {step.loss} and the gradient norm {step.gradient_norm} at step "
                             f"{step.step} (learning rate {step.learning_rate:g}); lower --initial-learning-rate")
+        watch.look(step.epoch, seldom=True)
         last, images = step.step, images + len(step.numbers)
         losses.append(step.loss)
         if abs(last - logged) >= config.log_step:
