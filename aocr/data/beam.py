@@ -10,6 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.typehints.decorators import no_annotations
 
 from aocr.config import DatasetConfig
+from aocr.data.background import with_background
 from aocr.data.build import DUPLICATE, Counts, Part, part_number, prepare, serialize
 from aocr.data.checks import Checked, check
 from aocr.data.rows import STDIN, Rejected, Row, read_rows
@@ -32,6 +33,7 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
     if STDIN in inputs:
         raise usage_error("--runner does not read standard input; name a file")
     sources, label_pattern, parts = prepare(inputs, output, config)
+    config = with_background(config, sources)
     pipeline = beam.Pipeline(runner=config.runner, options=PipelineOptions(beam_arguments))
     rows = (pipeline | beam.Create(sources)
             | "read" >> beam.FlatMap(lambda source: read_rows(source[0], source[1], label_pattern, None))
@@ -68,7 +70,7 @@ class Check(beam.DoFn):
 
     def setup(self) -> None:
         """Starts the decoder, once per worker."""
-        self._decoder = TensorFlowDecoder().__enter__()
+        self._decoder = TensorFlowDecoder(self._config.max_pixels).__enter__()
 
     def teardown(self) -> None:
         """Closes the decoder."""

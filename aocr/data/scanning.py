@@ -13,11 +13,12 @@ import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
 from aocr.charset import splitter
-from aocr.config import scaled_width
+from aocr.colors import canonical
+from aocr.config import MOST_PIXELS, scaled_width
 from aocr.data.records import NO_EXAMPLE, SIDECAR_EXTENSION, broken_file, files_of, parse_example, read_file
 from aocr.errors import UserError
 from aocr.files import load_json, write_text
-from aocr.images import decode_image
+from aocr.images import decode_image, problem_of
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,9 @@ class DatasetStatistics:
     widths: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)  # at height 32 -> images
     selection: Selection | None = None  # selected split; the counts above cover all records
     graphemes: bool = False  # whether characters are grapheme clusters instead of code points
+    largest: int = 0  # pixels of the largest image
+    # Canonical colour on which `aocr dataset` laid transparent images -> the first file made so.
+    backgrounds: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def usable(self) -> int:
@@ -110,6 +114,7 @@ class DatasetStatistics:
 
     def count(self, label: str, width: int, height: int) -> None:
         """Adds the next record: its label and image size in pixels."""
+        self.largest = max(self.largest, width * height)
         self.widths[max(1, scaled_width(width, height))] += 1
         self._count_label(label, self.records)
         self.records += 1
@@ -136,6 +141,8 @@ class DatasetStatistics:
             for key, seen in others.items():
                 _add(table, key, dataclasses.replace(seen, record=self.records + seen.record))
         self.records += part.records
+        self.largest = max(self.largest, part.largest)
+        self.backgrounds = {**part.backgrounds, **self.backgrounds}
 
 
 def _add(table, key, seen):
@@ -145,19 +152,22 @@ def _add(table, key, seen):
         table[key] = seen
 
 
-def scan(path: str, graphemes: bool = False) -> DatasetStatistics:
+def scan(path: str, graphemes: bool = False, max_pixels: int = MOST_PIXELS) -> DatasetStatistics:
     """Scans a dataset: every label, and every image as decoded in training. Logs unreadable records.
 
-    Args: path: as for `records.files_of`. graphemes: whether characters are grapheme clusters.
+    Args: path: as for `records.files_of`. graphemes: whether characters are grapheme clusters. max_pixels: larger images
+      are unreadable.
     Raises: UserError if a file is missing, broken or not a dataset, or no record is readable, and as
       `charset.splitter`.
     """
     found = DatasetStatistics(path, files_of(path), graphemes=graphemes)
     for file in found.files:
         part = read_sidecar(file)
-        if part and graphemes:  # a sidecar counts code points
+        if part and part.largest > max_pixels:  # some of its records are unreadable now
+            part = dataclasses.replace(_scan_file(file, graphemes, max_pixels), backgrounds=part.backgrounds)
+        elif part and graphemes:  # a sidecar counts code points
             part = part.by_graphemes(_labels(file))
-        found.append(part or _scan_file(file, graphemes))
+        found.append(part or _scan_file(file, graphemes, max_pixels))
     if not found.records:
         raise UserError(f"{path}: the dataset is empty; create one with `aocr dataset`")
     for number, reason in found.unreadable.items():
@@ -168,16 +178,16 @@ def scan(path: str, graphemes: bool = False) -> DatasetStatistics:
     return found
 
 
-def _scan_file(file, graphemes):
+def _scan_file(file, graphemes, max_pixels):
     found = DatasetStatistics(file, [file], graphemes=graphemes)
-    for label, size in tqdm(_labels_and_sizes(file), desc="scan", unit=" records", disable=None):
+    for label, size in tqdm(_labels_and_sizes(file, max_pixels), desc="scan", unit=" records", disable=None):
         reason = None
         try:
             label = label.decode()
         except UnicodeDecodeError as error:
             reason = f"the label is not UTF-8: byte 0x{label[error.start]:02x} at {error.start}"
-        if size is None:
-            reason = "the image cannot be decoded"
+        if isinstance(size, str):
+            reason = f"the image cannot be decoded: {size}"
         if reason:
             found.unreadable[found.records] = reason
             found.records += 1
@@ -186,12 +196,12 @@ def _scan_file(file, graphemes):
     return found
 
 
-def _labels_and_sizes(file):
-    """Yields (label bytes, [height, width] or None if the image cannot be decoded) per record, in order."""
+def _labels_and_sizes(file, max_pixels):
+    """Yields (label bytes, [height, width] or why the image cannot be decoded) per record, in order."""
 
     def look(serialized):
         record = parse_example(serialized)
-        return record["label"], tf.shape(decode_image(record["image"]))[:2]
+        return record["label"], tf.shape(decode_image(record["image"], max_pixels))[:2]
 
     serialized = read_file(file)
     sizes = iter(serialized.map(look, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
@@ -203,11 +213,11 @@ def _labels_and_sizes(file):
             yield label.numpy(), size.numpy()
         except StopIteration:
             break
-        except NO_EXAMPLE:
+        except NO_EXAMPLE as problem:
             try:  # distinguishes undecodable images from invalid records
                 label, = itertools.islice(labels, number - passed, number - passed + 1)
                 passed = number + 1
-                yield label.numpy(), None
+                yield label.numpy(), problem_of(problem)
             except NO_EXAMPLE as error:
                 raise broken_file(file, number, error) from None
         except tf.errors.OpError as error:
@@ -244,7 +254,9 @@ def write_sidecar(found: DatasetStatistics, file: str) -> None:
     tables = {name: {key: dataclasses.astuple(seen) for key, seen in getattr(found, name).items()}
               for name in ("lengths", "characters")}
     values = dict(version=SIDECAR_VERSION, fingerprint=fingerprint(file), records=found.records, widths=found.widths,
-                  **tables)
+                  largest=found.largest, **tables)
+    if found.backgrounds:
+        values["background"] = next(iter(found.backgrounds))
     write_text(file + SIDECAR_EXTENSION, json.dumps(values, ensure_ascii=False, sort_keys=True) + "\n")
 
 
@@ -272,10 +284,13 @@ def _scan_of(values, file):
                            for name in ("lengths", "characters"))
     seen = [*lengths.values(), *characters.values()]
     "".join([*characters, *(one.label for one in seen)]).encode()  # raises if these are not valid strings
-    numbers = [records, *values["widths"].values(), *(one.count for one in seen), *(one.record for one in seen)]
+    numbers = [records, values.get("largest", 0), *values["widths"].values(), *(one.count for one in seen), *(one.record for one in seen)]
     found = DatasetStatistics(file, [file], records=records, characters=characters,
                  lengths={int(length): one for length, one in lengths.items()},
-                 widths=collections.Counter({int(width): count for width, count in values["widths"].items()}))
+                 widths=collections.Counter({int(width): count for width, count in values["widths"].items()}),
+                 # Older sidecars lack these two.
+                 largest=values.get("largest", 0),
+                 backgrounds={canonical(values["background"]): file} if "background" in values else {})
     if not (all(type(number) is int and number >= 0 for number in numbers)
             and found.widths.total() == sum(one.count for one in lengths.values()) == records
             and all(one.record < records for one in seen) and min([*found.lengths, *found.widths], default=0) >= 0):

@@ -32,7 +32,7 @@ def inspect(dataset: str, config: InspectConfig) -> dict:
 
     Raises: UserError if the dataset cannot be read or the sheet cannot be written.
     """
-    scan = scanning.scan(dataset, config.graphemes)
+    scan = scanning.scan(dataset, config.graphemes, config.max_pixels)
     images, samples = _look_at_images(scan, config)
     if config.sheet:
         try:
