@@ -127,7 +127,7 @@ class Options:
 
     def _make_background_canonical(self) -> None:
         """Replaces the colour `background` by its canonical spelling, so that equal colours compare equal."""
-        background = getattr(self, "background")
+        background = vars(self)["background"]
         try:
             # A frozen dataclass rejects plain assignment.
             object.__setattr__(self, "background", background and canonical(background))

@@ -113,7 +113,7 @@ def _gif(encoded, head, background):
         """
         byte = at(place)
         extension, image = tf.equal(byte, 0x21), tf.equal(byte, 0x2c)
-        control = tf.logical_and(extension, tf.logical_and(tf.equal(at(place + 1), 0xf9), tf.equal(at(place + 3) % 2, 1)))
+        control = tf.reduce_all([extension, tf.equal(at(place + 1), 0xf9), tf.equal(at(place + 3) % 2, 1)])
         blocks = tf.where(image, place + 11 + _table_bytes(at(place + 9)), place + 2)
         return (tf.where(inside, place + 1 + byte, blocks),
                 tf.where(tf.logical_and(image, tf.logical_not(inside)), place, start),
@@ -129,7 +129,8 @@ def _gif(encoded, head, background):
         more, step, [first, tf.constant(-1), tf.constant(-1), tf.constant(False), tf.constant(True)],
         parallel_iterations=1)
     width, height = _number(head[6:8]), _number(head[8:10])
-    whole = tf.reduce_all(tf.equal(_bytes(_cut(encoded, start + 1, 8), 8), tf.concat([tf.zeros([4], tf.int32), head[6:10]], 0)))
+    place = _bytes(_cut(encoded, start + 1, 8), 8)  # left, top, width, height
+    whole = tf.reduce_all(tf.equal(place, tf.concat([tf.zeros([4], tf.int32), head[6:10]], 0)))
     problem = tf.where(whole, "", f"a GIF file whose first image does not cover the picture; {AS_PNG}")
     own = _table_bytes(at(start + 9)) > 0  # colours of the image, instead of those of the file
     colour = tf.where(transparent < 0, -1, 3 * transparent + tf.where(own, start + 10, 13))

@@ -110,7 +110,9 @@ def on_white(image):
 
 def as_the_network_sees_it(file):
     pixels = decode_image(file, CONFIG.max_pixels)
-    pixels = (pixels if pixels.shape[2] % 2 else lay_on(pixels, "#ffffff", lambda part: tf.cast(part, tf.float32))).numpy()
+    if pixels.shape[2] % 2 == 0:
+        pixels = lay_on(pixels, "#ffffff", lambda part: tf.cast(part, tf.float32))
+    pixels = pixels.numpy().astype(np.float32)
     return np.broadcast_to(np.round(pixels), (*pixels.shape[:2], 3))
 
 

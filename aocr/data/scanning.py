@@ -155,8 +155,8 @@ def _add(table, key, seen):
 def scan(path: str, graphemes: bool = False, max_pixels: int = MOST_PIXELS) -> DatasetStatistics:
     """Scans a dataset: every label, and every image as decoded in training. Logs unreadable records.
 
-    Args: path: as for `records.files_of`. graphemes: whether characters are grapheme clusters. max_pixels: larger images
-      are unreadable.
+    Args: path: as for `records.files_of`. graphemes: whether characters are grapheme clusters. max_pixels: larger
+      images are unreadable.
     Raises: UserError if a file is missing, broken or not a dataset, or no record is readable, and as
       `charset.splitter`.
     """
@@ -284,12 +284,13 @@ def _scan_of(values, file):
                            for name in ("lengths", "characters"))
     seen = [*lengths.values(), *characters.values()]
     "".join([*characters, *(one.label for one in seen)]).encode()  # raises if these are not valid strings
-    numbers = [records, values.get("largest", 0), *values["widths"].values(), *(one.count for one in seen), *(one.record for one in seen)]
+    largest = values.get("largest", 0)  # older sidecars lack it, and the background
+    numbers = [records, largest, *values["widths"].values(), *(one.count for one in seen),
+               *(one.record for one in seen)]
     found = DatasetStatistics(file, [file], records=records, characters=characters,
                  lengths={int(length): one for length, one in lengths.items()},
                  widths=collections.Counter({int(width): count for width, count in values["widths"].items()}),
-                 # Older sidecars lack these two.
-                 largest=values.get("largest", 0),
+                 largest=largest,
                  backgrounds={canonical(values["background"]): file} if "background" in values else {})
     if not (all(type(number) is int and number >= 0 for number in numbers)
             and found.widths.total() == sum(one.count for one in lengths.values()) == records

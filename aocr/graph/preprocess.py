@@ -51,7 +51,7 @@ def prepare_image(encoded: tf.Tensor, *, canvas_width: int, channels: int, backg
             return tf.compat.v2.image.resize(pixels, [IMAGE_HEIGHT, width], method="bicubic", antialias=True)
 
         has_alpha = tf.equal(tf.shape(pixels)[2] % 2, 0)
-        pixels = tf.cond(has_alpha, lambda: lay_on(pixels, background, resize), lambda: resize(pixels))  # [H, w, 1 or 3]
+        pixels = tf.cond(has_alpha, lambda: lay_on(pixels, background, resize), lambda: resize(pixels))
         pixels = _to_channels(pixels, channels)  # [H, w, C]
         pixels = (tf.clip_by_value(pixels, 0.0, 255.0) - 128.0) / 128.0
         pixels.set_shape([IMAGE_HEIGHT, None, channels])

@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
+from PIL import Image
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -84,11 +85,11 @@ def _draw(prediction, characters, model, output_dir):
     name = f"{prediction.number}-{os.path.basename(prediction.comment) or 'record'}"
     try:
         image = standard_image(prediction.encoded, model.config)
-    except BadImage as error:  # TensorFlow has decoded it; Pillow is stricter about some files
+        write_sample(output_dir, name, image.content, characters, prediction.label, prediction.attention,
+                     model.network.drawn_steps(*image.size))
+    except (BadImage, Image.DecompressionBombError) as error:
+        # TensorFlow has decoded it; Pillow is stricter about some files.
         log.warning("record %d: cannot be drawn: %s", prediction.number, ": ".join(error.args))
-        return
-    write_sample(output_dir, name, image.content, characters, prediction.label, prediction.attention,
-                 model.network.drawn_steps(*image.size))
 
 
 def _report(prediction, split, totals, samples, config):
