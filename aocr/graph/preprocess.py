@@ -10,6 +10,7 @@ from aocr.config import IMAGE_HEIGHT, MOST_PIXELS, scaled_width
 from aocr.images import decode_image
 
 VERSION = 1  # stored with a model; increment it if the arithmetic below changes
+DECODED_TOGETHER = 4  # images of a batch, to bound the memory for large ones
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma of red, green, blue
 
 
@@ -77,7 +78,8 @@ def prepare_batch(encoded: tf.Tensor, prepare: Callable[[tf.Tensor], PreparedIma
 
     with tf.name_scope("prepare_batch"):
         spec = (tf.TensorSpec([IMAGE_HEIGHT, canvas_width, channels], tf.float32), tf.TensorSpec([], tf.int32))
-        pixels, widths = tf.map_fn(padded, encoded, fn_output_signature=spec)  # [N, H, canvas_width, C], [N]
+        pixels, widths = tf.map_fn(padded, encoded, fn_output_signature=spec,
+                                   parallel_iterations=DECODED_TOGETHER)  # [N, H, canvas_width, C], [N]
         pixels = pixels[:, :, :tf.maximum(tf.reduce_max(widths), 1)]  # [N, H, W, C]
         pixels.set_shape([None, IMAGE_HEIGHT, None, channels])
         return PreparedImages(pixels, widths)
@@ -99,9 +101,9 @@ def lay_on(pixels: tf.Tensor, background: str, resize: Callable[[tf.Tensor], tf.
     red, green, blue = rgb(background)
     color = [float(red)] if red == green == blue else [float(red), float(green), float(blue)]
     # Products of two bytes are exact in 16 bits, which take half the memory of floats.
-    wide = tf.cast(pixels, tf.uint16)
-    weighted = resize(wide[:, :, :-1] * wide[:, :, -1:]) / 255.0
-    return weighted + color * (1.0 - resize(pixels[:, :, -1:]) / 255.0)
+    alpha = pixels[:, :, -1:]
+    weighted = resize(tf.cast(pixels[:, :, :-1], tf.uint16) * tf.cast(alpha, tf.uint16)) / 255.0
+    return weighted + color * (1.0 - resize(alpha) / 255.0)
 
 
 def _to_channels(pixels, channels):
