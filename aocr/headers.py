@@ -93,8 +93,7 @@ def _webp_exif(encoded):
     """Returns the EXIF data of an extended WebP file: after the length of the chunk and, from some programs, a prefix
     as in JPEG files."""
     chunk = _after(encoded, b"EXIF")
-    return tf.cond(tf.equal(chunk, ""), lambda: "", lambda: tf.strings.regex_replace(
-        tf.strings.substr(chunk, 4, EXIF_BYTES), r"^Exif\x00\x00", ""))
+    return tf.strings.regex_replace(_cut(chunk, 4, EXIF_BYTES - 4), r"^Exif\x00\x00", "")
 
 
 def _gif(encoded, head, background):

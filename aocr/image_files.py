@@ -8,6 +8,7 @@ import io
 import os
 import re
 import stat
+import struct
 import warnings
 from typing import NamedTuple, Protocol
 
@@ -17,7 +18,9 @@ from aocr.colors import WHITE, rgb
 from aocr.config import MOST_BYTES
 from aocr.files import is_remote, read_bytes
 
-ORIENTATION = 0x0112  # the EXIF tag
+ORIENTATION, SHORT = 0x0112, 3  # the EXIF tag, and the usual type of its value
+EXIF_BYTES = 1 << 16  # the most of EXIF data that is looked at
+EXIF_MARKS = {"JPEG": b"Exif\0\0", "MPO": b"Exif\0\0", "PNG": b"eXIf", "WEBP": b"EXIF"}  # EXIF data follows
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
          8: Image.Transpose.ROTATE_90}
@@ -122,7 +125,7 @@ def _standard_image(encoded, limits):
         background = limits.background or WHITE
         if _is_standard(image, encoded, background):
             return StandardImage(encoded, image.size, kind, notes)
-        shown = _as_shown(image, background)
+        shown = _as_shown(image, background, TURNS.get(_orientation(image, encoded)))
         file = io.BytesIO()
         shown.save(file, "PNG")
         return StandardImage(file.getvalue(), shown.size, kind, notes)
@@ -151,17 +154,44 @@ def _check_depth(image, encoded):
         raise BadImage("unreadable image", "16-bit colours that use the lower bits only; save the image with 8 bits")
 
 
-def _orientation(image):
-    """Returns the EXIF orientation, 1 if there is none or it cannot be read, as viewers do."""
+def _orientation(image, encoded):
+    """Returns the orientation of a loaded image, 1 if there is none or it cannot be read, as viewers do.
+
+    The network's decoder knows none but that of `exif_orientation`.
+    """
+    turned = exif_orientation(encoded, image.format)
+    if turned != 1:
+        return turned
     try:
         return image.getexif().get(ORIENTATION, 1)
     except Exception:  # Pillow raises arbitrary exceptions for corrupt metadata
         return 1
 
 
+def exif_orientation(encoded: bytes, kind: str) -> int:
+    """Returns the EXIF orientation of a JPEG, PNG or WebP file as the network's decoder finds it (headers.py): 1 to 8."""
+    mark = EXIF_MARKS.get(kind)
+    place = encoded.find(mark) if mark else -1
+    if place < 0 or kind == "WEBP" and encoded[15:16] != b"X":
+        return 1
+    data = encoded[place + len(mark):place + len(mark) + EXIF_BYTES]
+    if kind == "WEBP":  # the length of the chunk and, from some programs, a prefix as in JPEG files
+        data = data[4:].removeprefix(b"Exif\0\0")
+    order, data = "<" if data[:1] == b"I" else ">", data + bytes(16)
+    start = min(struct.unpack_from(order + "I", data, 4)[0], len(data) - 2)
+    count = min(struct.unpack_from(order + "H", data, start)[0], (len(data) - start - 2) // 12)
+    found = 1
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind_of_value = struct.unpack_from(order + "HH", data, entry)
+        value, = struct.unpack_from(order + ("H" if kind_of_value == SHORT else "I"), data, entry + 8)
+        if tag == ORIENTATION and value in TURNS:
+            found = max(found, value)
+    return found
+
+
 def _is_standard(image, encoded, background):
     """Returns whether TensorFlow decodes the file of a loaded image as displayed."""
-    if _orientation(image) != 1 or XMP_ORIENTATION.search(encoded):
+    if _orientation(image, encoded) != 1 or XMP_ORIENTATION.search(encoded):
         return False
     if image.format in ("JPEG", "MPO"):
         return image.mode in ("L", "RGB")
@@ -174,9 +204,8 @@ def _is_standard(image, encoded, background):
     return image.format == "WEBP" and (image.mode == "RGB" or background == WHITE)
 
 
-def _as_shown(image, background):
-    """Converts a loaded image to mode L or RGB, upright, composited on a background where transparent."""
-    turn = TURNS.get(_orientation(image))
+def _as_shown(image, background, turn):
+    """Converts a loaded image to mode L or RGB, turned, composited on a background where transparent."""
     transparent = image.mode in WITH_ALPHA or "transparency" in image.info
     if image.mode in ("F", *INTEGERS):
         image = _to_eight_bits(image)
