@@ -169,8 +169,11 @@ def _orientation(image, encoded):
 
 
 def exif_orientation(encoded: bytes, kind: str) -> int:
-    """Returns the EXIF orientation of a JPEG, PNG or WebP file as the network's decoder finds it (headers.py): 1 to 8."""
-    mark = EXIF_MARKS.get(kind)
+    """Returns the EXIF orientation, 1 to 8, of a JPEG, PNG or WebP file as the network's decoder finds it (headers.py).
+
+    `kind`: the format's name in Pillow; 1 for others.
+    """
+    mark = EXIF_MARKS.get(kind, b"")
     place = encoded.find(mark) if mark else -1
     if place < 0 or kind == "WEBP" and encoded[15:16] != b"X":
         return 1
