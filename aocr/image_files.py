@@ -65,14 +65,14 @@ def read_image_file(path: str) -> bytes:
     """
     try:
         if not is_remote(path):
-            _check_kind(path)
+            check_kind(path)
         return read_bytes(path, MOST_BYTES)
     except ValueError:  # a NUL byte or a lone surrogate
         raise OSError(errno.EINVAL, "path is not valid text", path) from None
 
 
-def _check_kind(path):
-    """Raises OSError for anything but a regular file: reading others may block, never end or have effects."""
+def check_kind(path: str) -> None:
+    """Raises OSError unless a local path is a regular file: reading others may block, never end or have effects."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "is a directory; name an image file", path)
