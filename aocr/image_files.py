@@ -223,12 +223,13 @@ def _as_shown(image, background, turn):
 
 
 def _bits(image):
-    """Returns how many bits the values of an integer image take: 8, 10, 12 ... Cameras and scanners store such values
-    in files of 16 and 32 bits. Raises BadImage for negative values."""
+    """Returns how many bits the values of an integer image take: 8, 10, 12, 14, 16 or any more. Cameras and scanners
+    store such values in files of 16 and 32 bits. Raises BadImage for negative values."""
     least, most = image.getextrema()
     if least < 0:
         raise BadImage("unreadable image", f"pixels from {least} to {most}; save the image with 8 bits")
-    return max(8, most.bit_length() + most.bit_length() % 2)
+    bits = max(8, most.bit_length())
+    return bits + bits % 2 if bits < 16 else bits
 
 
 def _to_eight_bits(image):

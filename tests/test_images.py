@@ -55,7 +55,7 @@ def exif(orientation, order="<", kind=3):
     """Returns EXIF data with three entries, of which one is the orientation (as SHORT or LONG)."""
     value = struct.pack(order + ("HH" if kind == 3 else "I"), *([orientation, 0] if kind == 3 else [orientation]))
     return (b"Exif\0\0" + (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 3)
-            + struct.pack(order + "HHII", 0x0100, 4, 1, 7) + struct.pack(order + "HHI", 0x0112, kind, 1) + value
+            + struct.pack(order + "HHII", 0x0001, 4, 1, 7) + struct.pack(order + "HHI", 0x0112, kind, 1) + value
             + struct.pack(order + "HHII", 0x9999, 4, 1, 6) + struct.pack(order + "I", 0))
 
 
@@ -93,7 +93,7 @@ LOSSLESS = {
     "tiff 8 bits in 16": saved(deep(255), "TIFF"), "tiff 8 bits in 32": saved(deep(255, np.int32), "TIFF"),
     "tiff 31 bits": saved(deep(2**31 - 1, np.int32), "TIFF"), "tiff 0 to 1": saved(deep(1, np.float32), "TIFF"),
     "tiff 0 to 255": saved(deep(255, np.float32), "TIFF"),
-    "tiff turned": saved(turned(PICTURE, 6), "TIFF", exif=exif(6)),
+    "tiff turned": saved(turned(PICTURE, 6), "TIFF", tiffinfo={0x0112: 6}),
 }
 LOSSLESS.update({f"png turned {k}": saved(turned(PICTURE, k), "PNG", exif=exif(k)) for k in range(2, 9)})
 LOSSLESS.update({f"webp turned {k}": saved(turned(PICTURE.convert("RGB"), k), "WEBP", lossless=True, exif=exif(k, ">"))
