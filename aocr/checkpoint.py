@@ -34,6 +34,7 @@ STATE_NAME = "checkpoint"  # TensorFlow's file that lists the checkpoints
 BEST_NAME = "best"  # subdirectory of the best checkpoint
 LAST, BEST = "last", "best"  # names of checkpoints
 TRIES = 5  # to read a checkpoint, where a training deletes those that were chosen
+LIMITS = ("max_pixels",)  # options of which each run may choose its own value
 # Values for descriptions that are older than these options.
 UNSAID = dict(cnn=ORIGINAL, attention_units=0, ctc=False, right_to_left=False)
 
@@ -257,17 +258,24 @@ def hide_checkpoint(path: str) -> None:
         forget_checkpoints(directory)
 
 
-def check_flags(description: Description, given: dict[str, Any], charset: Charset | None, model_dir: str) -> None:
-    """Raises UserError, naming both values, if a given model flag contradicts the stored model."""
+def with_flags(description: Description, given: dict[str, Any], charset: Charset | None,
+               model_dir: str) -> Description:
+    """Returns the stored description with the given limits (LIMITS), which may differ from run to run.
+
+    Raises: UserError, naming both values, if another given model flag contradicts the stored model.
+    """
+    asked = ModelConfig(**given)  # which spells values canonically
     for field in dataclasses.fields(ModelConfig):
         stored = getattr(description.config, field.name)
-        if field.name in given and given[field.name] != stored:
+        if field.name in given and field.name not in LIMITS and getattr(asked, field.name) != stored:
             raise usage_error(f"{flags_of(field)[0]} is {given[field.name]}, but the model in {model_dir} has "
                               f"{stored}; leave the flag out")
     if charset and description.charset != charset:
         flag = "--full-ascii" if charset == Charset(FULL_ASCII) else "--charset"
         raise usage_error(f"{flag} asks for {charset.summary()}; but the model in {model_dir} has "
                           f"{description.charset.summary()}; leave the flag out")
+    limits = {name: given[name] for name in LIMITS if name in given}
+    return dataclasses.replace(description, config=dataclasses.replace(description.config, **limits))
 
 
 def attempt(restore: Callable[[str], Restored], checkpoint: str) -> Restored:
@@ -328,7 +336,7 @@ def find_model(model_dir: str, given: dict[str, Any], charset: Charset | None = 
     checkpoint, weights = _find_weights(model_dir, which)
     description = read_description(model_dir)
     if description:
-        check_flags(description, given, charset, model_dir)
+        description = with_flags(description, given, charset, model_dir)
         description = dataclasses.replace(description, decoding=_validated_decoding(checkpoint, description, model_dir))
         return Trained(Network(description.config, description.charset),
                        _chosen(decoding, description, model_dir), checkpoint, weights)

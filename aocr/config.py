@@ -7,6 +7,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from aocr.colors import canonical
 from aocr.metrics import METRICS
 from aocr.networks import COMPACT, NETWORKS, Network
 
@@ -18,6 +19,8 @@ Pixels = TypeVar("Pixels", int, "tf.Tensor")  # a Python integer or an integer t
 IMAGE_HEIGHT = 32  # pixels; every image is scaled to this height
 LONGEST_LABEL = 1000  # characters; labels and predictions are never longer
 WIDEST_CANVAS = 2048  # pixels at height 32; widest canvas fitted to data
+MOST_PIXELS = 50_000_000  # default of --max-pixels
+MOST_BYTES = 256 << 20  # largest image file that is read
 NO_AUGMENTATION, AUTO_AUGMENTATION = "none", "auto"
 NETWORK_PARTS = ("cnn", "encoder", "decoder")  # variable scopes that --freeze accepts
 WEIGHT_SCOPES = (*NETWORK_PARTS, "ctc")
@@ -97,6 +100,11 @@ def augment_option(default: str) -> Any:
                            "--optimizer adadelta; or the path of a JSON recipe")
 
 
+def max_pixels_option() -> Any:
+    """Returns `--max-pixels`, for commands that decode images."""
+    return option(MOST_PIXELS, "largest image to decode, in pixels", least=1, most=1_000_000_000)
+
+
 def flags_of(field: dataclasses.Field) -> tuple[str, ...]:
     """Returns the command line names of a dataclass field, the main one first."""
     flags = field.metadata["flags"]
@@ -124,6 +132,15 @@ class Options:
             if limits["above"] is not None and value <= limits["above"]:
                 raise ValueError(f"{name} is {value}; use a number above {limits['above']}")
 
+    def _make_background_canonical(self) -> None:
+        """Replaces the colour `background` by its canonical spelling, so that equal colours compare equal."""
+        background = vars(self)["background"]
+        try:
+            # A frozen dataclass rejects plain assignment.
+            object.__setattr__(self, "background", background and canonical(background))
+        except ValueError:
+            raise ValueError(f"--background is {background}; give a colour name or #RRGGBB") from None
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Options):
@@ -145,6 +162,9 @@ class ModelConfig(Options):
                                "original: that of the original aocr", choices=tuple(NETWORKS))
     attention_units: int = option(128, "units to which attention projects query and memory; 0: the depth of the "
                                        "memory, as in the original", least=0, most=4096)
+    background: str = option("white", "background of transparent images, that of the training data: a colour name or "
+                                      "#RRGGBB")
+    max_pixels: int = max_pixels_option()
     ctc: bool = derived(True)  # the model has a CTC branch
     right_to_left: bool = derived(False)  # labels start at the right edge of their images
 
@@ -153,6 +173,7 @@ class ModelConfig(Options):
         if self.canvas_width > MOST_CANVAS:
             raise ValueError(f"--max-width is {self.max_width} at a --max-height of {self.max_height}: a canvas of "
                              f"{self.canvas_width} pixels; the maximum is {MOST_CANVAS}")
+        self._make_background_canonical()
 
     @property
     def canvas_width(self) -> int:
@@ -362,8 +383,9 @@ class DatasetConfig(Options):
                                    "the annotation file's")
     force_uppercase: bool = option(True, "do not uppercase labels", flags=("--no-force-uppercase",), negated=True)
     normalize: str = option("NFC", "Unicode normalization of labels", choices=("none", "NFC", "NFKC"))
-    background: str = option("white", "background for transparent images: a colour name or #RRGGBB")
-    max_pixels: int = option(50_000_000, "largest image to decode, in pixels", least=1, most=1_000_000_000)
+    background: str = option(None, "background for transparent images: a colour name or #RRGGBB (default: that of the "
+                                   "input datasets, else white)")
+    max_pixels: int = max_pixels_option()
     strict: bool = option(False, "if a row has a problem, exit with code 1 and write no output")
     rejects: str = option(None, "file to write rejected rows to, unchanged")
     save_filename: bool = option(False, "store each image's path in the dataset (feature `comment`)")
@@ -379,6 +401,10 @@ class DatasetConfig(Options):
                                "SparkRunner); unknown flags are passed to Beam")
     log_step: int = option(500, "log every N-th record", least=1, most=MOST_STEPS)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._make_background_canonical()
+
 
 @dataclasses.dataclass(frozen=True)
 class InspectConfig(Options):
@@ -389,6 +415,7 @@ class InspectConfig(Options):
     sheet: str = option(None, "PNG file to draw labelled samples to")
     count: int = option(60, "random samples on the sheet", least=1, most=1000)
     seed: int = option(0, "seed for choosing samples", least=0, most=2**31 - 1)
+    max_pixels: int = max_pixels_option()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -401,6 +428,7 @@ class AugmentConfig(Options):
                            least=1, most=1000)
     seed: int = option(0, "seed for choosing and augmenting samples", least=0, most=2**31 - 1)
     color: bool = option(False, "show images in colour instead of grey")
+    max_pixels: int = max_pixels_option()
 
 
 @dataclasses.dataclass(frozen=True)

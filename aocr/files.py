@@ -154,20 +154,32 @@ def open_file(path: str) -> BinaryIO:
     return open(path, "rb")
 
 
-def read_bytes(path: str) -> bytes:
-    """Returns a file's content. Raises OSError, including FileNotFoundError and StorageError."""
+def read_bytes(path: str, most: int | None = None) -> bytes:
+    """Returns a file's content.
+
+    Raises: OSError, including FileNotFoundError, StorageError, and one for a file of more than `most` bytes, of which
+      nothing is read.
+    """
     if not is_remote(path):
         with open_file(path) as file:
+            _check_length(os.fstat(file.fileno()).st_size, most, path)
             return file.read()
     import tensorflow.compat.v1 as tf
 
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
+            if most is not None:
+                _check_length(file.size(), most, path)
             return file.read()
     except tf.errors.OpError as error:
         raise os_error(error, path) from None
     except TypeError:  # a lone surrogate, for example
         raise OSError(errno.EINVAL, "path is not valid text", path) from None
+
+
+def _check_length(length, most, path):
+    if most is not None and length > most:
+        raise OSError(errno.EFBIG, f"{length} bytes; the limit is {most}", path)
 
 
 def make_directory(path: str) -> None:

@@ -20,9 +20,10 @@ class EncodedImages:
 
     def __init__(self, network: AnyNetwork):
         self.encoded = tf.placeholder(tf.string, None, INPUT_NAME)
-        self.images = at_least_one(prepare_batch(
-            tf.reshape(self.encoded, [-1]), network.prepare_image,
-            canvas_width=network.config.canvas_width, channels=network.config.channels))
+        with tf.device("/cpu:0"):  # a GPU would be slow on the many small operations on headers
+            images = prepare_batch(tf.reshape(self.encoded, [-1]), network.prepare_image,
+                                   canvas_width=network.config.canvas_width, channels=network.config.channels)
+        self.images = at_least_one(images)
         self.shape = tf.shape(self.encoded)
 
 

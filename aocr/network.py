@@ -79,7 +79,9 @@ class Network:
 
     def prepare_image(self, encoded: tf.Tensor) -> PreparedImage:
         """Prepares an encoded image (string []) for the network."""
-        return prepare_image(encoded, canvas_width=self.config.canvas_width, channels=self.config.channels)
+        config = self.config
+        return prepare_image(encoded, canvas_width=config.canvas_width, channels=config.channels,
+                             background=config.background, max_pixels=config.max_pixels)
 
     def drawn_steps(self, width: int, height: int) -> float:
         """Returns the encoder steps that an image of this size takes, the last one counted in part."""

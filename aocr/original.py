@@ -18,6 +18,7 @@ from aocr.graph import layers
 from aocr.graph.decoder import AttentionDecoder
 from aocr.graph.encoder import EncoderOutput
 from aocr.graph.preprocess import PreparedImage, PreparedImages
+from aocr.images import checked
 from aocr.network import Branches
 from aocr.networks import NETWORKS, ORIGINAL
 from aocr.weights import shapes_in
@@ -110,6 +111,7 @@ class OriginalNetwork:
     def prepare_image(self, encoded: tf.Tensor) -> PreparedImage:
         """Prepares an encoded image (string []) as the original did, padded to the canvas."""
         canvas = self.config.canvas_width
+        encoded = checked(encoded, self.config.max_pixels)
         pixels = tf.io.decode_png(encoded, channels=self.config.channels)  # [h, w, C]; also JPEG, GIF
         height, width = tf.unstack(tf.shape(pixels)[:2])
         fitting = -(-width * IMAGE_HEIGHT // height)  # the width at height 32

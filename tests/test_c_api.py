@@ -50,4 +50,4 @@ def test_c_reads_one_image_without_a_batch(read_image, exported_model):
 def test_c_is_told_that_bytes_are_no_image(read_image, exported_model, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     done = run(read_image, exported_model.directory, exported_model.images[0], str(tmp_path / "bad.png"))
-    assert done.returncode == 1 and "Unknown image file format" in done.stderr and not done.stdout
+    assert done.returncode == 1 and "not a supported image" in done.stderr and not done.stdout

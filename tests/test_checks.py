@@ -13,10 +13,11 @@ from PIL import Image
 
 from aocr.cli import main
 from aocr.config import DatasetConfig
-from aocr.data.checks import Checked, check, clean_label, standard_image
+from aocr.data.checks import Checked, check, clean_label
 from aocr.data.rows import BadRow, Rejected, Row
 from aocr.data.workers import checked_rows
-from aocr.graph.preprocess import lay_on_white
+from aocr.graph.preprocess import lay_on
+from aocr.image_files import BadImage, standard_image
 from aocr.images import decode_image
 
 CONFIG = DatasetConfig(workers=1)
@@ -108,15 +109,17 @@ def on_white(image):
 
 
 def as_the_network_sees_it(file):
-    pixels = tf.cast(decode_image(file), tf.float32)
-    pixels = (pixels if pixels.shape[2] % 2 else lay_on_white(pixels)).numpy()
+    pixels = decode_image(file, CONFIG.max_pixels)
+    if pixels.shape[2] % 2 == 0:
+        pixels = lay_on(pixels, "#ffffff", lambda part: tf.cast(part, tf.float32))
+    pixels = pixels.numpy().astype(np.float32)
     return np.broadcast_to(np.round(pixels), (*pixels.shape[:2], 3))
 
 
 @pytest.mark.parametrize("name", READABLE)
 def test_what_is_stored_shows_what_the_file_shows(name):
     file, expected = READABLE[name]
-    stored, size, kind = standard_image(file, CONFIG)
+    stored, size, *_ = standard_image(file, CONFIG)
     expected = shown(file) if expected is None else on_white(expected)
     got = as_the_network_sees_it(stored)
     assert size == (got.shape[1], got.shape[0])
@@ -136,7 +139,7 @@ def test_what_needs_no_change_is_kept_byte_for_byte():
 def test_a_background_of_choice():
     red = DatasetConfig(background="#ff0000")
     for name in ("png rgba", "webp rgba"):
-        stored, _, _ = standard_image(READABLE[name][0], red)
+        stored, *_ = standard_image(READABLE[name][0], red)
         assert as_the_network_sees_it(stored)[3, 0].tolist() == [255, 0, 0], name  # alpha is 0 at the left edge
 
 
@@ -152,12 +155,12 @@ def png_of(width, height):
 
 @pytest.mark.parametrize("width, height", [(50_000, 50_000), (2 ** 31 - 1, 2 ** 31 - 1), (7072, 7072)])
 def test_a_huge_header_is_refused_before_decoding(width, height):
-    with pytest.raises(BadRow) as caught:
+    with pytest.raises(BadImage) as caught:
         standard_image(png_of(width, height), CONFIG)
     assert caught.value.args[0] in ("too many pixels", "unreadable image")
     assert "50000000" in caught.value.args[1] or width == 2 ** 31 - 1
     assert standard_image(saved(Image.new("L", (90, 100)), "PNG"), DatasetConfig(max_pixels=9000))[1] == (90, 100)
-    with pytest.raises(BadRow, match="90 x 101; the limit is --max-pixels 9000"):
+    with pytest.raises(BadImage, match="90 x 101; the limit is --max-pixels 9000"):
         standard_image(saved(Image.new("L", (90, 101)), "PNG"), DatasetConfig(max_pixels=9000))
 
 
@@ -227,7 +230,7 @@ def test_300_broken_files_are_read_or_rejected_and_none_is_fatal():
     assert all(result.reason and "\n" not in result.reason for result in rejected)
     for result in results:
         if isinstance(result, Checked):
-            assert decode_image(result.image).shape[:2] == result.size[::-1]
+            assert decode_image(result.image, CONFIG.max_pixels).shape[:2] == result.size[::-1]
 
 
 GOOD_LINE = b"good.png\tcafe"

@@ -35,8 +35,8 @@ ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, Datase
 def test_model_defaults():
     assert dataclasses.asdict(ModelConfig()) == dict(
         max_width=160, max_height=60, max_prediction=8, graphemes=False, color=False, use_gru=False, attn_num_layers=1,
-        attn_num_hidden=128, target_embedding_size=10, cnn="compact", attention_units=128, ctc=True,
-        right_to_left=False)
+        attn_num_hidden=128, target_embedding_size=10, cnn="compact", attention_units=128,
+        background="#ffffff", max_pixels=50_000_000, ctc=True, right_to_left=False)
 
 
 def test_train_defaults():
@@ -67,9 +67,10 @@ def test_other_defaults():
         decoding=None, format="savedmodel", force=False, model_version=None)
     assert dataclasses.asdict(DatasetConfig()) == dict(
         input_format="auto", label_pattern=r"(.*?)(?:_[0-9]+)?", image_root=None, force_uppercase=True,
-        normalize="NFC", background="white", max_pixels=50_000_000, strict=False, rejects=None, save_filename=False,
+        normalize="NFC", background=None, max_pixels=50_000_000, strict=False, rejects=None, save_filename=False,
         shards=1, compression="none", split=None, split_by="image", workers=None, runner=None, log_step=500)
-    assert dataclasses.asdict(InspectConfig()) == dict(graphemes=False, json=False, sheet=None, count=60, seed=0)
+    assert dataclasses.asdict(InspectConfig()) == dict(
+        graphemes=False, json=False, sheet=None, count=60, seed=0, max_pixels=50_000_000)
     assert dataclasses.asdict(SynthConfig()) == dict(
         count=100, seed=0, words=None, pattern="[0-9A-Z]{3,6}", fonts=(), min_font_size=20, max_font_size=40,
         color=False, backgrounds=(), workers=None)

@@ -25,13 +25,14 @@ from aocr.augment.recipes import Recipe, read_recipe
 from aocr.charset import Charset
 from aocr.checkpoint import Description
 from aocr.config import DatasetConfig, ModelConfig
-from aocr.data.checks import check, clean_label, standard_image
+from aocr.data.checks import check, clean_label
 from aocr.data.formats import format_of, read_rows
 from aocr.data.records import to_example
 from aocr.data.rows import BadRow, Rejected, Row
 from aocr.data.scanning import read_sidecar, scan, write_sidecar
 from aocr.errors import UserError
 from aocr.evaluation.curves import KINDS, read_history
+from aocr.image_files import BadImage, standard_image
 from aocr.images import decode_image
 from aocr.synth.patterns import LONGEST_WORD, PatternError, parse_pattern
 
@@ -229,14 +230,14 @@ def test_images(kind, data):
         content = mended_png(content)
     with soon():
         try:
-            stored, size, told = standard_image(content, CONFIG)
-        except BadRow as error:
+            stored, size, told, _ = standard_image(content, CONFIG)
+        except BadImage as error:
             kind, reason = error.args
             assert kind in ("unreadable image", "too many pixels") and reason and "\n" not in reason
             return
         assert told and 0 < size[0] * size[1] <= CONFIG.max_pixels
         with contextlib.suppress(tf.errors.InvalidArgumentError):  # `checked_rows` rejects these in its decoding stage
-            assert decode_image(stored).shape[:2] == size[::-1]
+            assert decode_image(stored, CONFIG.max_pixels).shape[:2] == size[::-1]
 
 
 def test_images_that_are_whole_are_read():

@@ -37,7 +37,8 @@ def test_the_facts_as_json(dataset, capsys):
     assert main(["inspect", dataset, "--json", "--log-path", ""]) == 0
     captured = capsys.readouterr()
     facts = json.loads(captured.out)
-    assert (facts["records"], facts["used"], facts["unreadable"]) == (6, 5, {"1": "the image cannot be decoded"})
+    assert (facts["records"], facts["used"], facts["unreadable"]) == (6, 5, {
+        "1": "the image cannot be decoded: not a supported image (PNG, JPEG, GIF, BMP or WebP)"})
     assert facts["label_lengths"] == {"0": 1, "1": 2, "2": 2} and facts["empty_labels"] == 1
     assert facts["characters"] == {"a": 3, "b": 2, "\u017f": 1}
     assert facts["rare_characters"]["\u017f"] == {"labels": 1, "record": 4, "label": "\u017f"}

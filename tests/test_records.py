@@ -22,6 +22,8 @@ from aocr.data.records import numbered_records, parse_example, to_example
 from aocr.data.scanning import Seen, read_sidecar, scan, write_sidecar
 from aocr.errors import UserError
 
+NO_IMAGE = "the image cannot be decoded: not a supported image (PNG, JPEG, GIF, BMP or WebP)"
+
 
 def png(width, height):
     """Returns an encoded image of this size."""
@@ -47,7 +49,7 @@ def test_scan_finds_what_there_is(tmp_path):
         to_example(png(1, 100), "ABC"),  # 0.32 -> 1
     ])
     found = scan(path)
-    assert (found.records, found.usable, found.unreadable) == (5, 4, {2: "the image cannot be decoded"})
+    assert (found.records, found.usable, found.unreadable) == (5, 4, {2: NO_IMAGE})
     assert found.widths == {85: 1, 15: 1, 68: 1, 1: 1}
     assert found.widest_image == 85 and found.wider_than(15) == 2 and found.wider_than(85) == 0
     assert found.lengths == {2: Seen(2, 0, "AB"), 0: Seen(1, 3, ""), 3: Seen(1, 4, "ABC")}
@@ -60,7 +62,7 @@ def test_scan_by_graphemes(tmp_path):
     path = write(tmp_path / "data", [to_example(png(5, 7), "e\u0301a"), to_example(b"no image", "x\u0301"),
                                      to_example(png(5, 7), "aae\u0301\u0323")])
     found = scan(path, graphemes=True)
-    assert found.graphemes and found.unreadable == {1: "the image cannot be decoded"}
+    assert found.graphemes and found.unreadable == {1: NO_IMAGE}
     assert found.lengths == {2: Seen(1, 0, "e\u0301a"), 3: Seen(1, 2, "aae\u0301\u0323")}
     assert found.characters == {"e\u0301": Seen(1, 0, "e\u0301a"), "a": Seen(2, 0, "e\u0301a"),
                                 "e\u0301\u0323": Seen(1, 2, "aae\u0301\u0323")}

@@ -11,6 +11,7 @@ from apache_beam.typehints.decorators import no_annotations
 
 from aocr.aside import is_stream
 from aocr.config import DatasetConfig
+from aocr.data.background import with_background
 from aocr.data.build import (
     DUPLICATE,
     Counts,
@@ -48,6 +49,7 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
     if config.rejects and is_stream(config.rejects):
         raise usage_error(f"--rejects {config.rejects}: a --runner writes to files only; name a file")
     sources, label_pattern, parts = prepare(inputs, output, config)
+    config = with_background(config, sources)
     rejects = rejects_aside(config)
     try:
         with WholeFiles([*(file for part in parts for file in part.files), *rejects]) as whole:
@@ -98,7 +100,7 @@ class Check(beam.DoFn):
 
     def setup(self) -> None:
         """Starts the decoder, once per worker."""
-        self._decoder = TensorFlowDecoder().__enter__()
+        self._decoder = TensorFlowDecoder(self._config.max_pixels).__enter__()
 
     def teardown(self) -> None:
         """Closes the decoder."""

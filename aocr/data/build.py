@@ -11,12 +11,12 @@ import re
 from typing import BinaryIO, NamedTuple
 
 import tensorflow.compat.v1 as tf
-from PIL import ImageColor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from aocr.aside import is_stream
 from aocr.config import DatasetConfig
+from aocr.data.background import with_background
 from aocr.data.checks import Checked
 from aocr.data.duplicates import Duplicates
 from aocr.data.formats import format_of, read_rows
@@ -72,6 +72,7 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
       any row has a problem.
     """
     sources, label_pattern, parts = prepare(inputs, output, config)
+    config = with_background(config, sources)
     rows = itertools.chain.from_iterable(
         read_rows(path, kind, label_pattern, stdin) for path, kind in sources)
     files = [file for part in parts for file in part.files]
@@ -138,10 +139,6 @@ def prepare(inputs: list[str], output: str,
     Returns: ((path, format) of each input, label pattern, datasets to write). Raises: UserError for invalid arguments.
     """
     sources = [(path, format_of(path, config.input_format)) for path in expand(inputs)]
-    try:
-        ImageColor.getrgb(config.background)
-    except ValueError:
-        raise usage_error(f"--background is {config.background}; give a colour name or #RRGGBB") from None
     parts = parts_of(output, config)
     check([path for path, _ in sources], [file for part in parts for file in part.files], config)
     return sources, _label_pattern(config), parts
@@ -263,7 +260,8 @@ class _Build:
     def __init__(self, config, parts, writers, rejects, duplicates):
         self._config, self._parts, self._rejects, self._duplicates = config, parts, rejects, duplicates
         self._writers = [writers[k * config.shards:(k + 1) * config.shards] for k in range(len(parts))]
-        self._scans = [[DatasetStatistics(file, [file]) for file in part.files] for part in parts]
+        self._scans = [[DatasetStatistics(file, [file], backgrounds={config.background: file}) for file in part.files]
+                       for part in parts]
         self.written = [0] * len(parts)  # records of each part
         self._sources = {}
         self._header = None  # last header written to the rejects file

@@ -4,26 +4,20 @@ Free of TensorFlow, so that worker processes start fast.
 """
 
 import hashlib
-import io
 import os
 import unicodedata
-import warnings
 from typing import NamedTuple
-
-from PIL import Image, ImageColor, ImageOps
 
 from aocr.charset import invisible_in
 from aocr.config import LONGEST_LABEL, DatasetConfig
 from aocr.data.rows import BadRow, Rejected, Row
-from aocr.files import Unreachable, existing_form, is_remote, read_bytes
+from aocr.files import Unreachable, existing_form, is_remote
+from aocr.image_files import BadImage, read_image_file, standard_image
 
 # Unicode categories not allowed in labels: control characters, line and paragraph separators, lone surrogates.
 FORBIDDEN = ("Cc", "Zl", "Zp", "Cs")
 SHOWN_LABEL = 80  # characters of a label in messages
 BREAKS = ("\0", "\n", "\r")  # not allowed in paths: no file, or a row of several lines
-ORIENTATION = 0x0112  # the EXIF tag
-SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 class Checked(NamedTuple):
@@ -54,10 +48,11 @@ def check(row: Row | Rejected, config: DatasetConfig) -> Checked | Rejected:
     try:
         label, notes = clean_label(row.label, config)
         encoded = row.image if row.image is not None else _read(row, config)
-        image, size, kind = standard_image(encoded, config)
+        image, size, kind, left_out = standard_image(encoded, config)
         digests = hashlib.sha256(image).digest(), hashlib.sha256(label.encode()).digest()
+        notes += tuple((what, f"{row.path}: {text}" if row.path else text) for what, text in left_out)
         return Checked(row, label, image, size, kind, image is not encoded, digests, (*row.notes, *notes))
-    except BadRow as error:
+    except (BadRow, BadImage) as error:
         return _rejected(row, error)
 
 
@@ -128,7 +123,7 @@ def _read(row, config):
     try:
         several = places[1:] or not is_remote(row.path)
         path = next(filter(None, map(existing_form, places)), row.path) if several else row.path
-        content = read_bytes(path)
+        content = read_image_file(path)
     except Unreachable:
         raise
     except FileNotFoundError:
@@ -138,80 +133,3 @@ def _read(row, config):
     if not content:
         raise BadRow("unreadable image", "empty file")
     return content
-
-
-def standard_image(encoded: bytes, config: DatasetConfig) -> tuple[bytes, tuple[int, int], str]:
-    """Returns an image file that TensorFlow decodes as displayed: the file itself, or a lossless PNG.
-
-    Rewrites formats that TensorFlow does not support (TIFF and others) and files that it decodes differently: EXIF
-    orientation, CMYK, a transparent colour in a PNG without palette, GIF, BMP (only partly supported).
-
-    Returns: (image file, (width, height), kind as in Checked). Raises BadRow.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large images; the limit below is stricter
-            with Image.open(io.BytesIO(encoded)) as image:
-                kind = f"{image.format} {image.mode}"
-                if image.format == "EPS":
-                    raise BadRow("unreadable image", "PostScript is not executed; save the image as PNG")
-                _check_size(image, config.max_pixels)
-                if image.format == "PNG":
-                    image.verify()  # checks the checksums, after which the file must be reopened
-            with Image.open(io.BytesIO(encoded)) as image:
-                if image.format == "WEBP" and getattr(image, "is_animated", False):
-                    raise BadRow("unreadable image", "animated WebP; save a single frame")
-                image.load()
-                if _is_standard(image, config.background):
-                    return encoded, image.size, kind
-                image = _as_shown(image, config.background)
-                file = io.BytesIO()
-                image.save(file, "PNG")
-                return file.getvalue(), image.size, kind
-    except BadRow:
-        raise
-    except Image.DecompressionBombError as error:
-        raise BadRow("too many pixels", f"{error}; the limit is --max-pixels {config.max_pixels}") from None
-    except Exception as error:  # Pillow raises arbitrary exceptions for corrupt files
-        message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        message = message.replace(" <_io.BytesIO", "").split(" object at ")[0]
-        raise BadRow("unreadable image", f"{message}; fix the file or remove the row") from None
-
-
-def _check_size(image, most):
-    width, height = image.size
-    if width * height > most:
-        raise BadRow("too many pixels", f"{width} x {height}; the limit is --max-pixels {most}")
-    if not width * height:
-        raise BadRow("unreadable image", f"{width} x {height} pixels")
-
-
-def _is_standard(image, background):
-    """Returns whether TensorFlow decodes the file of a loaded image as displayed."""
-    if image.getexif().get(ORIENTATION, 1) != 1:
-        return False
-    if image.format in ("JPEG", "MPO"):
-        return image.mode in ("L", "RGB")
-    if image.format == "PNG":
-        plain = image.mode in ("1", "L", "RGB", *SIXTEEN_BITS)
-        if plain or image.mode == "P" and "transparency" not in image.info:
-            return "transparency" not in image.info
-        return background == DatasetConfig.background  # the one that the network uses
-    return image.format == "WEBP" and (image.mode == "RGB" or background == DatasetConfig.background)
-
-
-def _as_shown(image, background):
-    """Converts a loaded image to mode L or RGB, upright, composited on a background where transparent."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise BadRow("unreadable image", "floating point pixels of unknown range; save the image with 8 bits")
-    if image.mode in SIXTEEN_BITS:
-        depth = 256 if image.getextrema()[1] > 255 else 1  # mode I holds 16-bit or 8-bit values
-        return image.point(lambda value: value * (1 / depth)).convert("L")
-    if image.mode in WITH_ALPHA or "transparency" in image.info:
-        grey = image.mode in ("L", "LA", "La", "1")
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, ImageColor.getrgb(background))
-        image = Image.alpha_composite(ground, image).convert("RGB")
-        return image.convert("L") if grey else image
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")

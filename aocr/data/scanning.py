@@ -16,12 +16,13 @@ import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
 from aocr.charset import splitter
-from aocr.config import scaled_width
+from aocr.colors import canonical
+from aocr.config import MOST_PIXELS, scaled_width
 from aocr.data.lengths import check_records
 from aocr.data.records import NO_EXAMPLE, broken_file, files_of, parse_example, read_file, sidecar_of
 from aocr.errors import UserError
 from aocr.files import cause, is_remote, load_json
-from aocr.images import decode_image
+from aocr.images import decode_image, problem_of
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,9 @@ class DatasetStatistics:
     selection: Selection | None = None  # selected split; the counts above cover all records
     graphemes: bool = False  # whether characters are grapheme clusters instead of code points
     prints: dict[str, FilePrint] = dataclasses.field(default_factory=dict)  # of the files before they were scanned
+    largest: int = 0  # pixels of the largest image
+    # Canonical colour on which `aocr dataset` laid transparent images -> the first file made so.
+    backgrounds: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def usable(self) -> int:
@@ -123,6 +127,7 @@ class DatasetStatistics:
 
     def count(self, label: str, width: int, height: int) -> None:
         """Adds the next record: its label and image size in pixels."""
+        self.largest = max(self.largest, width * height)
         self.widths[max(1, scaled_width(width, height))] += 1
         self._count_label(label, self.records)
         self.records += 1
@@ -149,6 +154,8 @@ class DatasetStatistics:
             for key, seen in others.items():
                 _add(table, key, dataclasses.replace(seen, record=self.records + seen.record))
         self.records += part.records
+        self.largest = max(self.largest, part.largest)
+        self.backgrounds = {**part.backgrounds, **self.backgrounds}
 
 
 def _add(table, key, seen):
@@ -158,10 +165,11 @@ def _add(table, key, seen):
         table[key] = seen
 
 
-def scan(path: str, graphemes: bool = False) -> DatasetStatistics:
+def scan(path: str, graphemes: bool = False, max_pixels: int = MOST_PIXELS) -> DatasetStatistics:
     """Scans a dataset: every label, and every image as decoded in training. Logs unreadable records.
 
-    Args: path: as for `records.files_of`. graphemes: whether characters are grapheme clusters.
+    Args: path: as for `records.files_of`. graphemes: whether characters are grapheme clusters. max_pixels: larger
+      images are unreadable.
     Raises: UserError if a file is missing, broken or not a dataset, or no record is readable, and as
       `charset.splitter`.
     """
@@ -170,9 +178,11 @@ def scan(path: str, graphemes: bool = False) -> DatasetStatistics:
         if known := _print_of(file):
             found.prints[file] = known
         part = read_sidecar(file, known)
-        if part and graphemes:  # a sidecar counts code points
+        if part and part.largest > max_pixels:  # some of its records are unreadable now
+            part = dataclasses.replace(_scan_file(file, graphemes, max_pixels), backgrounds=part.backgrounds)
+        elif part and graphemes:  # a sidecar counts code points
             part = part.by_graphemes(_labels(file))
-        found.append(part or _scan_file(file, graphemes))
+        found.append(part or _scan_file(file, graphemes, max_pixels))
     if not found.records:
         raise UserError(f"{path}: the dataset is empty; create one with `aocr dataset`")
     for number, reason in found.unreadable.items():
@@ -183,17 +193,17 @@ def scan(path: str, graphemes: bool = False) -> DatasetStatistics:
     return found
 
 
-def _scan_file(file, graphemes):
+def _scan_file(file, graphemes, max_pixels):
     found = DatasetStatistics(file, [file], graphemes=graphemes)
     check_records(file)
-    for label, size in tqdm(_labels_and_sizes(file), desc="scan", unit=" records", disable=None):
+    for label, size in tqdm(_labels_and_sizes(file, max_pixels), desc="scan", unit=" records", disable=None):
         reason = None
         try:
             label = label.decode()
         except UnicodeDecodeError as error:
             reason = f"the label is not UTF-8: byte 0x{label[error.start]:02x} at {error.start}"
-        if size is None:
-            reason = "the image cannot be decoded"
+        if isinstance(size, str):
+            reason = f"the image cannot be decoded: {size}"
         if reason:
             found.unreadable[found.records] = reason
             found.records += 1
@@ -202,12 +212,12 @@ def _scan_file(file, graphemes):
     return found
 
 
-def _labels_and_sizes(file):
-    """Yields (label bytes, [height, width] or None if the image cannot be decoded) per record, in order."""
+def _labels_and_sizes(file, max_pixels):
+    """Yields (label bytes, [height, width] or why the image cannot be decoded) per record, in order."""
 
     def look(serialized):
         record = parse_example(serialized)
-        return record["label"], tf.shape(decode_image(record["image"]))[:2]
+        return record["label"], tf.shape(decode_image(record["image"], max_pixels))[:2]
 
     serialized = read_file(file)
     sizes = iter(serialized.map(look, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
@@ -219,11 +229,11 @@ def _labels_and_sizes(file):
             yield label.numpy(), size.numpy()
         except StopIteration:
             break
-        except NO_EXAMPLE:
+        except NO_EXAMPLE as problem:
             try:  # distinguishes undecodable images from invalid records
                 label, = itertools.islice(labels, number - passed, number - passed + 1)
                 passed = number + 1
-                yield label.numpy(), None
+                yield label.numpy(), problem_of(problem)
             except NO_EXAMPLE as error:
                 raise broken_file(file, number, error) from None
         except tf.errors.OpError as error:
@@ -281,7 +291,9 @@ def write_sidecar(found: DatasetStatistics, file: str, sidecar: str = "") -> Non
     tables = {name: {key: dataclasses.astuple(seen) for key, seen in getattr(found, name).items()}
               for name in ("lengths", "characters")}
     values = dict(version=SIDECAR_VERSION, fingerprint=fingerprint(file), records=found.records, widths=found.widths,
-                  **tables)
+                  largest=found.largest, **tables)
+    if found.backgrounds:
+        values["background"] = next(iter(found.backgrounds))
     with tf.io.gfile.GFile(sidecar or sidecar_of(file), "w") as stream:
         stream.write(json.dumps(values, ensure_ascii=False, sort_keys=True) + "\n")
 
@@ -317,10 +329,14 @@ def _scan_of(values, file):
                            for name in ("lengths", "characters"))
     seen = [*lengths.values(), *characters.values()]
     "".join([*characters, *(one.label for one in seen)]).encode()  # raises if these are not valid strings
-    numbers = [records, *values["widths"].values(), *(one.count for one in seen), *(one.record for one in seen)]
+    largest = values.get("largest", 0)  # older sidecars lack it, and the background
+    numbers = [records, largest, *values["widths"].values(), *(one.count for one in seen),
+               *(one.record for one in seen)]
     found = DatasetStatistics(file, [file], records=records, characters=characters,
                  lengths={int(length): one for length, one in lengths.items()},
-                 widths=collections.Counter({int(width): count for width, count in values["widths"].items()}))
+                 widths=collections.Counter({int(width): count for width, count in values["widths"].items()}),
+                 largest=largest,
+                 backgrounds={canonical(values["background"]): file} if "background" in values else {})
     if not (all(type(number) is int and number >= 0 for number in numbers)
             and found.widths.total() == sum(one.count for one in lengths.values()) == records
             and all(one.record < records for one in seen) and min([*found.lengths, *found.widths], default=0) >= 0):

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 from aocr.config import DatasetConfig
 from aocr.data.checks import Checked, check_chunk, fetch
 from aocr.data.rows import Rejected, Row
-from aocr.images import decode_image
+from aocr.images import decode_image, problem_of
 from aocr.processes import in_processes
 
 CHUNK_ROWS = 64  # rows per worker task
@@ -30,7 +30,7 @@ def checked_rows(rows: Iterator[Row | Rejected],
     workers = config.workers or os.cpu_count() or 1
     checked = in_processes(functools.partial(check_chunk, config=config), chunks, workers)
     # In a thread, so that a chunk is decoded while the previous one is written.
-    with (TensorFlowDecoder() as decoder, contextlib.closing(checked),
+    with (TensorFlowDecoder(config.max_pixels) as decoder, contextlib.closing(checked),
           concurrent.futures.ThreadPoolExecutor(1) as thread):
         decoded = collections.deque()
         for chunk in checked:
@@ -51,12 +51,15 @@ def _fetched(chunks, config):
 class TensorFlowDecoder:
     """The decoder of training and serving, the final check of an image."""
 
+    def __init__(self, max_pixels: int):
+        self._max_pixels = max_pixels
+
     def __enter__(self) -> "TensorFlowDecoder":
         graph = tf.Graph()
         with graph.as_default():
             self._encoded = tf.placeholder(tf.string, [None])
             self._sizes = tf.map_fn(
-                lambda encoded: tf.shape(decode_image(encoded))[:2], self._encoded,
+                lambda encoded: tf.shape(decode_image(encoded, self._max_pixels))[:2], self._encoded,
                 fn_output_signature=tf.TensorSpec([2], tf.int32), parallel_iterations=os.cpu_count())
         self._session = tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0}))
         return self
@@ -81,6 +84,5 @@ class TensorFlowDecoder:
             return checked
         except tf.errors.InvalidArgumentError as error:
             row = checked.row
-            cause = error.message.split("\n")[0].split("[[")[0].strip()
             return Rejected(row.source, row.number, row.raw, "unreadable image",
-                            f"{row.path or 'record'}: {cause}; save the image again", row.header)
+                            f"{row.path or 'record'}: {problem_of(error)}; save the image again", row.header)

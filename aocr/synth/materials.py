@@ -12,6 +12,7 @@ from PIL import Image, ImageFont
 from aocr.charset import named
 from aocr.errors import UserError
 from aocr.glyphs import NO_CHARACTER, has_glyph
+from aocr.image_files import check_kind
 
 FONT_SUFFIXES = (".ttf", ".otf")
 
@@ -117,6 +118,7 @@ class Backgrounds:
         """Raises UserError if a file is not an image. Reads headers only; pixels are decoded on use."""
         for path in self.paths:
             try:
+                check_kind(path)
                 Image.open(path).close()
             except (OSError, Image.DecompressionBombError) as error:
                 raise _unreadable(path, error) from None

@@ -36,7 +36,7 @@ def inspect(dataset: str, config: InspectConfig) -> dict:
     """
     if config.sheet:
         check_outputs([Output(config.sheet, SHEET, "--sheet")], read_with(dataset))
-    scan = scanning.scan(dataset, config.graphemes)
+    scan = scanning.scan(dataset, config.graphemes, config.max_pixels)
     images, samples = _look_at_images(scan, config)
     if config.sheet:
         try:

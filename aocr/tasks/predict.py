@@ -1,6 +1,7 @@
 """Predicts the texts of image files, in batches, and yields each result when it is ready."""
 
 import itertools
+import logging
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -8,8 +9,19 @@ from typing import BinaryIO, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from aocr.files import Unreachable, cause, read_bytes
+from aocr.config import ModelConfig
+from aocr.files import Unreachable, cause
+from aocr.image_files import BadImage, StandardImage, read_image_file, standard_image
+from aocr.images import problem_of
 from aocr.model import Model
+
+log = logging.getLogger(__name__)
+
+QUEUED = 4  # batches of lines that wait at most
+LONGEST_LINE = 1 << 16  # bytes; no path is as long
+
+# An image that cannot be decoded, or that needs more memory than there is.
+ONE_IMAGE = (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError)
 
 
 class FilePrediction(NamedTuple):
@@ -42,16 +54,40 @@ def _predict(model, chunks):
 
 def _read(model, paths):
     """Returns (text, probability), or the exception, for each file."""
-    results = [_or_error(read_bytes, path) for path in paths]
-    images = [k for k, content in enumerate(results) if isinstance(content, bytes)]
-    if images:
+    results = [_or_error(_load, path, model.config) for path in paths]
+    for images in _groups(results, model.config.max_pixels):
+        files = [results[k].content for k in images]
         try:
-            readings = model.predict([results[k] for k in images])
-        except tf.errors.InvalidArgumentError:  # at least one is not an image: find out which
-            readings = [_or_error(lambda k=k: model.predict([results[k]])[0]) for k in images]
+            readings = model.predict(files)
+        except ONE_IMAGE:  # find out which
+            readings = [_or_error(lambda file=file: model.predict([file])[0]) for file in files]
         for k, reading in zip(images, readings):
             results[k] = reading
     return results
+
+
+def _load(path: str, config: ModelConfig) -> StandardImage:
+    """Returns an image file as a dataset would hold it. Raises OSError and BadImage."""
+    image = standard_image(read_image_file(path), config)
+    for kind, text in image.notes:
+        log.warning("%s: %s: %s", path, kind, text)
+    return image
+
+
+def _groups(results, max_pixels):
+    """Yields the indices of the StandardImages in groups that are decoded together: of at most `max_pixels` in total,
+    so that a batch of large images takes no more memory than one."""
+    group, total = [], 0
+    for k, image in enumerate(results):
+        if isinstance(image, StandardImage):
+            pixels = image.size[0] * image.size[1]
+            if group and total + pixels > max_pixels:
+                yield group
+                group, total = [], 0
+            group.append(k)
+            total += pixels
+    if group:
+        yield group
 
 
 def _or_error(function, *args):
@@ -59,7 +95,7 @@ def _or_error(function, *args):
         return function(*args)
     except Unreachable:
         raise
-    except (OSError, tf.errors.OpError) as error:
+    except (OSError, BadImage, tf.errors.OpError) as error:
         return error
 
 
@@ -67,8 +103,12 @@ def _problem(error):
     """Returns one line about a file that could not be read."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, BadImage):
+        return ": ".join(error.args)
     if isinstance(error, tf.errors.InvalidArgumentError):
-        return "not a supported image (PNG, JPEG, GIF, BMP or WebP)"
+        return f"unreadable image: {problem_of(error)}"
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return "not enough memory for this image; reduce its size"
     return cause(error)
 
 
@@ -78,11 +118,17 @@ def _chunks(items, size):
 
 
 def _waiting_lines(lines, size):
-    """Yields chunks of the lines received so far, at most `size` each: no line waits for a batch to fill."""
-    waiting, end = queue.Queue(), object()
+    """Yields chunks of the lines received so far, at most `size` each: no line waits for a batch to fill.
+
+    A line is cut after LONGEST_LINE bytes, so that its path is one that does not exist.
+    """
+    waiting, end = queue.Queue(QUEUED * size), object()
 
     def collect():
-        for line in lines:
+        while line := lines.readline(LONGEST_LINE):
+            part = line
+            while part and not part.endswith(b"\n"):  # the rest of a longer line
+                part = lines.readline(LONGEST_LINE)
             waiting.put(line)
         waiting.put(end)
 

@@ -9,6 +9,7 @@ from aocr.augment.ops import augment, variant_seed
 from aocr.augment.recipes import Recipe, automatic, find_recipe
 from aocr.config import AUTO_AUGMENTATION, IMAGE_HEIGHT, AugmentConfig
 from aocr.data import fit, records, scanning
+from aocr.data.background import background_of
 from aocr.errors import UserError
 from aocr.evaluation.sheets import SHEET, VARIANTS_GROUND
 from aocr.files import cause, whole_file
@@ -27,7 +28,7 @@ def make_sheet(dataset: str, output: str, config: AugmentConfig) -> int:
       sheet cannot be written.
     """
     check_outputs([Output(output, SHEET)], [*records.read_with(dataset), config.augment])
-    scan = scanning.scan(dataset)
+    scan = scanning.scan(dataset, max_pixels=config.max_pixels)
     automatically = config.augment == AUTO_AUGMENTATION
     recipe = find_recipe(automatic(scan.usable) if automatically else config.augment) or Recipe()
     with records.reading(dataset):
@@ -43,12 +44,14 @@ def make_sheet(dataset: str, output: str, config: AugmentConfig) -> int:
 
 def _rows(scan, recipe, config):
     """Returns the sampled rows: tf.data.Dataset of float32 [1 + variants, H, w, C], the original first."""
-    model, _ = fit.fit_config(scan, dict(color=config.color))
+    model, _ = fit.fit_config(scan, dict(color=config.color, max_pixels=config.max_pixels,
+                                          background=background_of(scan, None)))
     chosen = scan.choose(config.count, config.seed)
 
     def row(number, serialized):
         encoded = records.parse_example(serialized)["image"]
-        pixels = prepare_image(encoded, canvas_width=model.canvas_width, channels=model.channels).pixels
+        pixels = prepare_image(encoded, canvas_width=model.canvas_width, channels=model.channels,
+                               background=model.background, max_pixels=model.max_pixels).pixels
         # As in training, where epoch numbers start at the seed.
         passes = config.seed + tf.range(config.variants, dtype=tf.int64)
         variants = tf.map_fn(lambda epoch: augment(pixels, recipe, variant_seed(config.seed, epoch, number)), passes,

@@ -1,7 +1,6 @@
 """Tests a model: reads a dataset and computes metrics."""
 
 import heapq
-import io
 import logging
 import math
 import os
@@ -18,10 +17,12 @@ from aocr.charset import splitter
 from aocr.checkpoint import Trained
 from aocr.config import TestConfig
 from aocr.data import scanning
+from aocr.data.background import warn_of_other_background
 from aocr.data.pipeline import Source
 from aocr.errors import UserError
 from aocr.evaluation.measure import Measurement
 from aocr.evaluation.visualize import write_sample
+from aocr.image_files import BadImage, standard_image
 from aocr.metrics import accuracy
 from aocr.prediction import Prediction
 
@@ -45,7 +46,8 @@ def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.
     Raises: UserError if the dataset or the model cannot be read, or the package that splits graphemes is missing.
     """
     split = splitter(trained.config.graphemes)
-    scan = scanning.scan(dataset)
+    scan = scanning.scan(dataset, max_pixels=trained.config.max_pixels)
+    warn_of_other_background(scan, trained.config.background)
     measurement = Measurement([trained.decoding], split, config.distance)
     totals = measurement.totals[trained.decoding]
     with trained.open(source=Source(scan, config.batch_size), precision=config.precision,
@@ -83,16 +85,15 @@ def in_order(predictions: Iterable[Prediction], skipped: Container[int]) -> Iter
 def _draw(prediction, characters, model, output_dir):
     name = f"{prediction.number}-{os.path.basename(prediction.comment) or 'record'}"
     try:
-        with Image.open(io.BytesIO(prediction.encoded)) as image:
-            drawn_steps = model.network.drawn_steps(*image.size)
-        write_sample(output_dir, name, prediction.encoded, characters, prediction.label, prediction.attention,
-                     drawn_steps)
-    except (OSError, Image.DecompressionBombError) as error:
+        image = standard_image(prediction.encoded, model.config)
+        write_sample(output_dir, name, image.content, characters, prediction.label, prediction.attention,
+                     model.network.drawn_steps(*image.size))
+    except (BadImage, OSError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"{error.filename or output_dir}: cannot be written: {error.strerror}; name another "
                             "--output-dir") from None
         # TensorFlow has decoded it; Pillow is stricter about some files.
-        log.warning("record %d: cannot be drawn: %s", prediction.number, error)
+        log.warning("record %d: cannot be drawn: %s", prediction.number, ": ".join(error.args))
 
 
 def _report(prediction, split, totals, samples, config):

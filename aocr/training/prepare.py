@@ -22,6 +22,7 @@ from aocr.config import (
     TrainConfig,
 )
 from aocr.data import fit, scanning
+from aocr.data.background import background_of, warn_of_other_background
 from aocr.data.pipeline import Source
 from aocr.data.scanning import DatasetStatistics
 from aocr.data.shard import Shard
@@ -63,7 +64,7 @@ def prepare_run(dataset: str, model_dir: str, given: dict[str, Any], charset: Ch
         raise UserError(f"{model_dir}: training cannot resume from a checkpoint that {kind}; name another --model-dir "
                         "(add --init-from to start from these weights), or start from scratch with --no-resume")
     if stored:
-        checkpoint.check_flags(stored, given, charset, model_dir)
+        stored = checkpoint.with_flags(stored, given, charset, model_dir)
         _check_ctc(config, stored.config, model_dir)
     source = None
     if config.init_from and newest:
@@ -73,7 +74,7 @@ def prepare_run(dataset: str, model_dir: str, given: dict[str, Any], charset: Ch
         # A source without a description is assumed to have the requested charset.
         source = checkpoint.find_model(config.init_from, transfer.of_source(given), None if described else charset)
     known = stored.config if stored else source.config if source else ModelConfig(**given)
-    scan, validation = look_at_data(dataset, config, known.graphemes)
+    scan, validation = look_at_data(dataset, config, known.graphemes, given.get("max_pixels", known.max_pixels))
     if stored:
         description = stored
         remedy = f"The model in {model_dir} is fixed: correct the labels, or train a new one in another --model-dir"
@@ -81,6 +82,8 @@ def prepare_run(dataset: str, model_dir: str, given: dict[str, Any], charset: Ch
         description = _describe(scan, given, charset, source, config)
         remedy = "Fix the labels, or leave out --full-ascii, --charset and --max-prediction to fit them to the data"
     fit.check_labels(scan, description.config, description.charset, remedy)
+    for data in filter(None, (scan, validation)):
+        warn_of_other_background(data, description.config.background)
     if validation:
         _warn_of_unknown(validation, description.charset)
     squeezed = scan.wider_than(description.config.canvas_width)
@@ -119,15 +122,15 @@ def mean_width(scan: DatasetStatistics, config: ModelConfig) -> float:
     return prepared_columns(scan, config) / max(1, sum(scan.widths.values()))
 
 
-def look_at_data(dataset: str, config: TrainConfig,
-                 graphemes: bool) -> tuple[DatasetStatistics, DatasetStatistics | None]:
-    """Scans the data; returns (training, validation). `graphemes`: as in ModelConfig. UserError if one of them has no
-    usable records or too many unreadable ones.
+def look_at_data(dataset: str, config: TrainConfig, graphemes: bool,
+                 max_pixels: int) -> tuple[DatasetStatistics, DatasetStatistics | None]:
+    """Scans the data; returns (training, validation). `graphemes`, `max_pixels`: as in ModelConfig. UserError if one of
+    them has no usable records or too many unreadable ones.
     """
-    scan = scanning.scan(dataset, graphemes)
+    scan = scanning.scan(dataset, graphemes, max_pixels)
     _check_readable(scan, config.max_bad_records)
     if config.validation:
-        validation = scanning.scan(config.validation, graphemes)
+        validation = scanning.scan(config.validation, graphemes, max_pixels)
         _check_readable(validation, config.max_bad_records)
         return scan, validation
     if not config.validation_split:
@@ -154,7 +157,8 @@ def _describe(scan, given, charset, source, config):
     if source:
         given = {**given, **transfer.network_of(source.config)}
         charset = charset or transfer.charset_of(source, scan, config.charset_change)
-    given = dict(given, ctc=config.ctc_weight != 0, right_to_left=fit.is_right_to_left(scan))
+    given = dict(given, ctc=config.ctc_weight != 0, right_to_left=fit.is_right_to_left(scan),
+                 background=background_of(scan, given.get("background")))
     fitted, widened = fit.fit_config(scan, given)
     charset, added = fit.fit_charset(scan, charset)
     if widened or added:

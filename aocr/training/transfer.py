@@ -17,7 +17,7 @@ from aocr.training.graph import TrainingGraph
 log = logging.getLogger(__name__)
 
 # Options that may differ from the source's: no weights depend on them, or only those of a branch.
-FREE = ("max_width", "max_height", "max_prediction", "ctc", "right_to_left")
+FREE = ("max_width", "max_height", "max_prediction", "background", "max_pixels", "ctc", "right_to_left")
 # Variables with a row or column per character: (axis, numbers of other rows before and after the characters).
 IDS, CLASSES = (FIRST_ID, 0), (0, 1)  # padding, GO and EOS before; the blank after
 BY_CHARACTER = {"decoder/embedding": (0, IDS), "decoder/output/kernel": (1, IDS), "decoder/output/bias": (0, IDS),

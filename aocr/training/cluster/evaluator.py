@@ -87,7 +87,7 @@ class _Evaluator:
     def __init__(self, dataset, model_dir, description, config, session_config):
         """`description`: checkpoint.Description. The rest as in `evaluate`."""
         self._description = description
-        _, scan = look_at_data(dataset, config, description.config.graphemes)
+        _, scan = look_at_data(dataset, config, description.config.graphemes, description.config.max_pixels)
         self._directory = posixpath.join(job.setting(job.LOG_DIR) or model_dir, DIRECTORY)
         make_directory(self._directory)
         path = posixpath.join(self._directory, validations.NAME)

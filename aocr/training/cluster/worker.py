@@ -38,7 +38,7 @@ def work(dataset: str, config: TrainConfig, session_config: "tf.ConfigProto", pa
         log.info("%s: the run has ended", task.name)
         return 0
     description = Description.from_json(notice.description, "the chief's description")
-    scan, _ = look_at_data(dataset, config, description.config.graphemes)
+    scan, _ = look_at_data(dataset, config, description.config.graphemes, description.config.max_pixels)
     fit.check_labels(scan, description.config, description.charset, "Use the same data in all processes")
     config = settled(config, scan, description.config)
     make = graph_maker(scan, description, config, task.shard)
