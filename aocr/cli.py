@@ -97,8 +97,9 @@ def _check_working_directory():
 
 
 def _run(args):
+    received: list[int] = []
     try:
-        with _endable():
+        with _endable(received):
             return args.run(args)
     except UserError as error:
         log.error("%s", error)
@@ -111,6 +112,8 @@ def _run(args):
         drop_rest()
         return 1
     except Exception as error:
+        if received:  # a library has made an error of the exception that a signal raised in it
+            return _ended(received[0])
         if problem := environment_problem(error):
             log.error("%s", problem)
             return 1
@@ -125,16 +128,16 @@ def _ended(number):
 
 
 @contextlib.contextmanager
-def _endable():
-    """Makes SIGINT and SIGTERM end the block so that it cleans up, in time; a second one ends the program at once."""
+def _endable(received):
+    """Makes SIGINT and SIGTERM end the block so that it cleans up, in time; a second one ends the program at once.
 
-    def interrupt(*_):
-        raise KeyboardInterrupt
+    Their numbers are added to `received`.
+    """
+    def end(number, _):
+        received.append(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
-    def terminate(*_):
-        raise Terminated
-
-    with handling({signal.SIGINT: interrupt, signal.SIGTERM: terminate}), Watch(GRACE, 0.0):
+    with handling({signal.SIGINT: end, signal.SIGTERM: end}), Watch(GRACE, 0.0):
         yield
 
 

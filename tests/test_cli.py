@@ -190,6 +190,19 @@ def test_sigterm_is_for_the_caller_before_and_after(monkeypatch, capsys):
     assert codes == [7]
 
 
+@pytest.mark.parametrize("number, line", [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_that_a_library_takes_for_an_error_ends_the_program(number, line, monkeypatch, capsys):
+    def swallowed(_):
+        try:
+            os.kill(os.getpid(), number)
+        except BaseException as error:
+            raise RuntimeError("MISMATCH of exception types") from error
+
+    monkeypatch.setattr(inspect, "run", swallowed)
+    assert main(["inspect", "data", "--log-path", ""]) == 128 + number
+    assert capsys.readouterr().err == f"aocr: error: {line}\n"
+
+
 def test_work_in_batches_asks_for_onednn_unless_the_user_chose(monkeypatch):
     monkeypatch.setenv(ONEDNN, "0")
     quiet_tensorflow(in_batches=True)
