@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 SPLIT_NAMES = {1: ("",), 2: ("-train", "-test"), 3: ("-train", "-validation", "-test")}
 EMPTY, EMPTY_SHARD = "empty dataset", "empty shard"
+LOGGED_NOTES = 100  # of each kind
 DUPLICATE = "duplicate image with a different label"
 
 
@@ -279,8 +280,7 @@ class _Build:
             return
         row, counts = checked.row, self.counts
         for kind, text in checked.notes:
-            counts.noted[kind] += 1
-            log.warning("%s:%d: %s: %s", row.source, row.number, kind, one_line(text))
+            self._note(kind, f"{row.source}:{row.number}: {kind}: {one_line(text)}")
         if checked.rewritten:
             counts.rewritten[checked.kind] += 1
         source = self._sources.setdefault(row.source, len(self._sources))
@@ -293,6 +293,14 @@ class _Build:
         counts.written += 1
         if counts.written % self._config.log_step == 0:
             log.info("%d records written", counts.written)
+
+    def _note(self, kind, message):
+        """Counts a note of a row that is kept; logs the first ones of a kind, which whole folders may share."""
+        self.counts.noted[kind] += 1
+        if self.counts.noted[kind] <= LOGGED_NOTES:
+            log.warning("%s", message)
+        elif self.counts.noted[kind] == LOGGED_NOTES + 1:
+            log.warning("%s: more than %d rows; the others are only counted", kind, LOGGED_NOTES)
 
     def _reject(self, row):
         self.counts.rejected[row.kind] += 1
