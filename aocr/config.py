@@ -306,6 +306,10 @@ class TestConfig(Options):
     precision: str = precision_option()
     visualize: bool = option(False, "write attention images of every sample to --output-dir")
     output_dir: str = option("out", "directory for the attention images")
+    report: str = option(None, "directory to write a report to: a page with figures, plots and samples, and their data "
+                               "as files")
+    fail_under: tuple = option((), "METRIC=VALUE: exit with code 1 if the metric is below the value, or above it where "
+                                   "lower is better (cer, wer); may be repeated")
 
 
 @dataclasses.dataclass(frozen=True)

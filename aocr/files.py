@@ -52,6 +52,19 @@ def whole_file(path: str) -> Iterator[str]:
         raise
 
 
+@contextlib.contextmanager
+def new_text_file(path: str) -> Iterator[Any]:
+    """Yields a UTF-8 text file to write to; it appears complete when the block succeeds. Raises OSError."""
+    import tensorflow.compat.v1 as tf
+
+    try:
+        with whole_file(path) as part, tf.io.gfile.GFile(part, "w") as file:
+            file.write("")  # opens it
+            yield file
+    except tf.errors.OpError as error:
+        raise os_error(error, path) from None
+
+
 def write_text(path: str, content: str) -> None:
     """Writes a UTF-8 text file atomically."""
     import tensorflow.compat.v1 as tf

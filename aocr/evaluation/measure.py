@@ -1,9 +1,9 @@
-"""Measures a dataset's predictions under one or more decodings, in `aocr test` and validation."""
+"""Measures a dataset's predictions under one or more decodings, in validation."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from aocr.config import ATTENTION, CTC, Decoding
-from aocr.metrics import Totals
+from aocr.metrics import Totals, normalized
 from aocr.prediction import Prediction
 
 
@@ -22,10 +22,10 @@ class Measurement:
     def measure(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
         """Adds each prediction to the totals, then yields it."""
         for prediction in predictions:
-            label = self._split(prediction.label)
+            label = self._split(normalized(prediction.label))
             for decoding, totals in self.totals.items():
                 text = prediction.text if len(self.totals) == 1 else text_by(decoding, prediction)
-                totals.add(self._split(text), label, prediction.probability, prediction.loss)
+                totals.add(self._split(normalized(text)), label, prediction.probability, prediction.loss)
             yield prediction
 
     @property

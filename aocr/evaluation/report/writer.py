@@ -1,0 +1,87 @@
+"""Writes a report's files: samples as they come, the rest at the end."""
+
+import contextlib
+import csv
+import json
+import posixpath
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+import aocr
+from aocr.errors import UserError
+from aocr.evaluation.analysis import Analysis, Sample
+from aocr.evaluation.report.gallery import DrawnSteps, Gallery
+from aocr.files import cause, make_directory, new_text_file, write_text
+
+SAMPLES, TABLE, METRICS_NAME, PAGE = "samples.jsonl", "samples.csv", "metrics.json", "report.html"
+FORMAT_VERSION = 1
+COLUMNS = ("record", "image", "label", "text", "confidence", "exact", "edits", "insertions", "deletions",
+           "substitutions", "loss")
+
+
+class Report:
+    """The report of one test."""
+
+    def __init__(self, directory: str, samples: Any, table: Any):
+        """`samples`, `table`: text files to write to."""
+        self._directory, self._samples, self._gallery = directory, samples, Gallery()
+        self._table = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+        self._table.writeheader()
+
+    def add(self, sample: Sample, encoded: bytes, attention: np.ndarray, drawn_steps: DrawnSteps) -> None:
+        """Adds a sample; the other arguments as of Gallery.add."""
+        values = as_values(sample)
+        self._samples.write(json.dumps(values, ensure_ascii=False) + "\n")
+        self._table.writerow(values)
+        self._gallery.add(sample, encoded, attention, drawn_steps)
+
+    def finish(self, facts: dict[str, Any], metrics: dict[str, float], analysis: Analysis) -> None:
+        """Writes metrics.json and report.html.
+
+        Args: facts: on the test, by name; they stand in metrics.json beside the metrics.
+        """
+        from aocr.evaluation.report.page import render
+
+        head = dict(format_version=FORMAT_VERSION, aocr_version=aocr.__version__, **facts)
+        content = json.dumps(dict(**head, metrics=metrics, **analysis.as_dict()), ensure_ascii=False, indent=1)
+        write_text(posixpath.join(self._directory, METRICS_NAME), content + "\n")
+        write_text(posixpath.join(self._directory, PAGE), render(head, metrics, analysis, self._gallery))
+
+
+def as_values(sample: Sample) -> dict[str, Any]:
+    """Returns a sample's line of samples.jsonl: COLUMNS by name."""
+    counts = sample.edit_counts
+    return dict(record=sample.record, image=sample.image, label="".join(sample.label), text="".join(sample.text),
+                confidence=round(sample.confidence, 9), exact=sample.exact, edits=sum(counts), **counts._asdict(),
+                loss=round(sample.loss, 9))
+
+
+def check_packages() -> None:
+    """Raises UserError if a package is missing that reports need."""
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"--report needs the packages jinja2 and matplotlib ({error}); in the aocr source tree, run "
+                        "pip install '.[report]'") from None
+
+
+@contextlib.contextmanager
+def report_in(directory: str | None) -> Iterator[Report | None]:
+    """Yields a Report, whose samples appear when the block succeeds; None without a directory, which is made if missing.
+
+    Raises: UserError if a package is missing or a file cannot be written.
+    """
+    if not directory:
+        yield None
+        return
+    check_packages()
+    try:
+        make_directory(directory)
+        with new_text_file(posixpath.join(directory, SAMPLES)) as samples, \
+                new_text_file(posixpath.join(directory, TABLE)) as table:
+            yield Report(directory, samples, table)
+    except OSError as error:
+        raise UserError(f"--report {directory}: cannot be written: {cause(error)}; name another directory") from None
