@@ -12,13 +12,13 @@ import threading
 from collections.abc import Sequence
 
 import aocr
-from aocr.commands import augment, dataset, export, inspect, predict, synth, test, train
+from aocr.commands import augment, compare, dataset, export, inspect, predict, synth, test, train
 from aocr.commands.flags import add_options
 from aocr.config import CommonConfig, PlaceConfig
 from aocr.errors import Terminated, UserError
 from aocr.files import is_remote, storage_problem
 
-COMMANDS = (synth, dataset, inspect, augment, train, test, predict, export)
+COMMANDS = (synth, dataset, inspect, augment, train, test, compare, predict, export)
 
 EXIT_CODES = """\
 exit codes: 0 success; 1 error in data, files or environment; 2 error in the command line;

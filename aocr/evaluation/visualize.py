@@ -132,7 +132,7 @@ def on_white(encoded: bytes, size: Callable[[int, int], tuple[int, int]]) -> Ima
     Args: size: returns the picture's width and height, from those of the image.
     Raises: OSError or PIL.Image.DecompressionBombError as `write_sample`.
     """
-    image = Image.open(io.BytesIO(encoded))
+    image: Image.Image = Image.open(io.BytesIO(encoded))
     if image.format == "PNG" and image.mode != "P":
         image.info.pop("transparency", None)  # the network supports transparent colours in palettes only
     if image.mode.startswith("I"):  # 16 bits: Pillow would clip them to 8

@@ -1,5 +1,6 @@
 """Chooses the samples that a report shows, and bounds what they take on the page."""
 
+import functools
 import heapq
 import io
 import itertools
@@ -113,7 +114,7 @@ class Gallery:
         """Returns the rows of the list, by record; wrong ones come first where not all fit."""
         chosen = Bounded()
         for row in (*self._wrong.rows, *self._right.rows):
-            chosen.offer(row.sample, lambda row=row: row.picture)
+            chosen.offer(row.sample, functools.partial(getattr, row, "picture"))
         return sorted(chosen.rows, key=lambda row: row.sample.record)
 
 

@@ -12,24 +12,25 @@ from matplotlib.figure import Figure
 from aocr.evaluation.analysis import BINS, Analysis
 
 # Colours that are replaced by the page's variables.
-INK, MUTED, LINE, ACCENT, BAD, GOOD = (f"#0a0b{k:02x}" for k in range(6))
-VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", ACCENT: "--accent", BAD: "--bad", GOOD: "--good"}
+INK, MUTED, LINE, ACCENT, BAD, GOOD, CARD = (f"#0a0b{k:02x}" for k in range(7))
+VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", ACCENT: "--accent", BAD: "--bad", GOOD: "--good",
+             CARD: "--card"}
 SETTINGS = {
     "svg.fonttype": "none", "font.size": 10, "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": LINE,
     "xtick.color": MUTED, "ytick.color": MUTED, "grid.color": LINE, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True,
-    "xtick.major.size": 0, "ytick.major.size": 0, "legend.frameon": False, "savefig.transparent": True,
-    "axes.formatter.useoffset": False,
+    "xtick.major.size": 0, "ytick.major.size": 0, "xtick.major.pad": 6, "legend.frameon": False,
+    "savefig.transparent": True, "axes.formatter.useoffset": False, "hatch.linewidth": 0.6,
 }
-INCHES = (5.6, 3.4)
-MOST_GROUPS = 24  # of label lengths
+INCHES = (4.4, 2.9)
+MOST_GROUPS = 16  # of label lengths
 
 
 def length_plot(analysis: Analysis) -> str:
     """Draws exact match and CER by label length, above the number of samples."""
     groups = _by_length(analysis)
     names = [str(low) if low == high else f"{low}–{high}" for low, high, _ in groups]
-    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "length"}):
+    with _style("length"):
         figure = Figure(INCHES, layout="constrained")
         above, below = figure.subplots(2, sharex=True, height_ratios=(3, 1))
         tallies = [tally for _, _, tally in groups]
@@ -48,7 +49,7 @@ def length_plot(analysis: Analysis) -> str:
 def calibration_plot(analysis: Analysis) -> str:
     """Draws the share of exact matches among samples of like confidence, against that confidence."""
     bins = analysis.tally.reliability()
-    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "calibration"}):
+    with _style("calibration"):
         figure = Figure(INCHES, layout="constrained")
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1.2, label="confidence as it should be")
@@ -66,12 +67,12 @@ def confidence_plot(analysis: Analysis) -> str:
     tally = analysis.tally
     middles = [(k + 0.5) / BINS for k in range(BINS)]
     wrong = [count - exact for count, exact in zip(tally.binned, tally.binned_exact)]
-    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": "confidence"}):
+    with _style("confidence"):
         figure = Figure(INCHES, layout="constrained")
         axes = figure.subplots()
         axes.bar(middles, tally.binned_exact, 0.92 / BINS, color=GOOD, label="correct")
-        axes.bar(middles, wrong, 0.92 / BINS, bottom=tally.binned_exact, color=BAD, label="wrong", hatch="///",
-                 edgecolor="none")
+        axes.bar(middles, wrong, 0.92 / BINS, bottom=tally.binned_exact, color=BAD, label="wrong", hatch="////",
+                 edgecolor=CARD, linewidth=0)
         axes.set(xlim=(-0.01, 1.01), xlabel="confidence", ylabel="samples")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
         return _svg(figure)
@@ -88,6 +89,11 @@ def _by_length(analysis: Analysis) -> Sequence[tuple[int, int, dict[str, Any]]]:
             sums[name] += getattr(analysis.lengths[length], name)
     lows = {k: lengths[0] + k * width for k in groups}
     return [(lows[k], min(lows[k] + width - 1, lengths[-1]), sums) for k, sums in groups.items()]
+
+
+def _style(plot):
+    """Returns a context with the settings; plots of different names have no ids in common."""
+    return matplotlib.rc_context(SETTINGS | {"svg.hashsalt": plot})
 
 
 def _svg(figure):

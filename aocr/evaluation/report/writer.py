@@ -70,9 +70,9 @@ def check_packages() -> None:
 
 @contextlib.contextmanager
 def report_in(directory: str | None) -> Iterator[Report | None]:
-    """Yields a Report, whose samples appear when the block succeeds; None without a directory, which is made if missing.
+    """Yields a Report, whose samples appear when the block succeeds; None without a directory.
 
-    Raises: UserError if a package is missing or a file cannot be written.
+    The directory is created if missing. Raises: UserError if a package is missing or a file cannot be written.
     """
     if not directory:
         yield None
