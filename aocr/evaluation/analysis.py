@@ -80,7 +80,7 @@ class Tally(Totals):
         self.case_insensitive += sample.exact or folded(text) == folded(label)
         self.alphanumeric += sample.exact or alphanumeric(text) == alphanumeric(label)
         self.similarity += sample.similarity
-        bin = min(int(sample.confidence * BINS), BINS - 1)
+        bin = min(int(max(0.0, sample.confidence) * BINS), BINS - 1)  # NaN is in the first
         self.binned[bin] += 1
         self.binned_exact[bin] += sample.exact
         self.binned_confidence[bin] += sample.confidence

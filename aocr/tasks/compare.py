@@ -1,6 +1,7 @@
 """Compares two tests: two reports, or two models on a dataset."""
 
 import logging
+import math
 import posixpath
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,7 +39,7 @@ def of_report(path: str) -> Tested:
     metrics_path = path if path.endswith(".json") else posixpath.join(path, METRICS_NAME)
     try:
         facts = load_json(read_bytes(metrics_path))
-        metrics = {name: float(value) for name, value in facts["metrics"].items()}
+        metrics = {name: _number(value) for name, value in facts["metrics"].items()}
     except OSError as error:
         raise UserError(f"{metrics_path}: cannot be read: {cause(error)}; make a report with `aocr test DATASET "
                         "--report DIR`, or compare model directories with --dataset") from None
@@ -108,10 +109,14 @@ def _reading(path, number, line):
     try:
         values: dict[str, Any] = load_json(line)
         return Reading(int(values["record"]), str(values["image"]), str(values["label"]), str(values["text"]),
-                       float(values["confidence"]), float(values["loss"]))
+                       _number(values["confidence"]), _number(values["loss"]))
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{path}: line {number} is not a sample; make the report again with `aocr test DATASET "
                         "--report DIR`") from None
+
+
+def _number(value):
+    return math.nan if value is None else float(value)
 
 
 def as_text(before: Tested, after: Tested, comparison: Comparison, count: int) -> str:

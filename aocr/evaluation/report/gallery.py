@@ -4,8 +4,9 @@ import functools
 import heapq
 import io
 import itertools
+import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,29 +16,26 @@ from aocr.evaluation.analysis import Sample
 from aocr.evaluation.visualize import column_weights, on_white
 
 SHOWN = 48  # samples in each part of the gallery
-ROW_BYTES = 5 << 20  # of the list of samples on the page
+# Limits that keep the page below 20 MB, in base64 and JSON.
+ROW_BYTES = 4 << 20  # of the list of samples on the page
 THUMBNAIL_BYTES = 8 << 20  # of its pictures
+CARD_BYTES = 27 << 10  # of a picture in the gallery; one that takes more is drawn smaller
 SMALL, LARGE = (480, 40), (960, 96)  # pixels; largest pictures of the list and of the gallery
 QUALITY = 60  # of their WebP
 COLUMNS = 96  # most columns of the attention over a picture
 STEPS = 100  # most characters with attention
 
+VALUES = ("record", "image", "parts", "confidence", "edits", "length")  # parts: see `segments`
 DrawnSteps = Callable[[int, int], float]
 
 
-class Card(NamedTuple):
-    """A sample of the gallery."""
+class Shown(NamedTuple):
+    """A sample on the page."""
 
-    sample: Sample
-    picture: bytes  # WebP; empty if the image cannot be drawn
-    attention: np.ndarray | None  # uint8 [steps, columns], each step's maximum 255
-
-
-class Row(NamedTuple):
-    """A sample of the list."""
-
-    sample: Sample
-    picture: bytes  # WebP; empty if there is no room for it
+    record: int
+    values: list  # plain values: VALUES
+    picture: bytes  # WebP; empty if there is no room for it, or Pillow cannot read the image
+    attention: np.ndarray | None = None  # uint8 [steps, columns], each step's maximum 255
 
 
 class Top:
@@ -46,7 +44,7 @@ class Top:
     def __init__(self):
         self._heap, self._order = [], itertools.count()
 
-    def offer(self, key: Any, make: Callable[[], Card]) -> None:
+    def offer(self, key: Any, make: Callable[[], Shown]) -> None:
         """Keeps `make()` while its key is among the SHOWN highest; among equal keys, the earlier ones stay."""
         order = -next(self._order)
         if len(self._heap) < SHOWN:
@@ -54,7 +52,7 @@ class Top:
         elif (key, order) > self._heap[0][0]:
             heapq.heapreplace(self._heap, ((key, order), make()))
 
-    def cards(self) -> list[Card]:
+    def cards(self) -> list[Shown]:
         """Returns the cards, highest key first."""
         return [card for _, card in sorted(self._heap, key=lambda item: item[0], reverse=True)]
 
@@ -63,12 +61,12 @@ class Bounded:
     """The first rows that fit into ROW_BYTES, with the first pictures that fit into THUMBNAIL_BYTES."""
 
     def __init__(self):
-        self.rows: list[Row] = []
+        self.rows: list[Shown] = []
         self._room, self._picture_room = ROW_BYTES, THUMBNAIL_BYTES
 
-    def offer(self, sample: Sample, thumbnail: Callable[[], bytes]) -> None:
+    def offer(self, record: int, values: list, thumbnail: Callable[[], bytes]) -> None:
         """Adds a sample if there is room for it."""
-        size = row_bytes(sample)
+        size = len(json.dumps(values))
         if size > self._room:
             self._room = 0  # no gaps: the list is of the first ones
             return
@@ -77,7 +75,7 @@ class Bounded:
             picture, self._picture_room = b"", 0
         self._room -= size
         self._picture_room -= encoded_bytes(picture)
-        self.rows.append(Row(sample, picture))
+        self.rows.append(Shown(record, values, picture))
 
 
 class Gallery:
@@ -98,30 +96,35 @@ class Gallery:
         """
         def card():
             picture = thumbnail(encoded, LARGE)
-            return Card(sample, picture, _compact(sample, attention, drawn_steps(*_size(encoded))) if picture else None)
+            if encoded_bytes(picture) > CARD_BYTES:
+                picture = thumbnail(encoded, SMALL)
+            weights = _compact(sample, attention, drawn_steps(*_size(encoded))) if picture else None
+            return Shown(sample.record, values_of(sample, apart=weights is not None), picture, weights)
 
         if not sample.exact:
             self._worst.offer((-sample.similarity, sample.edits), card)
             self._confident.offer(sample.confidence, card)
         self._any.offer(self._random.random(), card)
-        (self._right if sample.exact else self._wrong).offer(sample, lambda: thumbnail(encoded, SMALL))
+        listed = self._right if sample.exact else self._wrong
+        listed.offer(sample.record, values_of(sample), lambda: thumbnail(encoded, SMALL))
 
-    def parts(self) -> dict[str, list[Card]]:
+    def parts(self) -> dict[str, list[Shown]]:
         """Returns the parts of the gallery by name."""
         return dict(worst=self._worst.cards(), confident=self._confident.cards(), random=self._any.cards())
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[Shown]:
         """Returns the rows of the list, by record; wrong ones come first where not all fit."""
         chosen = Bounded()
         for row in (*self._wrong.rows, *self._right.rows):
-            chosen.offer(row.sample, functools.partial(getattr, row, "picture"))
-        return sorted(chosen.rows, key=lambda row: row.sample.record)
+            chosen.offer(row.record, row.values, functools.partial(getattr, row, "picture"))
+        return sorted(chosen.rows, key=lambda row: row.record)
 
 
-def row_bytes(sample: Sample) -> int:
-    """Returns about how many bytes a row takes on the page, without its picture."""
-    texts = sum(len(text.encode()) for text in (*sample.label, *sample.text, sample.image))
-    return 48 + texts + 8 * sample.edits
+def values_of(sample: Sample, apart: bool = False) -> list:
+    """Returns the VALUES of a sample; `apart`: as of `segments`."""
+    confidence = max(0.0, sample.confidence)  # 0 for NaN, which JSON lacks
+    return [sample.record, sample.image, segments(sample, apart), round(confidence, 4), sample.edits,
+            len(sample.label)]
 
 
 def encoded_bytes(content: bytes) -> int:
@@ -159,7 +162,7 @@ def _compact(sample, attention, drawn_steps):
     return (weights * 255.0 + 0.5).astype(np.uint8)
 
 
-def segments(sample: Sample, apart: bool) -> Sequence[str | Sequence[str]]:
+def segments(sample: Sample, apart: bool) -> list:
     """Returns an alignment for the page: a str where text and label agree, else [text, label], one of them maybe empty.
 
     `apart`: one str per character instead of one per run.

@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 
 from aocr.evaluation.analysis import FIGURES, Analysis
-from aocr.evaluation.report.gallery import Card, Gallery, Row, segments
+from aocr.evaluation.report.gallery import VALUES, Gallery, Shown
 from aocr.evaluation.report.plots import calibration_plot, confidence_plot, length_plot
 
 TILES = ("exact_match", "cer", "wer", "one_minus_ned", "mean_probability", "calibration_error")
@@ -22,7 +22,7 @@ def render(head: dict[str, Any], metrics: dict[str, float], analysis: Analysis, 
 
     Args: head: facts on the test, metrics: values of FIGURES, both by name.
     """
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("aocr.evaluation.report", "page"), autoescape=True,
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("aocr.evaluation.report", "template"), autoescape=True,
                                      trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= dict(figure=figure, share=share, named=named)
     rows = gallery.rows()
@@ -62,23 +62,17 @@ def _matrix_row(analysis, label, columns):
     return [(count, count / whole) for count in counts]
 
 
-def _data(gallery: Gallery, rows: Iterable[Row]) -> dict[str, Any]:
+def _data(gallery: Gallery, rows: Iterable[Shown]) -> dict[str, Any]:
     """Returns what the page's script shows: its samples as lists, in the order of `fields`."""
-    return dict(fields=("record", "image", "parts", "confidence", "edits", "length", "picture", "attention"),
-                rows=[_row(row.sample, row.picture) for row in rows],
-                gallery={name: [_card(card) for card in cards] for name, cards in gallery.parts().items()})
+    return dict(fields=(*VALUES, "picture", "attention"), rows=[_values(row) for row in rows],
+                gallery={name: [_values(card) for card in cards] for name, cards in gallery.parts().items()})
 
 
-def _row(sample, picture, apart=False):
-    return [sample.record, sample.image, segments(sample, apart), round(sample.confidence, 4), sample.edits,
-            len(sample.label), base64.b64encode(picture).decode()]
-
-
-def _card(card: Card):
-    if card.attention is None:
-        return _row(card.sample, card.picture, apart=True)
-    return [*_row(card.sample, card.picture, apart=True),
-            [card.attention.shape[1], base64.b64encode(card.attention.tobytes()).decode()]]
+def _values(shown: Shown):
+    values = [*shown.values, base64.b64encode(shown.picture).decode()]
+    if shown.attention is not None:
+        values.append([shown.attention.shape[1], base64.b64encode(shown.attention.tobytes()).decode()])
+    return values
 
 
 def figure(value: Any, name: str = "") -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import math
 import posixpath
 from collections.abc import Iterator
 from typing import Any
@@ -45,7 +46,8 @@ class Report:
         from aocr.evaluation.report.page import render
 
         head = dict(format_version=FORMAT_VERSION, aocr_version=aocr.__version__, **facts)
-        content = json.dumps(dict(**head, metrics=metrics, **analysis.as_dict()), ensure_ascii=False, indent=1)
+        known = {name: finite(value) for name, value in metrics.items()}
+        content = json.dumps(dict(**head, metrics=known, **analysis.as_dict()), ensure_ascii=False, indent=1)
         write_text(posixpath.join(self._directory, METRICS_NAME), content + "\n")
         write_text(posixpath.join(self._directory, PAGE), render(head, metrics, analysis, self._gallery))
 
@@ -54,8 +56,13 @@ def as_values(sample: Sample) -> dict[str, Any]:
     """Returns a sample's line of samples.jsonl: COLUMNS by name."""
     counts = sample.edit_counts
     return dict(record=sample.record, image=sample.image, label="".join(sample.label), text="".join(sample.text),
-                confidence=round(sample.confidence, 9), exact=sample.exact, edits=sum(counts), **counts._asdict(),
-                loss=round(sample.loss, 9))
+                confidence=finite(sample.confidence), exact=sample.exact, edits=sum(counts), **counts._asdict(),
+                loss=finite(sample.loss))
+
+
+def finite(value: float) -> float | None:
+    """Returns a number for JSON, which lacks NaN and infinity: None for them."""
+    return round(value, 9) if math.isfinite(value) else None
 
 
 def check_packages() -> None:

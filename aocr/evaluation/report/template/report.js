@@ -56,10 +56,7 @@
 
   function picture(sample) {
     const box = element("div", "picture");
-    if (!sample.picture) {
-      box.append(element("span", "empty", ""));
-      return box;
-    }
+    if (!sample.picture) return box;
     const image = element("img");
     image.alt = sample.label;
     image.onload = () => { image.style.width = `${Math.round(image.naturalWidth * scale(image))}px`; };
