@@ -35,7 +35,7 @@ class Difference(NamedTuple):
     def verdict(self) -> str:
         """`better` or `worse` if the interval excludes 0, else `unclear`; without interval, by the values."""
         low, high = self.interval or (self.after - self.before,) * 2
-        if low <= 0.0 <= high:
+        if not (low > 0.0 or high < 0.0):  # NaN too
             return "same" if low == high else "unclear"
         return "better" if (low > 0.0) == FIGURES[self.name].higher_is_better else "worse"
 

@@ -106,6 +106,7 @@ def _svg(figure):
     svg = re.sub(r'<style type="text/css">.*?</style>', "", svg, flags=re.DOTALL)  # would apply to the whole page
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # the same in every plot
     svg = re.sub(r"font: ([^;\"']*px) [^;\"]*", r"font: \1 var(--font)", svg)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", svg)
     for color, variable in VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
     return svg
