@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from PIL import Image
 
 from aocr.cli import main
@@ -246,6 +247,13 @@ def test_a_directory_that_cannot_be_written(trained, tmp_path, capsys):
     assert main(["test", trained.dataset, "--model-dir", trained.model_dir, "--log-path", "", "--report",
                  str(tmp_path / "file" / "report")]) == 1
     assert f"aocr: error: --report {tmp_path}/file/report: cannot be written: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError(5, "of the data"), tf.errors.DataLossError(None, None, "of the data")])
+def test_an_error_of_the_data_is_not_one_of_the_report(error, tmp_path):
+    with pytest.raises(type(error), match="of the data"), report_in(str(tmp_path)):
+        raise error
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_interrupted_report_leaves_no_samples(tmp_path):

@@ -4,7 +4,7 @@ import logging
 import math
 import posixpath
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aocr.charset import splitter
 from aocr.config import CompareConfig, TestConfig
@@ -107,7 +107,7 @@ def _readings(path):
 
 def _reading(path, number, line):
     try:
-        values: dict[str, Any] = load_json(line)
+        values = load_json(line)
         return Reading(int(values["record"]), str(values["image"]), str(values["label"]), str(values["text"]),
                        _number(values["confidence"]), _number(values["loss"]))
     except (ValueError, TypeError, KeyError):

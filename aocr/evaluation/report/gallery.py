@@ -41,8 +41,9 @@ class Shown(NamedTuple):
 class Top:
     """The cards with the highest keys among those offered."""
 
-    def __init__(self):
-        self._heap, self._order = [], itertools.count()
+    def __init__(self) -> None:
+        self._heap: list[tuple[Any, Shown]] = []
+        self._order = itertools.count()
 
     def offer(self, key: Any, make: Callable[[], Shown]) -> None:
         """Keeps `make()` while its key is among the SHOWN highest; among equal keys, the earlier ones stay."""
@@ -60,7 +61,7 @@ class Top:
 class Bounded:
     """The first rows that fit into ROW_BYTES, with the first pictures that fit into THUMBNAIL_BYTES."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows: list[Shown] = []
         self._room, self._picture_room = ROW_BYTES, THUMBNAIL_BYTES
 
@@ -138,7 +139,7 @@ def thumbnail(encoded: bytes, limit: tuple[int, int]) -> bytes:
     try:
         on_white(encoded, lambda width, height: _fitted(width, height, limit)).save(file, "WEBP", quality=QUALITY,
                                                                                     method=2)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # stricter than TensorFlow, which read it
+    except Exception:  # Pillow raises errors of any kind; TensorFlow has decoded it
         return b""
     return file.getvalue()
 
@@ -154,7 +155,7 @@ def _size(encoded):
 
 
 def _compact(sample, attention, drawn_steps):
-    """Returns the attention of the text's characters as of `Card`; None if the steps are not the characters."""
+    """Returns the attention of the text's characters as of `Shown`; None if the steps are not the characters."""
     if not sample.text or len(attention) not in (len(sample.text), len(sample.text) + 1):
         return None  # NFC has changed their number
     steps = min(len(sample.text), STEPS)

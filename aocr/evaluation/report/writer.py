@@ -14,7 +14,7 @@ import aocr
 from aocr.errors import UserError
 from aocr.evaluation.analysis import Analysis, Sample
 from aocr.evaluation.report.gallery import DrawnSteps, Gallery
-from aocr.files import cause, make_directory, new_text_file, write_text
+from aocr.files import cause, make_directory, new_text_file, os_errors, write_text
 
 SAMPLES, TABLE, METRICS_NAME, PAGE = "samples.jsonl", "samples.csv", "metrics.json", "report.html"
 FORMAT_VERSION = 1
@@ -34,8 +34,9 @@ class Report:
     def add(self, sample: Sample, encoded: bytes, attention: np.ndarray, drawn_steps: DrawnSteps) -> None:
         """Adds a sample; the other arguments as of Gallery.add."""
         values = as_values(sample)
-        self._samples.write(json.dumps(values, ensure_ascii=False) + "\n")
-        self._table.writerow(values)
+        with _writing(self._directory):
+            self._samples.write(json.dumps(values, ensure_ascii=False) + "\n")
+            self._table.writerow(values)
         self._gallery.add(sample, encoded, attention, drawn_steps)
 
     def finish(self, facts: dict[str, Any], metrics: dict[str, float], analysis: Analysis) -> None:
@@ -48,8 +49,10 @@ class Report:
         head = dict(format_version=FORMAT_VERSION, aocr_version=aocr.__version__, **facts)
         known = {name: finite(value) for name, value in metrics.items()}
         content = json.dumps(dict(**head, metrics=known, **analysis.as_dict()), ensure_ascii=False, indent=1)
-        write_text(posixpath.join(self._directory, METRICS_NAME), content + "\n")
-        write_text(posixpath.join(self._directory, PAGE), render(head, metrics, analysis, self._gallery))
+        page = render(head, metrics, analysis, self._gallery)
+        with _writing(self._directory):
+            write_text(posixpath.join(self._directory, METRICS_NAME), content + "\n")
+            write_text(posixpath.join(self._directory, PAGE), page)
 
 
 def as_values(sample: Sample) -> dict[str, Any]:
@@ -85,10 +88,22 @@ def report_in(directory: str | None) -> Iterator[Report | None]:
         yield None
         return
     check_packages()
+    with contextlib.ExitStack() as files:
+        with _writing(directory):
+            make_directory(directory)
+            samples, table = (files.enter_context(new_text_file(posixpath.join(directory, name)))
+                              for name in (SAMPLES, TABLE))
+            report = Report(directory, samples, table)
+        yield report
+        with _writing(directory):
+            files.close()
+
+
+@contextlib.contextmanager
+def _writing(directory):
+    """Raises UserError if a file of the report cannot be written in the block."""
     try:
-        make_directory(directory)
-        with new_text_file(posixpath.join(directory, SAMPLES)) as samples, \
-                new_text_file(posixpath.join(directory, TABLE)) as table:
-            yield Report(directory, samples, table)
+        with os_errors(directory):
+            yield
     except OSError as error:
         raise UserError(f"--report {directory}: cannot be written: {cause(error)}; name another directory") from None
