@@ -10,13 +10,13 @@ from aocr.prediction import Prediction
 class Measurement:
     """Totals of the predictions under each decoding."""
 
-    def __init__(self, decodings: Sequence[Decoding], split: Callable[[str], Sequence[str]], use_distance: bool = True):
+    def __init__(self, decodings: Sequence[Decoding], split: Callable[[str], Sequence[str]]):
         """
         Args:
           decodings: those that the predictions have candidates for, or the one that produced them.
-          split: splits a text into characters. use_distance: as in Totals.
+          split: splits a text into characters.
         """
-        self.totals = {decoding: Totals(use_distance) for decoding in decodings}
+        self.totals = {decoding: Totals() for decoding in decodings}
         self._split = split
 
     def measure(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
