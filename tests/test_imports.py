@@ -10,12 +10,13 @@ import pytest
 import aocr
 
 PACKAGE = Path(aocr.__file__).parent
-HEAVY = ("tensorflow", "numpy", "PIL", "keras", "tqdm", "matplotlib")
+HEAVY = ("tensorflow", "numpy", "PIL", "keras", "tqdm", "matplotlib", "jinja2")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["test", "--help"],
                                        ["predict", "--help"], ["export", "--help"], ["dataset", "--help"],
                                        ["inspect", "--help"], ["augment", "--help"], ["synth", "--help"],
+                                       ["compare", "--help"],
                                        ["bogus"]])
 def test_help_imports_nothing_heavy(arguments):
     code = ("import sys; from aocr.cli import main\n"
@@ -75,6 +76,7 @@ def test_wings_do_not_know_each_other(wing, may_not_know):
 
 
 def test_evaluation_needs_no_tensorflow():
-    code = ("import sys, aocr.metrics, aocr.evaluation.visualize, aocr.evaluation.curves; "
-            "assert not {'tensorflow', 'matplotlib'} & set(sys.modules)")
+    code = ("import sys, aocr.metrics, aocr.evaluation.visualize, aocr.evaluation.curves, "
+            "aocr.evaluation.report.writer, aocr.evaluation.comparison, aocr.tasks.compare; "
+            "assert not {'tensorflow', 'matplotlib', 'jinja2'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True)

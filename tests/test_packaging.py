@@ -32,8 +32,10 @@ def archives(tmp_path_factory):
 
 
 def modules():
-    """Returns the paths of all modules of the package, from the root, and of py.typed."""
-    return {str(path.relative_to(ROOT)) for path in (ROOT / "aocr").rglob("*.py")} | {"aocr/py.typed"}
+    """Returns the paths of all modules of the package, from the root, and of its other files."""
+    files = [*(ROOT / "aocr").rglob("*.py"), ROOT / "aocr" / "py.typed",
+             *(ROOT / "aocr" / "evaluation" / "report" / "template").iterdir()]
+    return {str(path.relative_to(ROOT)) for path in files}
 
 
 def test_the_sdist_and_the_wheel_hold_every_module(archives):
@@ -59,7 +61,7 @@ def test_the_installed_sdist_runs_from_anywhere(archives, tmp_path):
         done = subprocess.run([*map(str, command), "--help"], cwd=tmp_path, env=clean, capture_output=True, text=True)
         assert done.returncode == 0 and "usage: aocr" in done.stdout, done.stderr
     assert {str(path.relative_to(site)) for path in (site / "aocr").rglob("*")
-            if path.suffix in (".py", ".typed")} == modules()
+            if path.suffix in (".py", ".typed", ".html", ".css", ".js")} == modules()
     done = subprocess.run([str(environment / "bin" / "python"), "-c", "import aocr.model; print(aocr.__file__)"],
                           cwd=tmp_path, env=clean, capture_output=True, text=True)
     assert done.stdout.startswith(str(site)), done.stderr

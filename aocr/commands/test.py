@@ -4,6 +4,8 @@ Prints the metrics, one `name: value` per line. The log has a line per sample.
 """
 
 import argparse
+import logging
+import posixpath
 
 from aocr.commands.flags import add_model_options, add_options, collect
 from aocr.commands.runtime import (
@@ -19,6 +21,8 @@ from aocr.errors import usage_error
 from aocr.files import is_remote
 
 HELP = "test a model on a dataset"
+log = logging.getLogger(__name__)
+
 FORMATS = {"seconds": ".3f", "images_per_second": ".1f"}
 
 
@@ -39,6 +43,13 @@ def run(args: argparse.Namespace) -> int:
     if config.visualize and is_remote(config.output_dir):
         raise usage_error(f"--output-dir is {config.output_dir}; remote storage cannot hold attention images; name a "
                           "local directory")
+    from aocr.evaluation.limits import missed, parse_limits
+
+    limits = parse_limits(config.fail_under)
+    if config.report:
+        from aocr.evaluation.report.writer import PAGE, check_packages
+
+        check_packages()
     quiet_tensorflow(in_batches=True)
     with at_once():
         from aocr.checkpoint import find_model
@@ -52,4 +63,9 @@ def run(args: argparse.Namespace) -> int:
     metrics = values.pop("metrics")
     seconds = {name: values.pop(name) for name in FORMATS}
     print_values({**values, **metrics, **seconds}, FORMATS)
+    if config.report:
+        log.info("report: %s", posixpath.join(config.report, PAGE))
+    if problem := missed(limits, metrics):
+        log.error("%s", problem)
+        return 1
     return 0

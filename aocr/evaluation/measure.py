@@ -1,31 +1,31 @@
-"""Measures a dataset's predictions under one or more decodings, in `aocr test` and validation."""
+"""Measures a dataset's predictions under one or more decodings, in validation."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from aocr.config import ATTENTION, CTC, Decoding
-from aocr.metrics import Totals
+from aocr.metrics import Totals, normalized
 from aocr.prediction import Prediction
 
 
 class Measurement:
     """Totals of the predictions under each decoding."""
 
-    def __init__(self, decodings: Sequence[Decoding], split: Callable[[str], Sequence[str]], use_distance: bool = True):
+    def __init__(self, decodings: Sequence[Decoding], split: Callable[[str], Sequence[str]]):
         """
         Args:
           decodings: those that the predictions have candidates for, or the one that produced them.
-          split: splits a text into characters. use_distance: as in Totals.
+          split: splits a text into characters.
         """
-        self.totals = {decoding: Totals(use_distance) for decoding in decodings}
+        self.totals = {decoding: Totals() for decoding in decodings}
         self._split = split
 
     def measure(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
         """Adds each prediction to the totals, then yields it."""
         for prediction in predictions:
-            label = self._split(prediction.label)
+            label = self._split(normalized(prediction.label))
             for decoding, totals in self.totals.items():
                 text = prediction.text if len(self.totals) == 1 else text_by(decoding, prediction)
-                totals.add(self._split(text), label, prediction.probability, prediction.loss)
+                totals.add(self._split(normalized(text)), label, prediction.probability, prediction.loss)
             yield prediction
 
     @property

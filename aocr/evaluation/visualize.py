@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from aocr.aside import aside, swap_in
 from aocr.errors import UserError
 from aocr.evaluation.fonts import cut, drawable, font_for
+from aocr.metrics import normalized
 
 LEAST_SIDE, LEAST_HEIGHT, MOST_SIDE = 320, 48, 1000  # pixels of a drawn picture, chosen for viewing at a glance
 DIMMED = 0.4  # brightness where there is no attention
@@ -53,11 +54,11 @@ def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str]
       cannot read the image (it is stricter than the network, about checksums for example);
       PIL.Image.DecompressionBombError if the image exceeds Pillow's pixel limit.
     """
-    picture = _picture(encoded)
-    weights = _column_weights(attention, drawn_steps, picture.width)
+    picture = on_white(encoded, _drawn_size)
+    weights = column_weights(attention, drawn_steps, picture.width)
     frames = [_highlighted(picture, row) for row in weights]
     whole_text = "".join(text)
-    verdicts = ("correct", "incorrect") if whole_text == label else ("incorrect", "correct")
+    verdicts = ("correct", "incorrect") if _agree(whole_text, label) else ("incorrect", "correct")
     directory, outdated = (os.path.join(output_dir, verdict, safe_name(name)) for verdict in verdicts)
     for place in (directory, outdated):
         _check_replaceable(place)
@@ -84,20 +85,20 @@ def attention_picture(encoded: bytes, text: Sequence[str], label: str, attention
     Returns: RGB, at most 900 x 1000 pixels.
     Raises: OSError or PIL.Image.DecompressionBombError as there.
     """
-    return _rows(_picture(encoded), text, label, attention, drawn_steps)
+    return _rows(on_white(encoded, _drawn_size), text, label, attention, drawn_steps)
 
 
 def _rows(picture, text, label, attention, drawn_steps):
-    """Draws `attention_picture` of an image from `_picture`."""
+    """Draws `attention_picture` of an image from `on_white`."""
     picture = picture.copy()
     picture.thumbnail((ROW_WIDTH, ROW_HEIGHT))
     shown = min(len(attention), MOST_STEPS)
-    frames = [_highlighted(picture, row) for row in _column_weights(attention[:shown], drawn_steps, picture.width)]
+    frames = [_highlighted(picture, row) for row in column_weights(attention[:shown], drawn_steps, picture.width)]
     font = font_for([*text, label], LETTER_SIZE)
     names = ["' '" if character == " " else drawable(character, font) for character in text[:shown]]
     names += ["end"] * (shown - len(names))
     whole_text = "".join(text)
-    lines = [("read: " + drawable(whole_text, font), "#007000" if whole_text == label else "#a00000"),
+    lines = [("read: " + drawable(whole_text, font), "#007000" if _agree(whole_text, label) else "#a00000"),
              ("label: " + drawable(label, font), "black")]
     if shown < len(attention):
         lines.insert(0, (f"... and {len(attention) - shown} more steps", "black"))
@@ -115,6 +116,10 @@ def _rows(picture, text, label, attention, drawn_steps):
     return whole
 
 
+def _agree(text, label):
+    return normalized(text) == normalized(label)
+
+
 def safe_name(name: str) -> str:
     """Converts a sample's name to a directory name that is valid on any file system.
 
@@ -128,14 +133,18 @@ def safe_name(name: str) -> str:
     return safe
 
 
-def _picture(encoded):
-    """Decodes an image file to an RGB picture on white, scaled for viewing. EXIF orientation is ignored."""
-    image = Image.open(io.BytesIO(encoded))
+def on_white(encoded: bytes, size: Callable[[int, int], tuple[int, int]]) -> Image.Image:
+    """Decodes an image file to an RGB picture on white. EXIF orientation is ignored.
+
+    Args: size: returns the picture's width and height, from those of the image.
+    Raises: OSError or PIL.Image.DecompressionBombError as `write_sample`.
+    """
+    image: Image.Image = Image.open(io.BytesIO(encoded))
     if image.format == "PNG" and image.mode != "P":
         image.info.pop("transparency", None)  # the network supports transparent colours in palettes only
     if image.mode.startswith("I"):  # 16 bits: Pillow would clip them to 8
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image = image.convert("RGBA").resize(_drawn_size(*image.size), Image.Resampling.BICUBIC)
+    image = image.convert("RGBA").resize(size(*image.size), Image.Resampling.BICUBIC)
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
@@ -146,7 +155,7 @@ def _drawn_size(width, height):
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
-def _column_weights(attention, drawn_steps, width):
+def column_weights(attention: np.ndarray, drawn_steps: float, width: int) -> np.ndarray:
     """Resamples attention to pixel columns: [steps, S] -> float32 [steps, width] in [0, 1], each step's maximum 1."""
     rows = Image.fromarray(np.ascontiguousarray(attention[:, :math.ceil(drawn_steps)], np.float32))
     box = (0, 0, drawn_steps, rows.height)

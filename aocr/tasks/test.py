@@ -1,11 +1,11 @@
-"""Tests a model: reads a dataset and computes metrics."""
+"""Tests a model: reads a dataset, computes metrics, writes a report."""
 
 import heapq
 import logging
 import math
 import os
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -20,7 +20,8 @@ from aocr.data import scanning
 from aocr.data.background import warn_of_other_background
 from aocr.data.pipeline import Source
 from aocr.errors import UserError
-from aocr.evaluation.measure import Measurement
+from aocr.evaluation.analysis import Analysis, Sample, sample_of
+from aocr.evaluation.report.writer import report_in
 from aocr.evaluation.visualize import write_sample
 from aocr.image_files import BadImage, standard_image
 from aocr.metrics import accuracy
@@ -35,37 +36,58 @@ class TestResult(NamedTuple):
     decoding: str
     samples: int
     skipped: int  # records that cannot be read
-    metrics: dict[str, float]  # by names of metrics.METRICS
+    metrics: dict[str, float]  # by names of analysis.FIGURES
     seconds: float
     images_per_second: float
 
 
-def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.ConfigProto) -> TestResult:
-    """Tests a model: logs a line for each sample, writes pictures to config.output_dir.
+def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.ConfigProto,
+         observe: Callable[[Sample], None] | None = None) -> TestResult:
+    """Tests a model: logs a line for each sample, writes pictures to config.output_dir and a report to config.report.
 
-    Raises: UserError if the dataset or the model cannot be read, or the package that splits graphemes is missing.
+    `observe`: called with each sample. Raises: UserError if the dataset or the model cannot be read, the report cannot
+    be written, or a package is missing that splits graphemes or makes reports.
     """
     split = splitter(trained.config.graphemes)
     scan = scanning.scan(dataset, max_pixels=trained.config.max_pixels)
     warn_of_other_background(scan, trained.config.background)
-    measurement = Measurement([trained.decoding], split, config.distance)
-    totals = measurement.totals[trained.decoding]
-    with trained.open(source=Source(scan, config.batch_size), precision=config.precision,
-                      session_config=session_config) as model:
+    analysis = Analysis(config.distance)
+    with report_in(config.report) as report, trained.open(
+            source=Source(scan, config.batch_size), precision=config.precision, session_config=session_config) as model:
         started = time.monotonic()
         bar = tqdm(desc="test", total=scan.usable, unit=" images", disable=None)
         with bar, logging_redirect_tqdm([logging.getLogger("aocr")]):
-            for prediction in measurement.measure(in_order(model.read(), scan.unreadable)):
-                _report(prediction, split, totals, scan.usable, config)
+            for prediction in in_order(model.read(), scan.unreadable):
+                sample = sample_of(prediction, split)
+                analysis.add(sample)
+                _log(sample, analysis.tally, scan.usable, config)
+                if observe:
+                    observe(sample)
+                if report:
+                    report.add(sample, prediction.encoded, prediction.attention, model.network.drawn_steps)
                 if config.visualize:
                     _draw(prediction, split(prediction.text), model, config.output_dir)
                 bar.update()
-        seconds = time.monotonic() - started
+        result = _result(trained, scan, analysis, time.monotonic() - started)
+        if report:
+            report.finish(_facts(dataset, trained, result), result.metrics, analysis)
     squeezed = scan.wider_than(trained.config.canvas_width)
     log.info("%d images were wider than the canvas of %d pixels and squeezed to it", squeezed,
              trained.config.canvas_width)
-    return TestResult(trained.decoding.method, totals.samples, len(scan.unreadable), totals.metrics(), seconds,
-                      totals.samples / seconds)
+    return result
+
+
+def _result(trained, scan, analysis, seconds):
+    samples = analysis.tally.samples
+    return TestResult(trained.decoding.method, samples, len(scan.unreadable), analysis.tally.figures(), seconds,
+                      samples / seconds)
+
+
+def _facts(dataset, trained, result):
+    """Returns what a report says of a test, beside its metrics."""
+    return dict(dataset=dataset, checkpoint=trained.checkpoint, decoding=result.decoding,
+                graphemes=trained.config.graphemes, samples=result.samples, skipped=result.skipped,
+                seconds=round(result.seconds, 3), images_per_second=round(result.images_per_second, 1))
 
 
 def in_order(predictions: Iterable[Prediction], skipped: Container[int]) -> Iterator[Prediction]:
@@ -96,10 +118,9 @@ def _draw(prediction, characters, model, output_dir):
         log.warning("record %d: cannot be drawn: %s", prediction.number, ": ".join(error.args))
 
 
-def _report(prediction, split, totals, samples, config):
-    text, label = prediction.text, prediction.label
-    exact = "correct" if text == label else f"{text!r} instead of {label!r}"
+def _log(sample, tally, samples, config):
+    text, label = "".join(sample.text), "".join(sample.label)
+    exact = "correct" if sample.exact else f"{text!r} instead of {label!r}"
     log.info("sample %d of %d (record %d): accuracy %.4f, so far %.4f, loss %.4f, perplexity %.3f, probability %.4f, "
-             "%s", totals.samples, samples, prediction.number, accuracy(split(text), split(label), config.distance),
-             totals.mean(totals.accuracy), prediction.loss, math.exp(min(prediction.loss, 300.0)),
-             prediction.probability, exact)
+             "%s", tally.samples, samples, sample.record, accuracy(sample.text, sample.label, config.distance),
+             tally.mean(tally.accuracy), sample.loss, math.exp(min(sample.loss, 300.0)), sample.confidence, exact)
