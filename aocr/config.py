@@ -42,7 +42,7 @@ SOONEST = dict(initial_learning_rate=1e-3, ema=0.98, dropout=0.2, initializer="h
 ORIGINAL = dict(initial_learning_rate=1.0, ema=0.0, dropout=0.5, initializer="glorot",
                 max_gradient_norm=5.0, guided_attention=0.0)
 # Limits of options: what is beyond them is a slip of the hand, and would fail later or never end.
-MOST_PIXELS = 100_000  # of --max-width and --max-height
+MOST_SIDE = 100_000  # of --max-width and --max-height
 MOST_CANVAS = 20_000  # pixels; no text line that is one image is wider at height 32
 MOST_BATCH = 10_000  # images
 MOST_STEPS = 1_000_000_000
@@ -147,9 +147,9 @@ class ModelConfig(Options):
     """The architecture, stored with the weights and fixed for the life of a model directory."""
 
     max_width: int = option(160, "maximum image width, at a height of --max-height", least=1,
-                            most=MOST_PIXELS)
+                            most=MOST_SIDE)
     max_height: int = option(60, "height that --max-width refers to; the canvas is "
-                                 "ceil(max_width / max_height * 32) pixels wide and 32 high", least=1, most=MOST_PIXELS)
+                                 "ceil(max_width / max_height * 32) pixels wide and 32 high", least=1, most=MOST_SIDE)
     max_prediction: int = option(8, "maximum label length, in characters", least=1, most=LONGEST_LABEL)
     graphemes: bool = graphemes_option()
     color: bool = option(False, "read images in colour (three channels) instead of grey")

@@ -1,7 +1,6 @@
 """The log file."""
 
 import logging
-import os
 import sys
 
 
@@ -14,10 +13,6 @@ class LogFile(logging.FileHandler):
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self.failed = False
         self._name = path
-
-    def _open(self):
-        """As in FileHandler, but a FIFO that nobody reads is an error instead of waiting for a reader."""
-        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=_open_at_once)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a record, unless an earlier one could not be written."""
@@ -40,9 +35,3 @@ class LogFile(logging.FileHandler):
             super().close()
         except OSError:
             self.failed = True
-
-
-def _open_at_once(path, flags):
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
-    os.set_blocking(descriptor, True)
-    return descriptor

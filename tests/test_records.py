@@ -104,8 +104,8 @@ def test_a_dataset_that_changes_after_the_scan_is_one_line_everywhere(damage, ru
     noise, path = np.random.default_rng(1).bytes(2000), tmp_path / "data.tfrecords"
     write(path, [to_example(png(5, 7), "A", noise.hex())] * 9)
 
-    def changed(*arguments, scan=scanning.scan):
-        found = scan(*arguments)
+    def changed(*arguments, scan=scanning.scan, **options):
+        found = scan(*arguments, **options)
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 0xFF
         if damage == "middle":

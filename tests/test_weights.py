@@ -65,7 +65,7 @@ def commands(dataset, words, tmp_path):
 def test_weights_that_are_not_finite_are_not_saved(dataset, model_dir, tmp_path, capsys):
     directory = shutil.copytree(model_dir, tmp_path / "m")
     before = read_weights(str(directory / "model.ckpt-1"))
-    assert train(dataset, directory, "--max-steps", "1", "--initial-learning-rate", "1e308", "--on-nan",
+    assert train(dataset, directory, "--max-steps", "1", "--initial-learning-rate", "1e30", "--on-nan",
                  "rollback") == 1
     captured = capsys.readouterr()
     assert not captured.out and "NaN or infinite values after step 2 in cnn/conv1/" in captured.err
