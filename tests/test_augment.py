@@ -409,4 +409,5 @@ def test_training_with_an_unknown_augmentation_changes_nothing(dataset, tmp_path
 
 
 def test_defaults_of_the_command():
-    assert vars(AugmentConfig()) == dict(augment="scene", count=8, variants=6, seed=0, color=False, max_pixels=50_000_000)
+    assert vars(AugmentConfig()) == dict(augment="scene", count=8, variants=6, seed=0, color=False,
+                                         max_pixels=50_000_000)

@@ -60,7 +60,8 @@ def test_adadelta_is_the_original_s_way_to_train():
 
 def test_other_defaults():
     assert dataclasses.asdict(TestConfig()) == dict(
-        batch_size=64, decoding=None, distance=True, precision="float32", visualize=False, output_dir="out", report=None, fail_under=())
+        batch_size=64, decoding=None, distance=True, precision="float32", visualize=False, output_dir="out",
+        report=None, fail_under=())
     assert dataclasses.asdict(CheckpointConfig()) == dict(checkpoint=None)
     assert dataclasses.asdict(PredictConfig()) == dict(decoding=None, batch_size=16)
     assert dataclasses.asdict(ExportConfig()) == dict(
