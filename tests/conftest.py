@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+from aocr.cli import COMMANDS
+
 pytest_plugins = ["model_fixtures"]
 
 # A shell starts background jobs with SIGINT ignored, which the commands under test would inherit.
@@ -19,6 +21,28 @@ SLOW = ("test_cluster.py", "test_survival.py", "test_training.py")  # minutes ea
 def pytest_collection_modifyitems(items):
     """Runs the slow files first: two processes share the files (Makefile), and neither should wait for the other."""
     items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unoptimized_graphs(request):
+    """Leaves TensorFlow's graph optimizer out of the commands that a module runs in this process: of the small models it
+    takes more time than it saves. The end-to-end tests, and all processes that tests start, have it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.name != "test_end_to_end.py":
+            for command in COMMANDS:
+                if hasattr(command, "session_config"):
+                    patch.setattr(command, "session_config", _without_optimizer(command.session_config))
+        yield
+
+
+def _without_optimizer(make_config):
+    def make(*args, **options):
+        config = make_config(*args, **options)
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
+        return config
+
+    return make
 
 
 class Bench:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -215,12 +216,8 @@ def _scan_file(file, graphemes, max_pixels):
 def _labels_and_sizes(file, max_pixels):
     """Yields (label bytes, [height, width] or why the image cannot be decoded) per record, in order."""
 
-    def look(serialized):
-        record = parse_example(serialized)
-        return record["label"], tf.shape(decode_image(record["image"], max_pixels))[:2]
-
     serialized = read_file(file)
-    sizes = iter(serialized.map(look, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
+    sizes = iter(serialized.map(_look_up_to(max_pixels), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
     # A second pass, advanced only to undecodable images: restarting it for each of them would take quadratic time.
     labels, passed = iter(serialized.map(_label_only)), 0
     for number in itertools.count():
@@ -238,6 +235,17 @@ def _labels_and_sizes(file, max_pixels):
                 raise broken_file(file, number, error) from None
         except tf.errors.OpError as error:
             raise broken_file(file, number, error) from None
+
+
+@functools.cache  # TensorFlow keeps every traced function as long as the process lives
+def _look_up_to(max_pixels):
+    """Returns a function of a serialized record: (label, (height, width) of the image)."""
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    def look(serialized):
+        record = parse_example(serialized)
+        return record["label"], tf.shape(decode_image(record["image"], max_pixels))[:2]
+
+    return look
 
 
 def _label_only(serialized):
