@@ -25,8 +25,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module", autouse=True)
 def unoptimized_graphs(request):
-    """Leaves TensorFlow's graph optimizer out of the commands that a module runs in this process: of the small models it
-    takes more time than it saves. The end-to-end tests, and all processes that tests start, have it.
+    """Leaves TensorFlow's graph optimizer out of the commands that a module runs in this process.
+
+    Small models gain less by it than it takes. The end-to-end tests, and all processes that tests start, have it.
     """
     with pytest.MonkeyPatch.context() as patch:
         if request.path.name != "test_end_to_end.py":

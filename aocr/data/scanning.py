@@ -217,7 +217,8 @@ def _labels_and_sizes(file, max_pixels):
     """Yields (label bytes, [height, width] or why the image cannot be decoded) per record, in order."""
 
     serialized = read_file(file)
-    sizes = iter(serialized.map(_look_up_to(max_pixels), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE))
+    sizes = serialized.map(_look_up_to(max_pixels), num_parallel_calls=tf.data.AUTOTUNE)
+    sizes = iter(sizes.prefetch(tf.data.AUTOTUNE))
     # A second pass, advanced only to undecodable images: restarting it for each of them would take quadratic time.
     labels, passed = iter(serialized.map(_label_only)), 0
     for number in itertools.count():
