@@ -229,6 +229,19 @@ def is_pattern(path: str) -> bool:
     return any(character in path for character in "*?[") and not exists(path)
 
 
+def names_in(directory: str) -> list[str]:
+    """Returns the names in a directory, sorted, those of remote directories without a slash at the end. Raises OSError.
+    """
+    if not is_remote(directory):
+        return sorted(os.listdir(directory or "."))  # tf.io.gfile fails at names that are not UTF-8
+    import tensorflow.compat.v1 as tf
+
+    try:
+        return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(directory))
+    except tf.errors.OpError as error:
+        raise os_error(error, directory) from None
+
+
 def exists(path: str) -> bool:
     """Returns whether a file or directory exists. Raises OSError if remote storage cannot be queried."""
     if not is_remote(path):

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 from aocr.config import WEIGHT_SCOPES
 from aocr.errors import UserError
-from aocr.files import is_remote
+from aocr.files import StorageError, is_remote, names_in
 from aocr.graph.optimizer import WeightAverage
 
 DATA = re.compile(r"\.data-\d{5}-of-\d{5}")
@@ -30,10 +30,12 @@ def files_of(checkpoint: str) -> list[str]:
     """Returns the existing files of a checkpoint (path without suffix). Its path may hold glob characters."""
     directory, name = posixpath.split(checkpoint)
     try:
-        names = tf.io.gfile.listdir(directory or ".")
-    except (tf.errors.NotFoundError, tf.errors.FailedPreconditionError):  # no directory; a file
+        names = names_in(directory)
+    except StorageError:
+        raise
+    except OSError:  # no directory, or a file
         return []
-    return [posixpath.join(directory, found) for found in sorted(names) if found.startswith(f"{name}.")]
+    return [posixpath.join(directory, found) for found in names if found.startswith(f"{name}.")]
 
 
 def is_there(checkpoint: str) -> bool:

@@ -26,6 +26,7 @@ from aocr.data.lengths import masked_crc
 COMMANDS = ("synth", "dataset", "inspect", "augment", "train", "test", "predict", "export")
 LAST = 75.0  # seconds that it then has
 FORBIDDEN = re.compile(r"Traceback|Exception ignored|internal error|Fatal Python|Logging error|terminate called")
+EMPTY = hashlib.sha256(b"").hexdigest()  # an empty file may be replaced, and a log appended to it
 DEVICES = dict(null=3, zero=5, full=7)  # minor numbers
 WORDS = ("A1", "B27", "7", "K90", "W0")
 NUMBERS = ("0", "1", "2", "3", "-1", "7", "100", "9999999999", "1e9", "nan", "inf", "-0", "0.5", "0.01", "x", "", "²")
@@ -217,7 +218,8 @@ def problems(line, code, errors, before, after):
         found.append(f"exit code {code}")
     if code in (1, 2) and not errors.strip():
         found.append("no message")
-    changed = [name for name, value in before.items() if after.get(name) != value and not name.startswith(owned(line))]
+    changed = [name for name, value in before.items()
+               if after.get(name) != value and value != EMPTY and not name.startswith(owned(line))]
     return found + [f"changed {name!r}" for name in changed]
 
 

@@ -168,3 +168,10 @@ def test_a_checkpoint_that_was_cut_is_one_clear_error(model_dir, tmp_path, suffi
     os.truncate(directory / f"model.ckpt-1.{suffix}", size)
     with pytest.raises(UserError, match="model.ckpt-1: cannot be restored: "):
         checkpoint.find_model(str(directory), {})
+
+
+def test_a_directory_with_names_that_are_not_utf_8(model_dir, tmp_path):
+    directory = shutil.copytree(model_dir, tmp_path / "m")
+    (directory / os.fsdecode(b"\xff")).touch()
+    assert is_there(str(directory / "model.ckpt-1")) and not is_there(str(directory / "other"))
+    assert main(["export", str(tmp_path / "exported"), "--model-dir", str(directory), "--log-path", ""]) == 0

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator
 
 import apache_beam as beam
-import tensorflow.compat.v1 as tf
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.typehints.decorators import no_annotations
@@ -16,20 +15,18 @@ from aocr.data.build import (
     DUPLICATE,
     Counts,
     Part,
-    Unusable,
     check_usable,
     note_empty,
+    outputs_of,
     part_number,
     prepare,
-    rejects_aside,
     serialize,
 )
 from aocr.data.checks import Checked, check
 from aocr.data.formats import read_rows
 from aocr.data.rows import STDIN, Rejected, Row, one_line
 from aocr.data.workers import TensorFlowDecoder
-from aocr.errors import UserError, usage_error
-from aocr.files import StorageError, WholeFiles, cause
+from aocr.errors import usage_error
 
 log = logging.getLogger(__name__)
 
@@ -50,20 +47,9 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
         raise usage_error(f"--rejects {config.rejects}: a --runner writes to files only; name a file")
     sources, label_pattern, parts = prepare(inputs, output, config)
     config = with_background(config, sources)
-    rejects = rejects_aside(config)
-    try:
-        with WholeFiles([*(file for part in parts for file in part.files), *rejects]) as whole:
-            counts = _run(sources, label_pattern, parts, config, beam_arguments, whole)
-            try:
-                check_usable(counts, inputs, config)
-            except Unusable:
-                whole.put(rejects)
-                raise
-            whole.put()
-    except StorageError:
-        raise
-    except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"{getattr(error, 'filename', None) or output}: cannot be written: {cause(error)}") from None
+    with outputs_of([file for part in parts for file in part.files], output, config) as whole:
+        counts = _run(sources, label_pattern, parts, config, beam_arguments, whole)
+        check_usable(counts, inputs, config)
     log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.problems())
     return counts, parts
 

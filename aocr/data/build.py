@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import re
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -77,24 +78,13 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
     rows = itertools.chain.from_iterable(
         read_rows(path, kind, label_pattern, stdin) for path, kind in sources)
     files = [file for part in parts for file in part.files]
-    rejects = rejects_aside(config)
-    try:
-        with WholeFiles([*itertools.chain(*((file, sidecar_of(file)) for file in files)), *rejects]) as whole:
-            try:
-                build = _write(rows, parts, config, whole)
-                counts = build.counts
-                note_empty(parts, build.written, counts, config)
-                check_usable(counts, inputs, config)
-            except Unusable:
-                whole.put(rejects)
-                raise
-            for scan, file in zip(build.scans, files):
-                write_sidecar(scan, whole.part(file), whole.part(sidecar_of(file)))
-            whole.put()
-    except StorageError:
-        raise
-    except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"{getattr(error, 'filename', None) or output}: cannot be written: {cause(error)}") from None
+    with outputs_of([name for file in files for name in (file, sidecar_of(file))], output, config) as whole:
+        build = _write(rows, parts, config, whole)
+        counts = build.counts
+        note_empty(parts, build.written, counts, config)
+        check_usable(counts, inputs, config)
+        for scan, file in zip(build.scans, files):
+            write_sidecar(scan, whole.part(file), whole.part(sidecar_of(file)))
     log.info("%s: %d records written, %d rows skipped%s", output, counts.written, counts.skipped, counts.problems())
     if counts.rewritten:
         log.info("rewritten as PNG, so that every decoder reads the same pixels: %s",
@@ -104,6 +94,28 @@ def make_dataset(inputs: list[str], output: str, config: DatasetConfig,
 
 class Unusable(UserError):
     """Raised if the rows allow no dataset. The rejected rows are written all the same."""
+
+
+@contextlib.contextmanager
+def outputs_of(files: list[str], output: str, config: DatasetConfig) -> Iterator[WholeFiles]:
+    """Yields temporary files for those of a build and its rejected rows. They appear together when the block succeeds;
+    after Unusable, only the rejected rows do.
+
+    Raises: UserError, naming `output` or one of the files, if one cannot be written.
+    """
+    rejects = rejects_aside(config)
+    try:
+        with WholeFiles([*files, *rejects]) as whole:
+            try:
+                yield whole
+            except Unusable:
+                whole.put(rejects)
+                raise
+            whole.put()
+    except StorageError:
+        raise
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"{getattr(error, 'filename', None) or output}: cannot be written: {cause(error)}") from None
 
 
 def _write(rows, parts, config, whole):

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 from aocr.aside import aside, swap_in
 from aocr.config import ExportConfig
 from aocr.errors import UserError, usage_error
-from aocr.files import cause, exists, is_remote, read_bytes
+from aocr.files import cause, exists, is_remote, names_in, read_bytes
 from aocr.inputs import INPUT_NAME
 from aocr.model import PREDICTION_NAME, PROBABILITY_NAME, Model
 
@@ -33,7 +33,7 @@ def target_of(directory: str, config: ExportConfig) -> str:
     if not is_remote(target) and os.path.islink(target) and not exists(target):
         raise UserError(f"{target}: is a link to {os.readlink(target)}, which does not exist; remove it or name "
                         "another directory")
-    held = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(target)) if tf.io.gfile.isdir(target) else []
+    held = names_in(target) if tf.io.gfile.isdir(target) else []
     if held and not config.force:
         raise UserError(f"{target}: not empty; name another directory, or replace an earlier export with --force")
     if not EXPORTED_NAMES.issuperset(held):

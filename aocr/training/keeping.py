@@ -12,7 +12,7 @@ from aocr import checkpoint
 from aocr.config import Decoding
 from aocr.errors import UserError
 from aocr.evaluation import validations
-from aocr.files import cause
+from aocr.files import cause, names_in
 from aocr.training import history
 from aocr.training.graph import TrainingGraph
 from aocr.training.state import RunState
@@ -27,7 +27,7 @@ LEFTOVER = re.compile(re.escape(checkpoint.CHECKPOINT_PREFIX) + r"-\d+\.(index|d
 
 def clear_leftovers(model_dir: str) -> None:
     """Removes the temporary files of killed runs from a model directory in which no other run writes."""
-    for name in filter(LEFTOVER.fullmatch, tf.io.gfile.listdir(model_dir)):
+    for name in filter(LEFTOVER.fullmatch, names_in(model_dir)):
         tf.io.gfile.remove(posixpath.join(model_dir, name))
 
 
