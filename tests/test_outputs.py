@@ -143,15 +143,21 @@ def special(kind):
     return "x"
 
 
+def unread(path):
+    """Returns all but the access time of a file, which following a link changes."""
+    status = os.lstat(path)
+    return status.st_mode, status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 @pytest.mark.parametrize("kind", ["FIFO", "socket", "directory", "/dev/null", "/dev/stdout", "/dev", "/no/such", "x"])
 @pytest.mark.parametrize("command", [["dataset", "list.txt"], ["dataset", "list.txt", "out", "--rejects"]])
 def test_nothing_but_files_is_written(here, kind, command):
     path = special(kind)
     if "--rejects" in command and kind in ("/dev/null", "/dev/stdout"):
         return  # the rows may go there
-    status = os.lstat(path)
+    before = unread(path)
     assert run(*command, path) == 1
-    assert os.lstat(path) == status and "out" not in os.listdir()
+    assert unread(path) == before and "out" not in os.listdir()
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "/dev/stdout", "/proc/self/fd/1", "/dev/none", "link/null", "", "a\0b",
