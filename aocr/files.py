@@ -141,9 +141,7 @@ def os_errors(path: str) -> Iterator[None]:
 
 def write_text(path: str, content: str) -> None:
     """Writes a UTF-8 text file atomically. Raises OSError or tf.errors.OpError."""
-    import tensorflow.compat.v1 as tf
-
-    with whole_file(path) as part, tf.io.gfile.GFile(part, "w") as file:
+    with new_text_file(path) as file:
         file.write(content)
 
 

@@ -47,7 +47,6 @@ class Examples:
         def vary(pixels, epoch, number):
             return augment(pixels, recipe, variant_seed(seed, epoch, number))
 
-        self.path = source.scan.path
         with tf.name_scope("batches"):
             self._span = tf.placeholder(tf.int64, [3], "span")
             first, end, first_batch = tf.unstack(self._span)

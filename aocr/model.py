@@ -9,7 +9,6 @@ import tensorflow.compat.v1 as tf
 from aocr.charset import EOS_ID
 from aocr.config import Decoding
 from aocr.data.pipeline import Source
-from aocr.data.records import reading
 from aocr.graph import losses, text
 from aocr.graph.decoder import TeacherForcing
 from aocr.graph.decoding import transcribe
@@ -126,8 +125,7 @@ class Model:
             fetches["candidates"] = self.reading.candidates._replace(attention=())
         while True:
             try:
-                with reading(inputs.path):
-                    got = self.session.run(fetches)
+                got = self.session.run(fetches)
             except tf.errors.OutOfRangeError:
                 return
             yield from self._readings(got)

@@ -10,6 +10,7 @@ from helpers import relabel, train
 
 from aocr.charset import ALPHANUMERIC, Charset
 from aocr.config import ModelConfig
+from aocr.data import scanning
 from aocr.data.pipeline import Source
 from aocr.data.scanning import scan
 from aocr.errors import UserError
@@ -123,6 +124,18 @@ def test_characters_that_the_charset_lacks_are_never_padding(data, dataset, tmp_
         f"{data}: record 2: label 'x': character 'x' (U+0078) is not in the charset; the dataset changed while it was "
         "in use: start again to use it as it is now, or restore it")
     assert UNKNOWN not in str(caught.value)
+
+
+def test_a_run_names_the_label_that_changed(data, dataset, tmp_path, monkeypatch, capsys):
+    def changed(*arguments, scan=scanning.scan, **options):
+        found = scan(*arguments, **options)
+        relabel(dataset, data, ["A1", "B27", "x", "K90", "WWMW"])
+        return found
+
+    monkeypatch.setattr(scanning, "scan", changed)
+    assert train(str(data), tmp_path / "model", *LEAN, "--max-steps", "9") == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith(
+        f"aocr: error: {data}: record 2: label 'x': character 'x' (U+0078) is not in the charset; the dataset changed")
 
 
 def test_a_run_stops_when_its_data_change(data, dataset, tmp_path, monkeypatch, capsys):

@@ -24,7 +24,7 @@ from aocr.data.build import (
 )
 from aocr.data.checks import Checked, check
 from aocr.data.formats import read_rows
-from aocr.data.rows import STDIN, Rejected, Row, one_line
+from aocr.data.rows import STDIN, Rejected, Row
 from aocr.data.workers import TensorFlowDecoder
 from aocr.errors import usage_error
 
@@ -98,12 +98,12 @@ class Check(beam.DoFn):
         checked, = self._decoder.reject_undecodable([check(row, self._config)])
         if isinstance(checked, Rejected):
             _count("rejected", checked.kind)
-            log.warning("%s:%d: skipped, %s: %s", *checked[:2], checked.kind, one_line(checked.reason))
+            log.warning("%s:%d: skipped, %s: %s", *checked[:2], checked.kind, checked.reason)
             yield beam.pvalue.TaggedOutput(REJECTED, checked)
             return
         for kind, text in checked.notes:
             _count("noted", kind)
-            log.warning("%s:%d: %s: %s", *checked.row[:2], kind, one_line(text))
+            log.warning("%s:%d: %s: %s", *checked.row[:2], kind, text)
         if checked.rewritten:
             _count("rewritten", checked.kind)
         _count("written", part_number(checked, self._parts, self._config))

@@ -23,7 +23,7 @@ from aocr.data.duplicates import Duplicates
 from aocr.data.formats import format_of, read_rows
 from aocr.data.outputs import check
 from aocr.data.records import sidecar_of, to_example
-from aocr.data.rows import STDIN, Rejected, one_line
+from aocr.data.rows import STDIN, Rejected
 from aocr.data.scanning import DatasetStatistics, write_sidecar
 from aocr.data.workers import checked_rows
 from aocr.errors import UserError, usage_error
@@ -292,7 +292,7 @@ class _Build:
             return
         row, counts = checked.row, self.counts
         for kind, text in checked.notes:
-            self._note(kind, f"{row.source}:{row.number}: {kind}: {one_line(text)}")
+            self._note(kind, f"{row.source}:{row.number}: {kind}: {text}")
         if checked.rewritten:
             counts.rewritten[checked.kind] += 1
         source = self._sources.setdefault(row.source, len(self._sources))
@@ -316,7 +316,7 @@ class _Build:
 
     def _reject(self, row):
         self.counts.rejected[row.kind] += 1
-        log.warning("%s:%d: skipped, %s: %s", row.source, row.number, row.kind, one_line(row.reason))
+        log.warning("%s:%d: skipped, %s: %s", row.source, row.number, row.kind, row.reason)
         if self._rejects and row.raw is not None:
             if row.header != self._header:
                 self._header = row.header

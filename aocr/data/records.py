@@ -125,17 +125,21 @@ def reading(path: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if not _is_damage(error):
-            raise
-        raise UserError(f"{path}: damaged after it was scanned: {cause(error)}; rebuild it with `aocr "
-                        "dataset`") from None
+        if found := damage(path, error, eager=True):
+            raise found from None
+        raise
 
 
-def _is_damage(error):
-    if isinstance(error, NO_DAMAGE):
-        return False
+def damage(path: str, error: tf.errors.OpError, *, eager: bool = False) -> UserError | None:
+    """Returns the UserError for an error of reading a dataset that was scanned before; None for other errors.
+
+    `eager`: whether an error outside of graphs is one of reading it.
+    """
     node = error.op.node_def if error.op else error.node_def
-    return isinstance(error, tf.errors.DataLossError) or node is None or node.op == "IteratorGetNext"
+    reads = eager if node is None else node.op == "IteratorGetNext"
+    if isinstance(error, NO_DAMAGE) or not (reads or isinstance(error, tf.errors.DataLossError)):
+        return None
+    return UserError(f"{path}: damaged after it was scanned: {cause(error)}; rebuild it with `aocr dataset`")
 
 
 def broken_file(file: str, number: int, error: Exception) -> UserError:

@@ -37,11 +37,6 @@ class BadRow(ValueError):
     """Raised for an unusable row: `BadRow(kind, reason)`, as in Rejected."""
 
 
-def one_line(text: str) -> str:
-    """Escapes the line breaks of a text for messages, such as those in paths."""
-    return text.translate({ord("\n"): "\\n", ord("\r"): "\\r", 0: "\\0"})
-
-
 def decode(line: bytes) -> str:
     """Decodes UTF-8. Raises BadRow."""
     try:

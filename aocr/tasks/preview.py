@@ -12,7 +12,7 @@ from aocr.data import fit, records, scanning
 from aocr.data.background import background_of
 from aocr.errors import UserError
 from aocr.evaluation.sheets import SHEET, VARIANTS_GROUND
-from aocr.files import cause, whole_file
+from aocr.files import cause, write_bytes
 from aocr.graph.preprocess import prepare_image
 from aocr.outputs import Output, check_outputs
 
@@ -35,9 +35,8 @@ def make_sheet(dataset: str, output: str, config: AugmentConfig) -> int:
         rows = [image.numpy() for image in _rows(scan, recipe, config)]
     encoded = tf.io.encode_png(draw_sheet(rows)).numpy()
     try:
-        with whole_file(output) as part, tf.io.gfile.GFile(part, "wb") as file:
-            file.write(encoded)
-    except (OSError, tf.errors.OpError) as error:
+        write_bytes(output, encoded)
+    except OSError as error:
         raise UserError(f"{output}: cannot be written: {cause(error)}") from None
     return len(rows)
 

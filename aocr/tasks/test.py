@@ -19,6 +19,7 @@ from aocr.config import TestConfig
 from aocr.data import scanning
 from aocr.data.background import warn_of_other_background
 from aocr.data.pipeline import Source
+from aocr.data.records import reading
 from aocr.errors import UserError
 from aocr.evaluation.analysis import Analysis, Sample, sample_of
 from aocr.evaluation.report.writer import report_in
@@ -57,7 +58,7 @@ def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.
         started = time.monotonic()
         bar = tqdm(desc="test", total=scan.usable, unit=" images", disable=None)
         with bar, logging_redirect_tqdm([logging.getLogger("aocr")]):
-            for prediction in in_order(model.read(), scan.unreadable):
+            for prediction in in_order(_read(model, dataset), scan.unreadable):
                 sample = sample_of(prediction, split)
                 analysis.add(sample)
                 _log(sample, analysis.tally, scan.usable, config)
@@ -75,6 +76,11 @@ def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.
     log.info("%d images were wider than the canvas of %d pixels and squeezed to it", squeezed,
              trained.config.canvas_width)
     return result
+
+
+def _read(model, dataset):
+    with reading(dataset):
+        yield from model.read()
 
 
 def _result(trained, scan, analysis, seconds):

@@ -14,7 +14,6 @@ import tensorflow.compat.v1 as tf
 from aocr import checkpoint, job
 from aocr.charset import Charset
 from aocr.config import ParallelConfig, TrainConfig
-from aocr.data.records import reading
 from aocr.data.shard import Shard
 from aocr.errors import UserError
 from aocr.evaluation import validations
@@ -239,8 +238,7 @@ class Run:
         first_whole = state.epoch + 1 if state.batch else state.epoch  # first epoch that is trained on from its start
         steps = self._processes.train(state.epoch, None, state.batch, self._rate)
         while True:
-            with reading(self._plan.scan.path):
-                step = next(steps)
+            step = next(steps)
             self._data.look(step.epoch, seldom=step.epoch == state.epoch)
             state.epoch, state.batch = step.epoch, step.index + 1
             state.images += len(step.numbers)

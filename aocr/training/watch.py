@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import tensorflow.compat.v1 as tf
 
 from aocr.charset import Charset, UnknownCharacter
+from aocr.data.records import damage
 from aocr.data.scanning import FINGERPRINT_BYTES, DatasetStatistics, fingerprint, labels_in, stamp_of
 from aocr.errors import UserError
 from aocr.files import cause, storage_problem
@@ -51,15 +52,15 @@ class Watch:
         """Converts the errors of TensorFlow that the dataset caused within a block to UserError."""
         try:
             yield
-        except FAULTS as error:
-            if storage_problem(error):  # reported as it is
+        except tf.errors.OpError as error:
+            damaged = damage(self._scan.path, error)
+            if storage_problem(error) or not (damaged or isinstance(error, FAULTS)):  # reported as it is
                 raise
             if UNKNOWN in str(error) and (problem := self._unknown()):
                 raise UserError(f"{problem}; the dataset changed while it was in use: {REMEDY}") from None
             self.check()
-            if isinstance(error, tf.errors.DataLossError):
-                raise UserError(f"{self._scan.path}: damaged after it was scanned: {cause(error)}; rebuild it with "
-                                "`aocr dataset`") from None
+            if damaged:
+                raise damaged from None
             raise
 
     def _change_of(self, file):
