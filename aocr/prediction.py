@@ -13,6 +13,39 @@ class Candidate(NamedTuple):
     by_ctc: float
 
 
+class Alternative(NamedTuple):
+    """A character that could stand in a place of the text."""
+
+    text: str
+    probability: float  # in [0, 1]
+
+
+class Character(NamedTuple):
+    """One character of a text, with where it was found."""
+
+    text: str
+    confidence: float  # in [0, 1]
+    alternatives: tuple[Alternative, ...]  # the most probable characters of this place, best first
+    left: float  # its edges, as fractions of the image's width, 0 <= left <= right <= 1
+    right: float
+
+
+class Hypothesis(NamedTuple):
+    """One of the n best texts of an image."""
+
+    text: str
+    confidence: float  # in [0, 1]
+
+
+class Reading(NamedTuple):
+    """What was read in one image."""
+
+    text: str
+    confidence: float  # in [0, 1]
+    characters: tuple[Character, ...] = ()  # of the text; empty unless asked for
+    hypotheses: tuple[Hypothesis, ...] = ()  # the n best texts, best first; empty unless asked for
+
+
 class Prediction(NamedTuple):
     """The prediction for one sample of a dataset."""
 
