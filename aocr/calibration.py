@@ -1,4 +1,4 @@
-"""Calibration: the one parameter that maps a model's probabilities to confidences that are right as often as they say."""
+"""Calibration: one parameter that turns probabilities into confidences which are right as often as they say."""
 
 from typing import TypeVar
 
