@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from test_ctc import A, B, BLANK, C, CHARACTERS, by_counting, collapsed, logits_of
+from test_ctc import BLANK, CHARACTERS, A, B, C, by_counting, collapsed, logits_of
 
 from aocr.charset import FIRST_ID, PAD_ID
 from aocr.graph import alignment

@@ -8,7 +8,7 @@ from aocr.graph.preprocess import PreparedImages
 
 
 def image(*inked, width=20, columns=23):
-    """Returns the pixels [32, columns, 1] of a white image with black ink from column to column; grey beyond `width`."""
+    """Returns the pixels [32, columns, 1] of a white image with black ink in some columns, 0 beyond its width."""
     pixels = np.full([32, columns, 1], 0.9, np.float32)
     for first, end in inked:
         pixels[5:28, first:end] = -0.8
