@@ -82,7 +82,7 @@ def test_a_model_is_calibrated_and_training_forgets_it(trained, tmp_path, capsys
     assert json.loads((tmp_path / "model" / "model.json").read_text())["temperature"] == 1.0
 
 
-@pytest.mark.parametrize("images, message", [([], "the dataset is empty"), ([b"broken"], "no samples")])
+@pytest.mark.parametrize("images, message", [([], "the dataset is empty"), ([b"broken"], "none of the 1 records")])
 def test_a_dataset_without_samples_is_an_error(trained, tmp_path, capsys, images, message):
     path = str(tmp_path / "images.tfrecords")
     with tf.io.TFRecordWriter(path) as writer:
