@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -12,13 +13,22 @@ from aocr.data.pipeline import Source
 from aocr.graph import losses, text
 from aocr.graph.decoder import TeacherForcing
 from aocr.graph.decoding import transcribe
+from aocr.graph.searching import transcribe_by_search
 from aocr.inputs import EncodedImages, Examples
 from aocr.network import AnyNetwork, Branches
 from aocr.prediction import Candidate, Prediction
+from aocr.search import Search
 from aocr.weights import check_fit
 
 PREDICTION_NAME, PROBABILITY_NAME = "prediction", "probability"
 STATE_VARIABLE = "training/state"  # a run's own state, saved together with the weights
+
+
+class Hypotheses(NamedTuple):
+    """The n best texts, best first, in the shape of the inputs and one dimension more: B."""
+
+    texts: tf.Tensor  # [N, B] string (UTF-8); empty where there are fewer texts
+    probabilities: tf.Tensor  # [N, B] float64 in [0, 1]; 0 where there are fewer texts
 
 
 class Model:
@@ -28,12 +38,13 @@ class Model:
     """
 
     def __init__(self, network: AnyNetwork, inputs: EncodedImages | Examples, *, decoding: Decoding | None = None,
-                 branches: Branches | None = None, precision: str = "float32", target: str = "",
-                 session_config: tf.ConfigProto | None = None):
+                 search: Search | None = None, branches: Branches | None = None, precision: str = "float32",
+                 target: str = "", session_config: tf.ConfigProto | None = None):
         """Must be called in the graph of the inputs; the session sees ops that are added later.
 
         Args:
           decoding: how to read; None: build no ops for reading.
+          search: the beam and the texts that may be read; None: greedily, any text.
           branches: of the network on these inputs, if it is built already.
           precision: number format of the convolutions.
           target, session_config: as of tf.Session.
@@ -42,7 +53,7 @@ class Model:
         self.config, self.charset = network.config, network.charset
         self.branches = branches or network.build(inputs.images, dtype=tf.as_dtype(precision))
         if decoding:
-            self._add_prediction(decoding)
+            self._add_prediction(decoding, search or Search())
             if inputs.batch:
                 self._add_losses()
         self._target, self._session_config = target, session_config
@@ -60,15 +71,29 @@ class Model:
 
     # ---- the graph
 
-    def _add_prediction(self, decoding):
-        """Sets `reading` (decoding.Transcription), `prediction` and `probability`, in the shape of the inputs."""
+    def _add_prediction(self, decoding, search):
+        """Sets `reading` (decoding.Transcription), `prediction` and `probability`, in the shape of the inputs, and
+        `hypotheses`, None unless the n best texts are asked for.
+        """
         decoder, ctc_logits, lengths = self.branches[:3]
-        self.reading = transcribe(decoding, decoder, ctc_logits, lengths, self.network.decoder_steps)
+        read = transcribe if search.greedy else functools.partial(transcribe_by_search, search)
+        self.reading = read(decoding, decoder, ctc_logits, lengths, self.network.decoder_steps)
         shape = self.inputs.shape
         count = tf.reduce_prod(shape)
         prediction = text.ids_to_text(self.reading.ids, self.charset)  # [N]
         self.prediction = tf.reshape(prediction[:count], shape, name=PREDICTION_NAME)
         self.probability = tf.reshape(self.reading.probability[:count], shape, name=PROBABILITY_NAME)
+        self.hypotheses = self._hypotheses(count, shape, search.n_best) if search.n_best else None
+
+    def _hypotheses(self, count, shape, best):
+        """Returns the Hypotheses of the first images, as many as `best`; those of a greedy reading are itself."""
+        found, shape = self.reading.hypotheses, tf.concat([shape, [best]], 0)
+        if not found:
+            return Hypotheses(tf.reshape(self.prediction, shape), tf.reshape(self.probability, shape))
+        rows = tf.reshape(found.ids, [-1, tf.shape(found.ids)[2]])  # [N * B, T]
+        texts = text.ids_to_text(rows, self.charset)
+        return Hypotheses(tf.reshape(texts[:count * best], shape),
+                          tf.reshape(found.probabilities[:count], shape))
 
     def _add_losses(self):
         """Sets `sample_losses` [N], the attention decoder's with teacher forcing."""
@@ -149,10 +174,12 @@ class Model:
                      for ids, by_attention, by_ctc in zip(got.ids[k], got.by_attention[k], got.by_ctc[k]))
 
 
-def open_model(network: AnyNetwork, *, source: Source | None = None, decoding: Decoding, precision: str = "float32",
-               session_config: tf.ConfigProto | None = None) -> Model:
-    """Returns a Model in a new graph that reads the samples of a Source, or else encoded images."""
+def open_model(network: AnyNetwork, *, source: Source | None = None, decoding: Decoding, search: Search | None = None,
+               precision: str = "float32", session_config: tf.ConfigProto | None = None) -> Model:
+    """Returns a Model in a new graph that reads the samples of a Source, or else encoded images; the rest as of Model.
+    """
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         inputs = Examples(network, source) if source else EncodedImages(network)
-        return Model(network, inputs, decoding=decoding, precision=precision, session_config=session_config)
+        return Model(network, inputs, decoding=decoding, search=search, precision=precision,
+                     session_config=session_config)

@@ -49,12 +49,13 @@ def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.
     `observe`: called with each sample. Raises: UserError if the dataset or the model cannot be read, the report cannot
     be written, or a package is missing that splits graphemes or makes reports.
     """
-    split = splitter(trained.config.graphemes)
+    split, search = splitter(trained.config.graphemes), trained.search(config)
     scan = scanning.scan(dataset, max_pixels=trained.config.max_pixels)
     warn_of_other_background(scan, trained.config.background)
     analysis = Analysis(config.distance)
     with report_in(config.report) as report, trained.open(
-            source=Source(scan, config.batch_size), precision=config.precision, session_config=session_config) as model:
+            source=Source(scan, config.batch_size), search=search, precision=config.precision,
+            session_config=session_config) as model:
         started = time.monotonic()
         bar = tqdm(desc="test", total=scan.usable, unit=" images", disable=None)
         with bar, logging_redirect_tqdm([logging.getLogger("aocr")]):
