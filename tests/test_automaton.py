@@ -1,4 +1,4 @@
-"""Automata of words and patterns, against sets of texts and Python's regular expressions; the options that make them."""
+"""Automata of words and patterns, against sets of texts and regular expressions; the options that make them."""
 
 import itertools
 import re
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aocr import pattern_automaton
-from aocr.automaton import NEVER, Words, accepted, any_of, of_words
+from aocr.automaton import NEVER, Words, accepted, of_words
 from aocr.charset import Charset
 from aocr.config import PredictConfig, SearchConfig
 from aocr.errors import UserError
@@ -89,8 +89,9 @@ def test_many_words_take_seconds():
 
 # ---- patterns
 
-@pytest.mark.parametrize("pattern", ["A", "[A-C]{2}-?1{1,3}", "A(B|CA){1,2}C?", "(A|AB)(C|BC)", "(A?B?){3}1", "(|A)(|B)C",
-                                     "[a-b](A|(B|C){2}|1){0,2}", r"\-[AB]{0,1}", "(A{2}){2}B{0}", "(AB?){2}|CC"])
+@pytest.mark.parametrize("pattern", [
+    "A", "[A-C]{2}-?1{1,3}", "A(B|CA){1,2}C?", "(A|AB)(C|BC)", "(A?B?){3}1", "(|A)(|B)C", "[a-b](A|(B|C){2}|1){0,2}",
+    r"\-[AB]{0,1}", "(A{2}){2}B{0}", "(AB?){2}|CC"])
 def test_a_pattern_is_a_regular_expression(pattern):
     characters = ABC.characters
     found = language(of_pattern(parse_pattern(pattern), characters, range(len(characters))), characters, most=5)
@@ -174,7 +175,8 @@ def test_no_possible_text_is_a_warning(options, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("options, message", [
-    (dict(allow="zZ"), "--allow zZ: has none of the model's 7 characters: ABCab1-"), (dict(allow=""), "--allow : has none"),
+    (dict(allow="zZ"), "--allow zZ: has none of the model's 7 characters: ABCab1-"),
+    (dict(allow=""), "--allow : has none"),
     (dict(pattern="[x-z]{2}"), r"--pattern \[x-z\]\{2\}: has none of the characters that may be read: ABCab1-"),
     (dict(pattern="A", allow="BC"), "has none of the characters that may be read: BC"),
     (dict(pattern="A{2"), r"--pattern A\{2: at character 2"), (dict(pattern="A?"), "a word could be empty"),

@@ -103,7 +103,7 @@ def test_a_narrow_beam_is_the_twins(run_graph, beam):
 
 
 def test_without_a_constraint_it_is_tensorflows(run_graph):
-    """In beams so wide that it hardly matters what is dropped: TensorFlow forgets a prefix without its continuations."""
+    """The beams are so wide that it hardly matters what is dropped, which is not the same."""
     logits = np.concatenate([logits_of(seed, characters=11, sharpness=2.0) for seed in range(6)])
     lengths, beam = np.tile(LENGTHS, 6), 150
     paths, scores = run_graph(lambda logits, lengths: tf.nn.ctc_beam_search_decoder_v2(

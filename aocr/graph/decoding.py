@@ -120,8 +120,7 @@ def taught_with(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def probability_of(logarithm: tf.Tensor) -> tf.Tensor:
-    """Exponentiates log probabilities, which rounding may have raised above 0: float32 [...] -> float64 [...], at most 1.
-    """
+    """Exponentiates log probabilities, which rounding may have raised above 0: float32 [...] -> float64 [...] <= 1."""
     return tf.exp(tf.minimum(tf.cast(logarithm, tf.float64), 0.0))
 
 
