@@ -33,9 +33,17 @@ def transcribe_by_search(search: Search, decoding: Decoding, decoder: AttentionD
     with tf.name_scope("search"):
         allowed = Constraint(search.required) if search.required else Anything()
         preferred = Constraint(search.preferred) if search.preferred else None
-        found = _distinct([texts for constraint in (preferred, allowed) if constraint
-                           for texts in _texts(search, decoding, constraint, decoder, logits, lengths, steps)])
-        found = found._replace(scores=_scores(decoding, decoder, logits, lengths, found))
+        constraints = [constraint for constraint in (preferred, allowed) if constraint]
+        texts = []
+        if decoding.method != CTC:
+            texts += [decoder.search(steps, Beam(search.beam, search.beam, steps, constraint))
+                      for constraint in constraints]
+        by_attention = len(texts) * search.beam  # the first candidates
+        if decoding.method != ATTENTION:
+            texts += [best_prefixes(logits, lengths, constraint, beam=max(BEAM, search.beam), longest=steps - 1)
+                      for constraint in constraints]
+        found = _distinct(texts)
+        found = found._replace(scores=_scores(decoding, decoder, logits, lengths, found, by_attention))
         ranks = found.scores
         if preferred:
             liked = tf.reshape(preferred.accepts(_rows(found.ids)), tf.shape(ranks))
@@ -43,16 +51,6 @@ def transcribe_by_search(search: Search, decoding: Decoding, decoder: AttentionD
         _, order = tf.math.top_k(tf.compat.v2.where(found.possible, ranks, 2 * IMPOSSIBLE), search.n_best or 1)
         return _transcription(decoder, Found(*(tf.gather(part, order, batch_dims=1) for part in found)),
                               bool(search.n_best))
-
-
-def _texts(search, decoding, constraint, decoder, logits, lengths, steps):
-    """Returns the best texts under a constraint, of each branch that decodes: list of Texts."""
-    found = []
-    if decoding.method != CTC:
-        found.append(decoder.search(steps, Beam(search.beam, search.beam, steps, constraint)))
-    if decoding.method != ATTENTION:
-        found.append(best_prefixes(logits, lengths, constraint, beam=max(BEAM, search.beam), longest=steps - 1))
-    return found
 
 
 def _distinct(texts):
@@ -71,22 +69,24 @@ def _distinct(texts):
     return Found(tf.compat.v2.where(possible[:, :, tf.newaxis], ids, PAD_ID), scores, possible)
 
 
-def _scores(decoding, decoder, logits, lengths, found):
+def _scores(decoding, decoder, logits, lengths, found, by_attention):
     """Returns the log probabilities of texts, exactly: float32 [N, C].
 
     A beam's own are exact under attention only; under CTC they cover the alignments that stayed in it.
+    `by_attention`: number of the first texts, which the attention decoder's beam found.
     """
     if decoding.method == ATTENTION:
         return found.scores
-    shape, rows = tf.shape(found.scores), _rows(found.ids)
-    count = found.scores.shape[1]
+    rows, count = _rows(found.ids), found.scores.shape[1]
     by_ctc = ctc.log_probability(tf.repeat(logits, count, axis=0), tf.repeat(lengths, count), rows)
+    by_ctc = tf.reshape(by_ctc, tf.shape(found.scores))
     if decoding.method == CTC:
-        return tf.reshape(by_ctc, shape)
-    inputs, targets = taught_with(rows)
-    forced = decoder.decode(tf.shape(inputs)[1], TeacherForcing(inputs), copies=count)
-    by_attention = losses.sequence_log_probability(forced.logits, targets)
-    return tf.reshape((1.0 - decoding.ctc_share) * by_attention + decoding.ctc_share * by_ctc, shape)
+        return by_ctc
+    inputs, targets = taught_with(_rows(found.ids[:, by_attention:]))
+    forced = decoder.decode(tf.shape(inputs)[1], TeacherForcing(inputs), copies=count - by_attention)
+    others = tf.reshape(losses.sequence_log_probability(forced.logits, targets), [-1, count - by_attention])
+    scores = tf.concat([found.scores[:, :by_attention], others], 1)
+    return (1.0 - decoding.ctc_share) * scores + decoding.ctc_share * by_ctc
 
 
 def _rows(ids):
