@@ -1,24 +1,38 @@
 """The model: a network on its inputs, with its session and its weights."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from aocr.calibration import UNCALIBRATED, calibrated
 from aocr.charset import EOS_ID
 from aocr.config import Decoding
 from aocr.data.pipeline import Source
 from aocr.graph import losses, text
 from aocr.graph.decoder import TeacherForcing
 from aocr.graph.decoding import transcribe
+from aocr.graph.details import Details, describe
+from aocr.graph.searching import transcribe_by_search
 from aocr.inputs import EncodedImages, Examples
 from aocr.network import AnyNetwork, Branches
-from aocr.prediction import Candidate, Prediction
+from aocr.prediction import Alternative, Candidate, Character, Hypothesis, Prediction, Reading
+from aocr.search import Search
 from aocr.weights import check_fit
 
 PREDICTION_NAME, PROBABILITY_NAME = "prediction", "probability"
+DETAIL_NAMES = Details("characters", "character_confidences", "character_edges", "alternatives",  # type: ignore[arg-type]
+                       "alternative_probabilities")  # of the tensors of `Model.details`
 STATE_VARIABLE = "training/state"  # a run's own state, saved together with the weights
+
+
+class Hypotheses(NamedTuple):
+    """The n best texts, best first, in the shape of the inputs and one dimension more: B."""
+
+    texts: tf.Tensor  # [N, B] string (UTF-8); empty where there are fewer texts
+    probabilities: tf.Tensor  # [N, B] float64 in [0, 1]; 0 where there are fewer texts
 
 
 class Model:
@@ -28,12 +42,16 @@ class Model:
     """
 
     def __init__(self, network: AnyNetwork, inputs: EncodedImages | Examples, *, decoding: Decoding | None = None,
+                 search: Search | None = None, details: bool = False, temperature: float = UNCALIBRATED,
                  branches: Branches | None = None, precision: str = "float32", target: str = "",
                  session_config: tf.ConfigProto | None = None):
         """Must be called in the graph of the inputs; the session sees ops that are added later.
 
         Args:
           decoding: how to read; None: build no ops for reading.
+          search: the beam and the texts that may be read; None: greedily, any text.
+          details: also build the ops that describe each character that is read: `details`.
+          temperature: of all probabilities: see aocr/calibration.py.
           branches: of the network on these inputs, if it is built already.
           precision: number format of the convolutions.
           target, session_config: as of tf.Session.
@@ -42,7 +60,9 @@ class Model:
         self.config, self.charset = network.config, network.charset
         self.branches = branches or network.build(inputs.images, dtype=tf.as_dtype(precision))
         if decoding:
-            self._add_prediction(decoding)
+            self._add_prediction(decoding, search or Search(), temperature)
+            if details:
+                self._add_details(decoding, temperature)
             if inputs.batch:
                 self._add_losses()
         self._target, self._session_config = target, session_config
@@ -60,15 +80,45 @@ class Model:
 
     # ---- the graph
 
-    def _add_prediction(self, decoding):
-        """Sets `reading` (decoding.Transcription), `prediction` and `probability`, in the shape of the inputs."""
+    details: Details | None = None  # if it is built for them
+
+    def _add_prediction(self, decoding, search, temperature):
+        """Sets `reading` (decoding.Transcription), `prediction` and `probability`, in the shape of the inputs, and
+        `hypotheses`, None unless the n best texts are asked for.
+        """
         decoder, ctc_logits, lengths = self.branches[:3]
-        self.reading = transcribe(decoding, decoder, ctc_logits, lengths, self.network.decoder_steps)
+        read = transcribe if search.greedy else functools.partial(transcribe_by_search, search)
+        self.reading = read(decoding, decoder, ctc_logits, lengths, self.network.decoder_steps)
         shape = self.inputs.shape
         count = tf.reduce_prod(shape)
         prediction = text.ids_to_text(self.reading.ids, self.charset)  # [N]
         self.prediction = tf.reshape(prediction[:count], shape, name=PREDICTION_NAME)
-        self.probability = tf.reshape(self.reading.probability[:count], shape, name=PROBABILITY_NAME)
+        probability = calibrated(self.reading.probability, temperature)
+        self.probability = tf.reshape(probability[:count], shape, name=PROBABILITY_NAME)
+        self.hypotheses = self._hypotheses(count, shape, search.n_best, temperature) if search.n_best else None
+
+    def _hypotheses(self, count, shape, best, temperature):
+        """Returns the Hypotheses of the first images, as many as `best`; those of a greedy reading are itself."""
+        found, shape = self.reading.hypotheses, tf.concat([shape, [best]], 0)
+        if not found:
+            return Hypotheses(tf.reshape(self.prediction, shape), tf.reshape(self.probability, shape))
+        rows = tf.reshape(found.ids, [-1, tf.shape(found.ids)[2]])  # [N * B, T]
+        texts = text.ids_to_text(rows, self.charset)
+        return Hypotheses(tf.reshape(texts[:count * best], shape),
+                          tf.reshape(calibrated(found.probabilities[:count], temperature), shape))
+
+    def _add_details(self, decoding, temperature):
+        """Sets `details`: N is the shape of the inputs."""
+        decoder, ctc_logits, lengths = self.branches[:3]
+        encoded = self.inputs.encoded if self.inputs.batch is None else self.inputs.batch.encoded
+        images = self.network.as_drawn(self.inputs.images, tf.reshape(encoded, [-1]))
+        found = describe(self.reading.ids, decoder, ctc_logits, lengths, images, decoding=decoding,
+                         charset=self.charset, stride=self.config.network.stride,
+                         right_to_left=self.config.right_to_left, temperature=temperature)
+        shape = self.inputs.shape
+        count = tf.reduce_prod(shape)
+        self.details = Details(*(tf.reshape(part[:count], tf.concat([shape, tf.shape(part)[1:]], 0), name=name)
+                                 for part, name in zip(found, DETAIL_NAMES)))
 
     def _add_losses(self):
         """Sets `sample_losses` [N], the attention decoder's with teacher forcing."""
@@ -114,6 +164,24 @@ class Model:
                                                 {self.inputs.encoded: list(encoded)})
         return [(read.decode(), float(probability)) for read, probability in zip(texts, probabilities)]
 
+    def read_images(self, encoded: Sequence[bytes], *, details: bool = False) -> list[Reading]:
+        """Reads encoded images.
+
+        `details`: with their characters; the model must be built for them.
+        Raises: tf.errors.InvalidArgumentError if one of them cannot be decoded.
+        """
+        fetches = dict(texts=self.prediction, probabilities=self.probability)
+        if details:
+            assert self.details is not None, "open the model with details=True"
+            fetches["details"] = self.details
+        if self.hypotheses:
+            fetches["hypotheses"] = self.hypotheses
+        got = self.session.run(fetches, {self.inputs.encoded: list(encoded)})
+        return [Reading(read.decode(), float(got["probabilities"][k]),
+                        _characters(got["details"], k) if details else (),
+                        _hypotheses(got["hypotheses"], k) if self.hypotheses else ())
+                for k, read in enumerate(got["texts"])]
+
     def read(self) -> Iterator[Prediction]:
         """Reads the dataset; yields a Prediction of each sample, in the order of the batches."""
         inputs = self.inputs
@@ -121,6 +189,8 @@ class Model:
         inputs.start(self.session)
         fetches = dict(batch=inputs.batch._replace(pixels=()), text=self.prediction, probability=self.probability,
                        losses=self.sample_losses, attention=self.reading.attention, ids=self.reading.ids)
+        if self.details:
+            fetches["details"] = self.details
         if self.reading.candidates:
             fetches["candidates"] = self.reading.candidates._replace(attention=())
         while True:
@@ -141,7 +211,8 @@ class Model:
             yield Prediction(
                 int(number), batch.labels[k].decode(), comment, batch.encoded[k], int(batch.widths[k]), read,
                 float(got["probability"][k]), float(got["losses"][k]), got["attention"][k, :steps, :length],
-                self._candidates(got["candidates"], k) if "candidates" in got else ())
+                self._candidates(got["candidates"], k) if "candidates" in got else (),
+                _characters(got["details"], k) if "details" in got else ())
 
     def _candidates(self, got, k):
         """Returns the Candidates of the k-th image, from the arrays of decoding.Candidates."""
@@ -149,10 +220,28 @@ class Model:
                      for ids, by_attention, by_ctc in zip(got.ids[k], got.by_attention[k], got.by_ctc[k]))
 
 
-def open_model(network: AnyNetwork, *, source: Source | None = None, decoding: Decoding, precision: str = "float32",
+def _characters(got: Details, k: int) -> tuple[Character, ...]:
+    """Returns the Characters of the k-th image, from the arrays of Details."""
+    return tuple(
+        Character(text.decode(), float(confidence),
+                  tuple(Alternative(other.decode(), float(p)) for other, p in zip(others, probabilities)),
+                  float(left), float(right))
+        for text, confidence, (left, right), others, probabilities in zip(*(part[k] for part in got)) if text)
+
+
+def _hypotheses(got: Hypotheses, k: int) -> tuple[Hypothesis, ...]:
+    """Returns the Hypothesis of each text of the k-th image, from the arrays of Hypotheses; the best one always."""
+    found = [Hypothesis(text.decode(), float(p)) for text, p in zip(got.texts[k], got.probabilities[k])]
+    return (*found[:1], *(other for other in found[1:] if other.confidence > 0.0))
+
+
+def open_model(network: AnyNetwork, *, source: Source | None = None, decoding: Decoding, search: Search | None = None,
+               details: bool = False, temperature: float = UNCALIBRATED, precision: str = "float32",
                session_config: tf.ConfigProto | None = None) -> Model:
-    """Returns a Model in a new graph that reads the samples of a Source, or else encoded images."""
+    """Returns a Model in a new graph that reads the samples of a Source, or else encoded images; the rest as of Model.
+    """
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         inputs = Examples(network, source) if source else EncodedImages(network)
-        return Model(network, inputs, decoding=decoding, precision=precision, session_config=session_config)
+        return Model(network, inputs, decoding=decoding, search=search, details=details, temperature=temperature,
+                     precision=precision, session_config=session_config)

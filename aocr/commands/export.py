@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     target = export.target_of(args.directory, config)
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
                          config.decoding)
-    with trained.open(session_config=session_config(place.gpu_id)) as model:
+    with trained.open(search=trained.search(config), session_config=session_config(place.gpu_id)) as model:
         export.export(model, target, config)
     print_values(dict(exported=target))
     return 0

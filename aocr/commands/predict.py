@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
                          config.decoding)
-    with trained.open(session_config=session_config(place.gpu_id)) as model:
+    with trained.open(search=trained.search(config), session_config=session_config(place.gpu_id)) as model:
         found = (predict_lines(model, lines, config.batch_size) if lines
                  else predict_files(model, args.files, config.batch_size))
         return report(found)

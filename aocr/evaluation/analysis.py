@@ -5,11 +5,12 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from aocr.calibration import UNCALIBRATED, calibrated
 from aocr.evaluation.alignment import EditCounts, Pair, align, edit_counts
+from aocr.evaluation.reliability import Reliability
 from aocr.metrics import METRICS, Metric, Totals, normalized, words_of
 from aocr.prediction import Prediction
 
-BINS = 10  # of the confidence, equally wide in [0, 1]
 EDITS = ("insertions", "deletions", "substitutions")
 WORD_CHARACTERS = ("L", "M", "N")  # Unicode categories: letters with their marks, and digits
 SHORT_NAMES = {"exact": "exact_match"}
@@ -25,6 +26,7 @@ class Sample(NamedTuple):
     confidence: float  # probability of the text
     loss: float
     pairs: Sequence[Pair]  # alignment of text and label
+    confidences: Sequence[float] = ()  # of the text's characters, if they are known
 
     @property
     def exact(self) -> bool:
@@ -50,8 +52,11 @@ class Sample(NamedTuple):
 
 def sample_of(prediction: Prediction, split: Callable[[str], list[str]]) -> Sample:
     """Returns the Sample of a prediction; `split`: splits a text into characters."""
-    return make_sample(prediction.number, prediction.comment, prediction.label, prediction.text,
-                       prediction.probability, prediction.loss, split)
+    sample = make_sample(prediction.number, prediction.comment, prediction.label, prediction.text,
+                         prediction.probability, prediction.loss, split)
+    if [character.text for character in prediction.characters] != sample.text:  # NFC has changed them
+        return sample
+    return sample._replace(confidences=[character.confidence for character in prediction.characters])
 
 
 def make_sample(record: int, image: str, label: str, text: str, confidence: float, loss: float,
@@ -61,17 +66,16 @@ def make_sample(record: int, image: str, label: str, text: str, confidence: floa
     return Sample(record, image, reference, characters, confidence, loss, align(characters, reference))
 
 
-class Tally(Totals):
+class Tally(Totals, Reliability):
     """Totals, and the other sums over samples that FIGURES are computed from."""
 
     def __init__(self, use_distance: bool = True):
-        super().__init__(use_distance)
+        Totals.__init__(self, use_distance)
+        Reliability.__init__(self)
         self.case_insensitive = self.alphanumeric = 0
         self.similarity = 0.0
         self.insertions = self.deletions = self.substitutions = 0
         self.word_insertions = self.word_deletions = self.word_substitutions = 0
-        # By bin of the confidence.
-        self.binned, self.binned_exact, self.binned_confidence = [0] * BINS, [0] * BINS, [0.0] * BINS
 
     def add_sample(self, sample: Sample) -> None:
         """Adds one sample."""
@@ -80,10 +84,7 @@ class Tally(Totals):
         self.case_insensitive += sample.exact or folded(text) == folded(label)
         self.alphanumeric += sample.exact or alphanumeric(text) == alphanumeric(label)
         self.similarity += sample.similarity
-        bin = min(int(max(0.0, sample.confidence) * BINS), BINS - 1)  # NaN is in the first
-        self.binned[bin] += 1
-        self.binned_exact[bin] += sample.exact
-        self.binned_confidence[bin] += sample.confidence
+        self.add_confidence(sample.confidence, sample.exact)
         if not sample.exact:
             self._add_edits("", sample.pairs)
             self._add_edits("word_", align(words_of(text), words_of(label)))
@@ -91,17 +92,6 @@ class Tally(Totals):
     def _add_edits(self, prefix, pairs):
         for name, count in edit_counts(pairs)._asdict().items():
             setattr(self, prefix + name, getattr(self, prefix + name) + count)
-
-    @property
-    def calibration_error(self) -> float:
-        """Expected calibration error: mean difference, over the samples' bins, of confidence and exact match."""
-        gaps = (abs(confidence - exact) for confidence, exact in zip(self.binned_confidence, self.binned_exact))
-        return self.mean(sum(gaps))
-
-    def reliability(self) -> list[dict[str, float]]:
-        """Returns the bins that have samples: limits, samples, mean confidence and exact match."""
-        return [dict(least=k / BINS, most=(k + 1) / BINS, samples=count, confidence=self.binned_confidence[k] / count,
-                     exact_match=self.binned_exact[k] / count) for k, count in enumerate(self.binned) if count]
 
     def vector(self) -> list[float]:
         """Returns all sums as numbers; vectors of several tallies may be added."""
@@ -142,9 +132,12 @@ FIGURES: dict[str, Metric] = {
 class Analysis:
     """Figures over all samples added so far, by label length and by character. Memory does not grow with samples."""
 
-    def __init__(self, use_distance: bool = True):
-        """`use_distance`: as in Totals."""
-        self.tally = Tally(use_distance)
+    def __init__(self, use_distance: bool = True, temperature: float = UNCALIBRATED):
+        """
+        Args: use_distance: as in Totals. temperature: of the samples' confidences: see aocr/calibration.py.
+        """
+        self.tally, self.temperature = Tally(use_distance), temperature
+        self.uncalibrated = Reliability() if temperature != UNCALIBRATED else None  # of the same texts without it
         self.lengths: dict[int, Tally] = {}
         # By character: how often labels and texts have it, and how often they agree on it.
         self.labelled, self.written, self.correct = (collections.Counter() for _ in range(3))
@@ -153,6 +146,8 @@ class Analysis:
     def add(self, sample: Sample) -> None:
         """Adds one sample."""
         self.tally.add_sample(sample)
+        if self.uncalibrated:
+            self.uncalibrated.add_confidence(calibrated(sample.confidence, 1.0 / self.temperature), sample.exact)
         self.lengths.setdefault(len(sample.label), Tally()).add_sample(sample)
         for text, label in sample.pairs:
             self.labelled[label] += 1
@@ -182,8 +177,14 @@ class Analysis:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns everything but the metrics, as plain values for JSON."""
+        before = dict(reliability_before=self.uncalibrated.reliability()) if self.uncalibrated else {}
         return dict(by_length=self.by_length(), by_character=self.by_character(), confusions=self.confused(),
-                    reliability=self.tally.reliability())
+                    reliability=self.tally.reliability(), **before)
+
+    def calibration(self) -> dict[str, float]:
+        """Returns the temperature and the calibration error without it, by name; nothing if there is none."""
+        return dict(temperature=self.temperature, calibration_error_before=self.uncalibrated.calibration_error) if (
+            self.uncalibrated) else {}
 
 
 def folded(text: str) -> str:
