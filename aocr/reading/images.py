@@ -86,8 +86,8 @@ def _of_picture(picture, name, limits):
     """Returns the Source of a PIL image, loaded here: a picture that is given twice cannot be loaded in two threads."""
     try:
         check_readable(picture, limits.max_pixels)
+        copy = picture.copy()  # loads the picture, which turns a TIFF file and takes its orientation away
         turn = picture.getexif().get(ORIENTATION, 1)
-        copy = picture.copy()
     except BadImage as error:
         return _broken(name, error)
     except Exception as error:  # Pillow raises arbitrary exceptions for corrupt files
