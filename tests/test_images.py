@@ -30,7 +30,8 @@ from aocr.image_files import FRAMES, BadImage, read_image_file, standard_image
 from aocr.images import problem_of
 from aocr.inputs import EncodedImages
 from aocr.network import Network
-from aocr.tasks.predict import _load, _waiting_lines, predict_files
+from aocr.tasks.image_batches import _load, waiting_lines
+from aocr.tasks.predict import predict_files
 from aocr.training import prepare
 
 WIDTH, HEIGHT = 23, 18
@@ -388,7 +389,7 @@ def test_lines_wait_in_bounded_memory():
             return b"x\n"
 
     lines = Lines()
-    chunks = _waiting_lines(lines, 3)
+    chunks = waiting_lines(lines, 3)
     assert set(next(chunks)) == {"x"}
     time.sleep(0.2)
     assert lines.count < 30
@@ -396,7 +397,7 @@ def test_lines_wait_in_bounded_memory():
 
 def test_a_line_is_passed_on_before_the_next_one_comes():
     lines = queue.Queue()
-    chunks = _waiting_lines(SimpleNamespace(readline=lambda _: lines.get()), 9)
+    chunks = waiting_lines(SimpleNamespace(readline=lambda _: lines.get()), 9)
     lines.put(b"one\n")
     assert next(chunks) == ["one"]
     threading.Timer(0.05, lambda: [lines.put(line) for line in (b"tw", b"o\n", b"", b"")]).start()
