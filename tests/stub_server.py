@@ -20,8 +20,9 @@ REFUSAL = ("{{function_node __inference}} {{node decode/Assert}} assertion faile
 class StubServer(ThreadingHTTPServer):
     """A server on loopback, on a free port unless one is given. A context manager.
 
-    `troubles`: functions of the request's handler, each of which plays the server for one request to come. `requests`:
-    (method, path, headers, body) of all that came. `key`: which clients must send. `page`: what is at `/`.
+    `troubles`: functions of the request's handler, each of which plays the server for one request to come;
+    `predict_troubles`: for one prediction to come. `requests`: (method, path, headers, body) of all that came. `key`:
+    which clients must send. `page`: what is at `/`.
     """
 
     daemon_threads = True
@@ -29,7 +30,7 @@ class StubServer(ThreadingHTTPServer):
     def __init__(self, signatures=("serving_default", "serving_detail"), key=None, page=None, port=0):
         super().__init__(("127.0.0.1", port), _Handler)
         self.signatures, self.key, self.page = signatures, key, page
-        self.troubles, self.requests, self.connections = [], [], 0
+        self.troubles, self.predict_troubles, self.requests, self.connections = [], [], [], 0
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.model = f"{self.url}/v1/models/aocr"
         self.info = dict(name="aocr", signatures=list(signatures), max_pixels=90_000, max_body_bytes=1 << 20)
@@ -73,6 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
         server.requests.append((self.command, self.path, dict(self.headers), body))
         if server.troubles:
             server.troubles.pop(0)(self)
+        elif server.predict_troubles and body:
+            server.predict_troubles.pop(0)(self)
         elif server.page and self.path == "/":
             self.send(200, server.page, kind="text/html; charset=utf-8")
         elif self.path == "/aocr.json":
