@@ -6,6 +6,7 @@ Its model reads an image as "WIDTHxHEIGHT" and refuses those that are 13 pixels 
 import base64
 import io
 import json
+import queue
 import socket
 import struct
 import threading
@@ -22,14 +23,14 @@ class StubServer(ThreadingHTTPServer):
 
     `troubles`: functions of the request's handler, each of which plays the server for one request to come;
     `predict_troubles`: for one prediction to come. `requests`: (method, path, headers, body) of all that came. `key`:
-    which clients must send. `page`: what is at `/`.
+    which clients must send. `page`: what is at `/`. `outcome`: a queue of the objects posted to `/outcome`.
     """
 
     daemon_threads = True
 
     def __init__(self, signatures=("serving_default", "serving_detail"), key=None, page=None, port=0):
         super().__init__(("127.0.0.1", port), _Handler)
-        self.signatures, self.key, self.page = signatures, key, page
+        self.signatures, self.key, self.page, self.outcome = signatures, key, page, queue.Queue()
         self.troubles, self.predict_troubles, self.requests, self.connections = [], [], [], 0
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.model = f"{self.url}/v1/models/aocr"
@@ -71,6 +72,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _play(self, body):
         server = self.server
+        if self.path == "/outcome":
+            server.outcome.put(json.loads(body))
+            self.send(200, {})
+            return
         server.requests.append((self.command, self.path, dict(self.headers), body))
         if server.troubles:
             server.troubles.pop(0)(self)
