@@ -394,8 +394,8 @@ class ServerConfig(Options):
     api_key_file: str = option(None, "file that holds the server's key, sent as a bearer token")
     server_timeout: float = option(60.0, "seconds to wait for the server's answer to a request", above=0.0,
                                    most=86_400.0)
-    server_retries: int = option(5, "further attempts of a request after connection errors and the statuses 429, 502, "
-                                    "503 and 504, with waits that double from half a second", least=0, most=100)
+    server_retries: int = option(5, "further attempts of a request after connection errors and the statuses 408, 429, "
+                                    "502, 503 and 504, with waits that double from half a second", least=0, most=100)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,10 +83,10 @@ class _Handler(BaseHTTPRequestHandler):
             server.predict_troubles.pop(0)(self)
         elif server.page and self.path == "/":
             self.send(200, server.page, kind="text/html; charset=utf-8")
-        elif self.path == "/aocr.json":
-            self.send(200, server.info)
         elif server.key and self.headers["Authorization"] != f"Bearer {server.key}":
             self.send(401, {"error": "no valid key"})
+        elif self.path == "/aocr.json":
+            self.send(200, server.info)
         elif not self.path.startswith("/v1/models/aocr"):
             self.send(404, {"error": "Servable not found for request: Latest(x)"})
         elif self.path.endswith("/metadata"):

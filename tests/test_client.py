@@ -85,8 +85,8 @@ def test_one_connection_serves_all_requests(stub):
     assert stub.connections == 1
 
 
-@pytest.mark.parametrize("trouble", [status(429), status(502), status(503), status(504), reset, hang_up, half,
-                                     half_chunk, no_http])
+@pytest.mark.parametrize("trouble", [*map(status, (408, 429, 502, 503, 504)), reset, hang_up, half, half_chunk,
+                                     no_http])
 def test_trouble_that_passes(stub, trouble, caplog):
     with opened(stub) as model:
         stub.troubles = [trouble, trouble]

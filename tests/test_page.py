@@ -136,25 +136,31 @@ def test_readings(tmp_path):
 @in_a_browser
 def test_a_server_with_the_default_signature_and_a_key(tmp_path):
     with StubServer(signatures=("serving_default",), key="s3cret") as stub:
+        stub.predict_troubles = [status(401)]
         outcome = browse(stub, tmp_path, """
           dispatchEvent(new ClipboardEvent("paste", {clipboardData: transfer(["one.png"])}));
-          await settled();
-          const problem = shown(".problem", cards()[0]), focus = document.activeElement.id;
-          const enter = async (text) => { $("#secret").value = text; $("#key button").click(); await settled(); };
+          await wait(100);
+          const waits = cards()[0].dataset.state, focus = document.activeElement.id, before = shown("#refused");
+          const enter = async (text) => { $("#secret").value = text; $("#key button").click(); await wait(300); };
           await enter("wrong");
-          const wrong = shown(".problem", cards()[0]);
+          const wrong = shown("#refused");
           await enter("s3cret");
+          await settled();  // the server takes this key, then refuses the request
+          const problem = shown(".problem", cards()[0]), again = shown("#refused");
+          await enter("s3cret");
+          await settled();
           const [card] = cards();
           $("details", card).open = true;
           await wait(50);
-          const found = {problem, focus, wrong, key: shown("#key"), text: shown(".text", card),
+          const found = {waits, focus, before, wrong, problem, again, key: shown("#key"), text: shown(".text", card),
             facts: shown(".facts", card), characters: shown(".characters", card), boxes: $(".box", card),
             command: shown("code", card)};
           $("#clear").click();
           return {...found, left: cards().length, bar: shown("#bar"), focused: document.activeElement.id};
         """, {"one.png": png(21)})
-    assert outcome["problem"] == "This server needs an API key. Enter it above." and outcome["focus"] == "secret"
-    assert outcome["wrong"] == "The server does not accept this key. Enter another one above."
+    assert (outcome["waits"], outcome["focus"], outcome["before"]) == ("waiting", "secret", "")
+    assert outcome["wrong"] == outcome["again"] == "The server does not accept this key."
+    assert outcome["problem"] == "The server needs another API key. Enter it above."
     assert outcome["text"] == "21x7" and outcome["facts"].startswith("confidence 75.0%, ") and outcome["key"] is None
     assert outcome["characters"] is outcome["boxes"] is None
     assert '"signature_name": "serving_default"' in outcome["command"] and "Bearer $KEY" in outcome["command"]

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 FIRST_WAIT, MOST_WAIT = 0.5, 30.0  # seconds before the first further attempt, doubled up to the second
 MOST_RETRY_AFTER = 120.0  # seconds; a server that asks for more is not waited for
-AGAIN = (429, 502, 503, 504)  # too many requests, bad gateway, unavailable, timeout
+AGAIN = (408, 429, 502, 503, 504)  # slow request, too many requests, bad gateway, unavailable, slow answer
 HTTP_PORTS = {"http": http.client.HTTP_PORT, "https": http.client.HTTPS_PORT}
 GONE = (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected)  # the other side closed a connection
 
