@@ -95,6 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(*self._predict(json.loads(body)))
 
     def _predict(self, request):
+        if "inputs" in request:  # one image, in column form
+            status, answer = self._predict({"instances": [request["inputs"]["input"]]})
+            return status, {"outputs": answer["predictions"][0]} if status == 200 else answer
         try:
             images = [base64.b64decode(instance["b64"]) for instance in request["instances"]]
             sizes = [Image.open(io.BytesIO(image)).size for image in images]
