@@ -134,7 +134,8 @@ def metadata(signatures):
 def details(text, steps=9):
     """What the signature serving_detail adds: the k-th of the characters, of equal width, has confidence 1 - k / 10."""
     empty = [""] * (steps - len(text))
-    return {"characters": [*text, *empty],
+    return {"hypotheses": [text, "?"], "hypothesis_probabilities": [0.75, 0.125],
+            "characters": [*text, *empty],
             "confidences": [1 - k / 10 for k in range(len(text))] + [0.0] * len(empty),
             "edges": [[k / len(text), (k + 1) / len(text)] for k in range(len(text))] + [[0.0, 0.0]] * len(empty),
             "alternatives": [[character, "?"] for character in text] + [["", ""]] * len(empty),

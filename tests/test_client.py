@@ -24,7 +24,7 @@ from aocr.client.server import ModelServer, model_path
 from aocr.config import ServerConfig
 from aocr.errors import UserError
 from aocr.image_files import BadImage
-from aocr.prediction import Alternative, Character, Reading
+from aocr.prediction import Alternative, Character, Hypothesis, Reading
 
 WIDTHS = (21, 34, 5, 55, 8, 89, 3)
 
@@ -65,7 +65,8 @@ def test_readings_with_their_characters(stub):
         Character("2", 1.0, (Alternative("2", 1.0), Alternative("?", 0.0)), 0.0, 0.25),
         Character("1", 0.9, (Alternative("1", 0.9), Alternative("?", 0.05)), 0.25, 0.5),
         Character("x", 0.8, (Alternative("x", 0.8), Alternative("?", 0.1)), 0.5, 0.75),
-        Character("7", 0.7, (Alternative("7", 0.7), Alternative("?", 0.15)), 0.75, 1.0)))
+        Character("7", 0.7, (Alternative("7", 0.7), Alternative("?", 0.15)), 0.75, 1.0)),
+        (Hypothesis("21x7", 0.75), Hypothesis("?", 0.125)))
     assert json.loads(stub.requests[-1][3])["signature_name"] == "serving_detail"
 
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from aocr.prediction import Alternative, Character, Reading
+from aocr.prediction import Alternative, Character, Hypothesis, Reading
 
 DEFAULT, DETAIL = "serving_default", "serving_detail"  # signatures of an export
 
@@ -56,7 +56,9 @@ def _reading(row):
     text = row["output"]
     if not isinstance(text, str):
         raise TypeError("output is not a text")
-    return Reading(text, float(row["probability"]), _characters(row) if "characters" in row else ())
+    hypotheses = tuple(Hypothesis(other, float(probability)) for other, probability in zip(
+        row.get("hypotheses", ()), row.get("hypothesis_probabilities", ())))
+    return Reading(text, float(row["probability"]), _characters(row) if "characters" in row else (), hypotheses)
 
 
 def _characters(row):
