@@ -1,5 +1,6 @@
 """The client of model servers, against a server that plays refusals and trouble."""
 
+import concurrent.futures
 import email.utils
 import io
 import json
@@ -84,6 +85,13 @@ def test_one_connection_serves_all_requests(stub):
         for width in WIDTHS:
             assert model.read_images([png(width)])[0].text == f"{width}x7"
     assert stub.connections == 1
+
+
+def test_threads_have_connections_of_their_own(stub):
+    with opened(stub) as model, concurrent.futures.ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda width: model.read_images([png(width)])[0].text, [*WIDTHS] * 4))
+    assert found == [f"{width}x7" for width in WIDTHS] * 4
+    assert 2 <= stub.connections <= 4  # that of the metadata, and one of each thread
 
 
 @pytest.mark.parametrize("trouble", [*map(status, (408, 429, 502, 503, 504)), reset, hang_up, half, half_chunk,

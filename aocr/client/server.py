@@ -1,9 +1,10 @@
 """A model behind TensorFlow Serving's REST interface, on `tensorflow_model_server` or `aocr serve`."""
 
 import base64
+import functools
 import json
-import logging
 import re
+import threading
 from collections.abc import Iterator, Sequence
 
 from aocr.client.answers import DEFAULT, DETAIL, NotOurs, error_in, readings_in, signatures_in
@@ -15,8 +16,6 @@ from aocr.image_files import BadImage
 from aocr.prediction import Reading
 from aocr.refusals import refusal_in
 
-log = logging.getLogger(__name__)
-
 MODEL_PATH = re.compile(r"(/.*)?/v1/models/[^/:]+(/versions/\d+|/labels/[^/:]+)?")
 REQUEST_BYTES = 8 << 20  # of images in one request, if there are several
 REFUSED = (400, 413)  # statuses of a request that one of its images may have spoilt
@@ -24,7 +23,7 @@ KEY_BYTES = 4096
 
 
 class ModelServer:
-    """A model on a server. A context manager; not for several threads."""
+    """A model on a server. A context manager; may be used from several threads, each of which has its connection."""
 
     def __init__(self, config: ServerConfig):
         """Asks the server which signatures the model has. Raises: UserError."""
@@ -32,15 +31,21 @@ class ModelServer:
         self._path = model_path(config.server)
         key = read_key(config.api_key_file) if config.api_key_file else None
         self._name = f"--server {config.server}"
-        self._connection = Connection(config.server, key=key, timeout=config.server_timeout,
-                                      retries=config.server_retries)
+        self._connect = functools.partial(Connection, config.server, key=key, timeout=config.server_timeout,
+                                          retries=config.server_retries)
+        self._local, self._connections = threading.local(), []
         self._signatures = self._ask_for_signatures()
 
     def __enter__(self) -> "ModelServer":
         return self
 
     def __exit__(self, *_) -> None:
-        self._connection.close()
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections; no thread may be reading."""
+        for connection in self._connections:
+            connection.close()
 
     @property
     def has_details(self) -> bool:
@@ -61,10 +66,16 @@ class ModelServer:
         signature = DETAIL if details and self.has_details else DEFAULT
         return [found for group in _groups(encoded) for found in self._read(group, signature)]
 
+    def _request(self, *request):
+        if not hasattr(self._local, "connection"):
+            self._local.connection = self._connect()
+            self._connections.append(self._local.connection)
+        return self._local.connection.request(*request)
+
     def _read(self, images, signature):
         instances = [{"b64": base64.b64encode(image).decode("ascii")} for image in images]
         body = json.dumps({"signature_name": signature, "instances": instances}).encode("ascii")
-        status, content = self._connection.request("POST", f"{self._path}:predict", body)
+        status, content = self._request("POST", f"{self._path}:predict", body)
         if status == 200:
             try:
                 return readings_in(content, len(images))
@@ -78,7 +89,7 @@ class ModelServer:
         return self._read(images[:half], signature) + self._read(images[half:], signature)
 
     def _ask_for_signatures(self):
-        status, content = self._connection.request("GET", f"{self._path}/metadata")
+        status, content = self._request("GET", f"{self._path}/metadata")
         if status != 200:
             raise self._failed(status, content)
         try:
