@@ -47,6 +47,7 @@ MOST_CANVAS = 20_000  # pixels; no text line that is one image is wider at heigh
 MOST_BATCH = 10_000  # images
 MOST_STEPS = 1_000_000_000
 LARGEST_FACTOR = 1e30  # of what float32 multiplies
+READ_TOGETHER = 32  # images of a batch when files are read
 CTC_WEIGHT = 0.6  # default of `--ctc-weight`
 MOST_IMAGES, BATCH_COLUMNS, ORIGINAL_BATCH = 16, 6_400, 65  # defaults of a training batch: see `--batch-size`
 RECIPES = {"adam": SOONEST, "adamw": SOONEST, "adadelta": ORIGINAL}
@@ -380,8 +381,24 @@ class PredictConfig(Options):
     """How a model reads files."""
 
     decoding: str = decoding_option()
-    batch_size: int = option(16, "maximum batch size; paths on stdin are processed as they arrive",
-                            least=1, most=MOST_BATCH)
+    batch_size: int = option(READ_TOGETHER, "maximum batch size; paths on stdin are processed as they arrive", least=1,
+                            most=MOST_BATCH)
+    recursive: bool = option(False, "read the directories in directories too")
+    stdin0: bool = option(False, "paths on stdin end in NUL instead of a line feed, as `find -print0` writes them")
+    output_format: str = option("tsv", "form of the results: tsv (path, probability, text); csv (path, confidence, "
+                                       "text, error, with a header); jsonl (an object per image, with its characters "
+                                       "and its error); text (the texts alone)",
+                                choices=("tsv", "csv", "jsonl", "text"))
+    min_confidence: float = option(None, "with --review: results of a lower probability are unsure", least=0.0,
+                                   most=1.0)
+    review: str = option(None, ".tsv or .csv file to write unsure and unreadable images to; correct its texts, then "
+                               "give it to `aocr dataset`")
+    visualize: str = option(None, "directory to write a picture of each image to, with where the model looked")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.min_confidence is None) != (self.review is None):
+            raise ValueError("--min-confidence and --review go together; give both")
 
 
 @dataclasses.dataclass(frozen=True)

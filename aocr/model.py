@@ -114,6 +114,14 @@ class Model:
                                                 {self.inputs.encoded: list(encoded)})
         return [(read.decode(), float(probability)) for read, probability in zip(texts, probabilities)]
 
+    def attention(self, encoded: bytes) -> np.ndarray:
+        """Returns where the decoder looked while it read an encoded image: [steps, S], as of Prediction.
+
+        Raises: as `predict`.
+        """
+        ids, attention = self.session.run([self.reading.ids, self.reading.attention], {self.inputs.encoded: [encoded]})
+        return attention[0, :_steps(ids[0])]
+
     def read(self) -> Iterator[Prediction]:
         """Reads the dataset; yields a Prediction of each sample, in the order of the batches."""
         inputs = self.inputs
@@ -134,8 +142,7 @@ class Model:
         batch = got["batch"]
         for k, number in enumerate(batch.numbers):
             read = got["text"][k].decode()
-            ends = np.flatnonzero(got["ids"][k] == EOS_ID)
-            steps = ends[0] + 1 if len(ends) else got["ids"].shape[1]
+            steps = _steps(got["ids"][k])
             length = -(-int(batch.widths[k]) // self.config.network.stride)
             comment = batch.comments[k].decode("utf-8", "replace")  # a path need not be valid UTF-8
             yield Prediction(
@@ -147,6 +154,12 @@ class Model:
         """Returns the Candidates of the k-th image, from the arrays of decoding.Candidates."""
         return tuple(Candidate(self.charset.decode(ids), float(by_attention), float(by_ctc))
                      for ids, by_attention, by_ctc in zip(got.ids[k], got.by_attention[k], got.by_ctc[k]))
+
+
+def _steps(ids):
+    """Returns the number of steps of a text with these ids ([T]): its characters and EOS."""
+    ends = np.flatnonzero(ids == EOS_ID)
+    return ends[0] + 1 if len(ends) else len(ids)
 
 
 def open_model(network: AnyNetwork, *, source: Source | None = None, decoding: Decoding, precision: str = "float32",

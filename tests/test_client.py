@@ -378,6 +378,7 @@ def test_predict_reads_paths_as_they_arrive(stub, tmp_path):
     (["--job-dir", "m"], "--server and --model-dir are mutually exclusive"),
     (["--checkpoint", "best"], "--server and --checkpoint are mutually exclusive"),
     (["--decoding", "ctc"], "--server and --decoding are mutually exclusive"),
+    (["--visualize", "pictures"], "--server and --visualize are mutually exclusive"),
     (["--gpu-id", "-1"], "--server and --gpu-id are mutually exclusive"),
     (["--max-width", "99"], "--server and --max-width are mutually exclusive"),
     (["--charset", "abc"], "--server and --charset are mutually exclusive"),

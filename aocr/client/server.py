@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 
 from aocr.client.answers import DEFAULT, DETAIL, NotOurs, error_in, readings_in, signatures_in
 from aocr.client.connection import Connection, split_url
-from aocr.config import ServerConfig
+from aocr.config import ModelConfig, ServerConfig
 from aocr.errors import UserError, usage_error
 from aocr.files import cause, read_bytes
-from aocr.image_files import BadImage
+from aocr.image_files import BadImage, Limits
 from aocr.prediction import Reading
 from aocr.refusals import refusal_in
 
@@ -23,11 +23,17 @@ KEY_BYTES = 4096
 
 
 class ModelServer:
-    """A model on a server. A context manager; may be used from several threads, each of which has its connection."""
+    """A model on a server, to read with (an `Engine`); several threads have several connections. A context manager."""
 
-    def __init__(self, config: ServerConfig):
-        """Asks the server which signatures the model has. Raises: UserError."""
+    decoding = None  # a server does not tell
+
+    def __init__(self, config: ServerConfig, limits: Limits | None = None):
+        """Asks the server which signatures the model has.
+
+        `limits`: of the images that it will be given. Raises: UserError.
+        """
         assert config.server is not None
+        self.limits: Limits = limits or ModelConfig()
         self._path = model_path(config.server)
         key = read_key(config.api_key_file) if config.api_key_file else None
         self._name = f"--server {config.server}"

@@ -1,37 +1,23 @@
-"""Predicts the texts of image files with a model, in batches, and yields each result when it is ready."""
+"""Reads image files for `aocr predict`, in order; free of TensorFlow."""
 
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from collections.abc import Generator, Iterable
+from typing import NamedTuple
 
-import tensorflow.compat.v1 as tf
-
-from aocr.image_files import BadImage
-from aocr.images import problem_of
-from aocr.model import Model
-from aocr.prediction import FilePrediction, Reading
-from aocr.tasks.image_batches import chunks_of, read_chunks, waiting_lines
+from aocr.image_files import StandardImage
+from aocr.reading.reader import Reader
+from aocr.reading.results import ReadResult
 
 
-def predict_files(model: Model, paths: Iterable[str], batch_size: int) -> Iterator[FilePrediction]:
-    """Reads image files, in order, at most `batch_size` at once. Raises: Unreachable if remote storage is down."""
-    return _predict(model, chunks_of(paths, batch_size))
+class FileReading(NamedTuple):
+    """What was read from a file."""
+
+    path: str
+    result: ReadResult
+    image: StandardImage | None = None  # as the network got it; None if the file could not be read
 
 
-def predict_lines(model: Model, lines: BinaryIO, batch_size: int) -> Iterator[FilePrediction]:
-    """Reads image files whose paths are lines of a stream, each as soon as it arrives."""
-    return _predict(model, waiting_lines(lines, batch_size))
-
-
-def _predict(model, chunks):
-    return read_chunks(chunks, model.config, lambda images: _read(model, images))
-
-
-def _read(model, images):
-    """Returns a Reading, or a BadImage, for each encoded image."""
-    try:
-        return [Reading(*found) for found in model.predict(images)]
-    except tf.errors.InvalidArgumentError as error:
-        problem = BadImage("unreadable image", problem_of(error))
-    except tf.errors.ResourceExhaustedError:
-        problem = BadImage("not enough memory for this image; reduce its size")
-    return [problem] if len(images) == 1 else [found for image in images for found in _read(model, [image])]
+def read_files(reader: Reader, parts: Iterable[list[str]]) -> Generator[FileReading, None, None]:
+    """Reads image files, in order. `parts`: paths, as for `Reader.stream`. Raises: Unreachable if storage is down."""
+    sources = ([reader.source(path, path) for path in part] for part in parts)
+    for prepared, result in reader.stream(sources):
+        yield FileReading(prepared.source.name, result, prepared.image)
