@@ -112,6 +112,11 @@ def flags_of(field: dataclasses.Field) -> tuple[str, ...]:
     return ("--" + field.name.replace("_", "-"),) if flags is None else flags
 
 
+def flag_of(options: "type[Options]", name: str) -> str:
+    """Returns the main command line name of a field of an option class."""
+    return flags_of(options.__dataclass_fields__[name])[0]
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Base of the option classes: enforces the limits that the fields declare."""
@@ -394,6 +399,20 @@ class PredictConfig(Options):
         super().__post_init__()
         if (self.min_confidence is None) != (self.review is None):
             raise ValueError("--min-confidence and --review go together; give both")
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerConfig(Options):
+    """A server that reads in place of a model here."""
+
+    server: str = option(None, "read with the model at this URL of a server with TensorFlow Serving's REST interface, "
+                               "such as http://localhost:8501/v1/models/aocr, instead of a model directory; "
+                               "/versions/N after it chooses a version")
+    api_key_file: str = option(None, "file that holds the server's key, sent as a bearer token")
+    server_timeout: float = option(60.0, "seconds to wait for the server's answer to a request", above=0.0,
+                                   most=86_400.0)
+    server_retries: int = option(5, "further attempts of a request after connection errors and the statuses 408, 429, "
+                                    "502, 503 and 504, with waits that double from half a second", least=0, most=100)
 
 
 @dataclasses.dataclass(frozen=True)

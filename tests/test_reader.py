@@ -1,5 +1,6 @@
 """`Reader` and what it reads: inputs, batches, order, errors, threads; with a model that answers at once."""
 
+import functools
 import io
 import itertools
 import threading
@@ -15,6 +16,7 @@ from aocr.errors import UserError
 from aocr.image_files import standard_image
 from aocr.prediction import Alternative, Character, Hypothesis, Reading
 from aocr.reading.batches import AHEAD, WINDOW
+from aocr.reading.engines import one_by_one
 from aocr.reading.images import prepare, source_of
 from aocr.reading.reader import Reader
 from aocr.reading.results import ReadCharacter, ReadError, ReadResult
@@ -33,6 +35,9 @@ class Engine:
         self._hopeless = dict(hopeless)
 
     def read_images(self, encoded, *, details=False):
+        return one_by_one(functools.partial(self._read, details), encoded)
+
+    def _read(self, details, encoded):
         sizes = [Image.open(io.BytesIO(file)).width for file in encoded]
         self.batches.append(sizes)
         for problem, kind in self._hopeless.items():

@@ -1,8 +1,9 @@
 """What reads encoded images: a trained model, or an export of one."""
 
+import functools
 import os
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -11,31 +12,27 @@ from aocr.colors import WHITE
 from aocr.config import MOST_PIXELS
 from aocr.errors import UserError
 from aocr.files import cause, names_in
-from aocr.image_files import Limits
+from aocr.image_files import BadImage, Limits
+from aocr.images import problem_of
 from aocr.inputs import INPUT_NAME
 from aocr.model import PREDICTION_NAME, PROBABILITY_NAME
 from aocr.prediction import Reading
+from aocr.reading.engine import Engine
 
 SAVED_NAME, FROZEN_NAME = "saved_model.pb", "frozen_graph.pb"
 DESCRIBED_IN = ("", "assets.extra", "assets")  # where an export may hold the description of its model
 
 
-class Engine(Protocol):
-    """Reads encoded images; may be called from several threads."""
-
-    @property
-    def limits(self) -> Limits:
-        """The background and the largest size of images."""
-
-    @property
-    def decoding(self) -> str | None:
-        """How it decodes texts: attention, ctc or joint; None if that is unknown."""
-
-    def read_images(self, encoded: Sequence[bytes], *, details: bool = False) -> list[Reading]:
-        """Reads images. Raises: tf.errors.InvalidArgumentError if one of them cannot be decoded."""
-
-    def close(self) -> None:
-        """Frees what it holds."""
+def one_by_one(read: Callable[[Sequence[bytes]], Sequence[Reading]],
+               encoded: Sequence[bytes]) -> Sequence[Reading | BadImage]:
+    """Reads a batch; if that fails, each image alone, to find out which one is to blame."""
+    try:
+        return read(encoded)
+    except tf.errors.InvalidArgumentError as error:
+        problem = BadImage("unreadable image", problem_of(error))
+    except tf.errors.ResourceExhaustedError:
+        problem = BadImage("not enough memory for this image; reduce its size")
+    return [problem] if len(encoded) == 1 else [found for image in encoded for found in one_by_one(read, [image])]
 
 
 class ModelEngine:
@@ -46,11 +43,11 @@ class ModelEngine:
         self.model = trained.open(session_config=session_config)
         self.limits, self.decoding = trained.config, trained.decoding.method
 
-    def read_images(self, encoded: Sequence[bytes], *, details: bool = False) -> list[Reading]:
+    def read_images(self, encoded: Sequence[bytes], *, details: bool = False) -> Sequence[Reading | BadImage]:
         """As of Engine."""
         if hasattr(self.model, "read_images"):
-            return self.model.read_images(encoded, details=details)
-        return [Reading(*read) for read in self.model.predict(encoded)]
+            return one_by_one(functools.partial(self.model.read_images, details=details), encoded)
+        return one_by_one(lambda images: [Reading(*read) for read in self.model.predict(images)], encoded)
 
     def close(self) -> None:
         """As of Engine."""
@@ -82,8 +79,11 @@ class ExportEngine:
             self._session.close()
             raise UserError(f"{path}: cannot be loaded: {cause(error)}; export the model again") from None
 
-    def read_images(self, encoded: Sequence[bytes], *, details: bool = False) -> list[Reading]:
+    def read_images(self, encoded: Sequence[bytes], *, details: bool = False) -> Sequence[Reading | BadImage]:
         """As of Engine; without details."""
+        return one_by_one(self._read, encoded)
+
+    def _read(self, encoded):
         texts, probabilities = self._session.run(self._outputs, {self._input: list(encoded)})
         return [Reading(text.decode(), float(probability)) for text, probability in zip(texts, probabilities)]
 

@@ -2,10 +2,10 @@
 
 import io
 import os
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from aocr.files import Unreachable, cause
@@ -59,7 +59,8 @@ def source_of(given: object, name: str, limits: Limits) -> Source:
     if isinstance(given, (bytes, bytearray, memoryview)):
         content = bytes(given)
         return Source(name, lambda: content)
-    if isinstance(given, np.ndarray):
+    numpy = sys.modules.get("numpy")  # whoever has an array has imported it
+    if numpy and isinstance(given, numpy.ndarray):
         array = given.copy()
         return Source(name, lambda: _encoded_array(array))
     if isinstance(given, Image.Image):
@@ -134,6 +135,8 @@ def _encoded_array(array):
 
 def _as_bytes(array):
     """Converts an array of bool, uint8, or floats from 0 to 1 to contiguous uint8."""
+    import numpy as np  # late: those who read files need none
+
     if array.dtype == bool:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype == np.uint8:

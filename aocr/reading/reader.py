@@ -4,26 +4,23 @@ import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
-import numpy as np
-import tensorflow.compat.v1 as tf
 from PIL import Image
 
 from aocr.config import READ_TOGETHER
-from aocr.image_files import StandardImage
-from aocr.images import problem_of
+from aocr.image_files import BadImage, StandardImage
 from aocr.reading.batches import Threads, Work, read_in_order
-from aocr.reading.engines import Engine
+from aocr.reading.engine import Engine
 from aocr.reading.images import Prepared, Source, prepare, source_of
 from aocr.reading.results import ReadError, ReadResult, result_of
 
+if TYPE_CHECKING:
+    import numpy as np
+
 log = logging.getLogger(__name__)
 
-# An image that cannot be decoded, or that needs more memory than there is.
-ONE_IMAGE = (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError)
-
-Readable = str | os.PathLike | bytes | bytearray | memoryview | Image.Image | np.ndarray
+Readable: TypeAlias = "str | os.PathLike | bytes | bytearray | memoryview | Image.Image | np.ndarray"
 Errors = Literal["raise", "return"]
 
 
@@ -118,23 +115,12 @@ class Reader:
         return prepare(source, self._engine.limits)
 
     def _read(self, images: Sequence[StandardImage]) -> list[ReadResult]:
-        """Reads a batch; if that fails, each image alone, to find out which one is to blame."""
-        try:
-            readings = self._engine.read_images([image.content for image in images], details=self._details)
-        except ONE_IMAGE as error:
-            return [self._read([image])[0] for image in images] if len(images) > 1 else [ReadResult(
-                error=_problem(error))]
-        return [result_of(reading, image.size[0], self.decoding) for reading, image in zip(readings, images)]
+        found = self._engine.read_images([image.content for image in images], details=self._details)
+        return [ReadResult(error=": ".join(one.args)) if isinstance(one, BadImage)
+                else result_of(one, image.size[0], self.decoding) for one, image in zip(found, images)]
 
 
 def _checked(prepared, result, errors):
     if result.error is not None and errors == "raise":
         raise ReadError(f"{prepared.source.name}: {result.error}")
     return result
-
-
-def _problem(error):
-    """Returns one line about an image that the graph refused."""
-    if isinstance(error, tf.errors.InvalidArgumentError):
-        return f"unreadable image: {problem_of(error)}"
-    return "not enough memory for this image; reduce its size"

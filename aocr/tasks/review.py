@@ -7,10 +7,8 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-import tensorflow.compat.v1 as tf
-
 from aocr.errors import UserError, usage_error
-from aocr.files import cause, whole_file
+from aocr.files import cause, is_remote, os_errors, whole_file
 from aocr.outputs import Kind, Output, check_outputs, start_of
 from aocr.reading.results import ReadResult
 
@@ -21,9 +19,9 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}  # extension -> delimiter, as `aocr dat
 class Review:
     """Collects the results below a confidence in a table that `aocr dataset` reads after its texts were corrected."""
 
-    def __init__(self, file: BinaryIO, delimiter: str, least: float):
-        """`least`: a result of at least this confidence is left out."""
-        self._file, self._delimiter, self._least = file, delimiter, least
+    def __init__(self, file: BinaryIO, path: str, delimiter: str, least: float):
+        """`path`: the file's, for errors. `least`: a result of at least this confidence is left out."""
+        self._file, self._path, self._delimiter, self._least = file, path, delimiter, least
         self._write(COLUMNS)
 
     def add(self, path: str, result: ReadResult) -> None:
@@ -41,7 +39,20 @@ class Review:
             csv.writer(text, delimiter=self._delimiter, lineterminator="").writerow(fields)
             line = text.getvalue()
         # A path that is not UTF-8 stays as it is; `aocr dataset` tells that it cannot read it.
-        self._file.write(line.encode("utf-8", "surrogateescape") + b"\n")
+        with self._named():
+            self._file.write(line.encode("utf-8", "surrogateescape") + b"\n")
+
+    def flush(self) -> None:
+        """Writes what is left. Raises: OSError, as `add`, with the file's path."""
+        with self._named():
+            self._file.flush()
+
+    @contextlib.contextmanager
+    def _named(self):
+        try:
+            yield
+        except OSError as error:  # of an open file, which does not know its name
+            raise OSError(error.errno, error.strerror, self._path) from None
 
 
 def check_review(path: str, inputs: Iterable[str]) -> str:
@@ -57,12 +68,28 @@ def check_review(path: str, inputs: Iterable[str]) -> str:
 def review_in(path: str, delimiter: str, least: float) -> Iterator[Review]:
     """Yields a Review; its file appears when the block succeeds. UserError if it cannot be written."""
     try:
-        with whole_file(path) as part, tf.io.gfile.GFile(part, "wb") as file:
-            yield Review(file, delimiter, least)
-    except (OSError, tf.errors.OpError) as error:
-        if getattr(error, "filename", path) != path:
+        with _tf_errors(path), whole_file(path) as part, _opened(part) as file:
+            review = Review(file, path, delimiter, least)
+            yield review
+            review.flush()
+    except OSError as error:
+        if error.filename != path:
             raise
         raise UserError(f"--review {path}: cannot be written: {cause(error)}") from None
+
+
+def _tf_errors(path):
+    """Returns a context manager that makes errors of remote storage OSErrors."""
+    return os_errors(path) if is_remote(path) else contextlib.nullcontext()
+
+
+def _opened(path):
+    """Opens a file to write to, local or remote."""
+    if not is_remote(path):
+        return open(path, "wb")
+    import tensorflow.compat.v1 as tf
+
+    return tf.io.gfile.GFile(path, "wb")
 
 
 def _is_review(path):
