@@ -84,7 +84,7 @@ def load(path: PathLike, *, checkpoint: str | None = None, decoding: str | None 
     from aocr.reading.engines import open_engine
     from aocr.reading.reader import Reader
 
-    engine = open_engine(os.fspath(path), checkpoint=checkpoint, decoding=decoding,
+    engine = open_engine(os.fspath(path), checkpoint=checkpoint, decoding=decoding, details=details,
                          session_config=runtime.session_config(gpu_id))
     return Reader(engine, details=details, batch_size=batch_size)
 

@@ -105,7 +105,7 @@ def _open_model(arguments, checkpoint, config, form, stack):
 
     place, chosen, charset = arguments
     trained = find_model(place.model_dir, chosen, charset, checkpoint, config.decoding)
-    engine = ModelEngine(trained, session_config(place.gpu_id))
+    engine = ModelEngine(trained, session_config(place.gpu_id), form.details)
     return stack.enter_context(Reader(engine, details=form.details, batch_size=config.batch_size)), engine.model
 
 

@@ -38,16 +38,14 @@ def one_by_one(read: Callable[[Sequence[bytes]], Sequence[Reading]],
 class ModelEngine:
     """A trained model."""
 
-    def __init__(self, trained: Trained, session_config: tf.ConfigProto | None = None):
-        """Raises: UserError if the weights do not fit."""
-        self.model = trained.open(session_config=session_config)
+    def __init__(self, trained: Trained, session_config: tf.ConfigProto | None = None, details: bool = False):
+        """`details`: build what they need. Raises: UserError if the weights do not fit."""
+        self.model = trained.open(session_config=session_config, details=details)
         self.limits, self.decoding = trained.config, trained.decoding.method
 
     def read_images(self, encoded: Sequence[bytes], *, details: bool = False) -> Sequence[Reading | BadImage]:
         """As of Engine."""
-        if hasattr(self.model, "read_images"):
-            return one_by_one(functools.partial(self.model.read_images, details=details), encoded)
-        return one_by_one(lambda images: [Reading(*read) for read in self.model.predict(images)], encoded)
+        return one_by_one(functools.partial(self.model.read_images, details=details), encoded)
 
     def close(self) -> None:
         """As of Engine."""
@@ -93,15 +91,15 @@ class ExportEngine:
 
 
 def open_engine(path: str, *, checkpoint: str | None = None, decoding: str | None = None,
-                session_config: tf.ConfigProto | None = None) -> Engine:
+                details: bool = False, session_config: tf.ConfigProto | None = None) -> Engine:
     """Returns what reads with the export or the trained model at a path.
 
-    Args: checkpoint, decoding: of a model directory, as for `find_model`.
+    Args: checkpoint, decoding: of a model directory, as for `find_model`. details: as of ModelEngine.
     Raises: UserError if there is none, or if these are given for an export, which has its own.
     """
     exported = export_at(path)
     if not exported:
-        return ModelEngine(find_model(path, {}, which=checkpoint, decoding=decoding), session_config)
+        return ModelEngine(find_model(path, {}, which=checkpoint, decoding=decoding), session_config, details)
     for name, value in (("checkpoint", checkpoint), ("decoding", decoding)):
         if value:
             raise UserError(f"{path}: {name} is {value}, but an export has its own; load the model directory instead")

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -33,7 +34,7 @@ class Review:
 
     def _write(self, fields):
         if self._delimiter == "\t":  # read without quotes
-            line = "\t".join(field.replace("\t", " ") for field in fields)
+            line = "\t".join(" ".join(re.split("[\t\n\r]", field)) for field in fields)
         else:
             text = io.StringIO()
             csv.writer(text, delimiter=self._delimiter, lineterminator="").writerow(fields)
