@@ -39,18 +39,18 @@ class Model:
           target, session_config: as of tf.Session.
         """
         self.network, self.inputs, self.graph = network, inputs, tf.get_default_graph()
-        self.config, self.charset = network.config, network.charset
+        self.config, self.charset, self.decoding = network.config, network.charset, decoding
         self.branches = branches or network.build(inputs.images, dtype=tf.as_dtype(precision))
         if decoding:
             self._add_prediction(decoding)
             if inputs.batch:
                 self._add_losses()
-        self._target, self._session_config = target, session_config
+        self._target, self.session_config = target, session_config
         self.connect()
 
     def connect(self) -> None:
         """Opens a session. A cluster's weights persist; others must be initialized or restored again."""
-        self.session = tf.Session(self._target, graph=self.graph, config=self._session_config)
+        self.session = tf.Session(self._target, graph=self.graph, config=self.session_config)
 
     def __enter__(self) -> "Model":
         return self
@@ -61,14 +61,16 @@ class Model:
     # ---- the graph
 
     def _add_prediction(self, decoding):
-        """Sets `reading` (decoding.Transcription), `prediction` and `probability`, in the shape of the inputs."""
+        """Sets `reading` (decoding.Transcription); `texts` and `probabilities`, [N]; and `prediction` and `probability`,
+        the same in the shape of the inputs.
+        """
         decoder, ctc_logits, lengths = self.branches[:3]
         self.reading = transcribe(decoding, decoder, ctc_logits, lengths, self.network.decoder_steps)
-        shape = self.inputs.shape
-        count = tf.reduce_prod(shape)
-        prediction = text.ids_to_text(self.reading.ids, self.charset)  # [N]
-        self.prediction = tf.reshape(prediction[:count], shape, name=PREDICTION_NAME)
-        self.probability = tf.reshape(self.reading.probability[:count], shape, name=PROBABILITY_NAME)
+        shape, count = self.inputs.shape, self.inputs.count
+        self.texts = tf.identity(text.ids_to_text(self.reading.ids, self.charset)[:count], "texts")
+        self.probabilities = tf.identity(self.reading.probability[:count], "probabilities")
+        self.prediction = tf.reshape(self.texts, shape, name=PREDICTION_NAME)
+        self.probability = tf.reshape(self.probabilities, shape, name=PROBABILITY_NAME)
 
     def _add_losses(self):
         """Sets `sample_losses` [N], the attention decoder's with teacher forcing."""
