@@ -61,8 +61,8 @@ class Model:
     # ---- the graph
 
     def _add_prediction(self, decoding):
-        """Sets `reading` (decoding.Transcription); `texts` and `probabilities`, [N]; and `prediction` and `probability`,
-        the same in the shape of the inputs.
+        """Sets `reading` (decoding.Transcription), and what was read: `texts` and `probabilities`, [N], and
+        `prediction` and `probability`, in the shape of the inputs.
         """
         decoder, ctc_logits, lengths = self.branches[:3]
         self.reading = transcribe(decoding, decoder, ctc_logits, lengths, self.network.decoder_steps)

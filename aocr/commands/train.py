@@ -146,5 +146,4 @@ def _export(model_dir, target):
         from aocr.tasks import export
 
     with find_model(model_dir, {}).open(session_config=session_config(-1)) as model:
-        export.export(model, target, ExportConfig(force=True))
-    print_values(dict(exported=target))
+        print_values(export.export(model, target, ExportConfig(force=True)))

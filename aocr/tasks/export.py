@@ -4,19 +4,26 @@ import os
 import posixpath
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
 from aocr.aside import aside, swap_in
-from aocr.config import ExportConfig
+from aocr.config import AUTO_VERSION, ExportConfig
 from aocr.errors import UserError, usage_error
+from aocr.exports import DESCRIPTIONS, FROZEN_GRAPH, SAVED_MODEL, WARM_UP, description_of
 from aocr.files import cause, exists, is_remote, names_in, read_bytes
 from aocr.inputs import INPUT_NAME
-from aocr.model import PREDICTION_NAME, PROBABILITY_NAME, Model
+from aocr.model import Model
+from aocr.outputs import check_outputs
+from aocr.tasks import samples, server_files, versions
+from aocr.tasks.freezing import serving_graph
+from aocr.tasks.signatures import DEFAULT, PIXELS, Signature, nodes_of, signatures_of, to_proto
+from aocr.tasks.verification import verify
+from aocr.tasks.warm_up import write_warm_up
 
-FROZEN_NAME = "frozen_graph.pb"
+DESCRIPTION_TENSOR = "description"  # node of a frozen graph with the content of its description file
 
 
 def target_of(directory: str, config: ExportConfig) -> str:
@@ -26,8 +33,10 @@ def target_of(directory: str, config: ExportConfig) -> str:
         raise usage_error(f"--model-version {config.model_version} needs --format {versioned}, not {config.format}")
     target = directory if is_remote(directory) else os.path.abspath(directory)
     target = target.rstrip("/") or target
+    check_outputs(server_files.outputs_of(config), [])
     if config.model_version:
-        target = posixpath.join(target, str(config.model_version))
+        number = versions.next_version(target) if config.model_version == AUTO_VERSION else config.model_version
+        target = posixpath.join(target, str(number))
     if exists(target) and not tf.io.gfile.isdir(target):
         raise UserError(f"{target}: is a file; name a directory")
     if not is_remote(target) and os.path.islink(target) and not exists(target):
@@ -56,6 +65,14 @@ def _other_file(target):
     return None
 
 
+def _is_export(directory):
+    """Returns whether a directory is an export of ours, and holds nothing else."""
+    if not is_remote(directory) and (os.path.islink(directory) or not os.path.isdir(directory)):
+        return False
+    held = set(names_in(directory))
+    return bool(MAIN_NAMES & held) and held <= EXPORTED_NAMES and (is_remote(directory) or not _other_file(directory))
+
+
 def _is_model(path):
     """Returns whether a file is a graph with the input of our models; an empty one counts."""
     if not os.path.isfile(path):
@@ -64,30 +81,84 @@ def _is_model(path):
     return not content or INPUT_NAME.encode() in content
 
 
-def export(model: Model, target: str, config: ExportConfig) -> None:
-    """Writes a model; an incomplete one never passes for an export.
+def export(model: Model, target: str, config: ExportConfig) -> dict[str, str]:
+    """Writes a model; an incomplete one, or one that answers differently, never passes for an export.
 
-    `target`: from `target_of`. Raises: UserError if it cannot be written.
+    Args: target: from `target_of`.
+    Returns: what was written, path by name.
+    Raises: UserError if it cannot be written, or does not answer as the model does.
     """
-    write = FORMATS[config.format].write
+    kind = FORMATS[config.format]
+    automatic = config.model_version == AUTO_VERSION
+    directory, name = posixpath.split(target)
+    write = _writer(model, kind, config)
     try:
         if is_remote(target):
             _upload(model, write, target)
         else:
-            _put(model, write, target)
+            target = _put(model, write, target, numbered=automatic)
+        written = dict(exported=target)
+        if config.models_config or config.batching_config:
+            base = directory if config.model_version else target
+            written.update(server_files.write_server_files(base, config))
+        if config.keep_versions:
+            versions.prune(directory, posixpath.basename(target), config.keep_versions, _is_export, _remove)
     except (tf.errors.OpError, OSError) as error:
         raise UserError(f"{target}: cannot be written: {cause(error)}") from None
+    return written
 
 
-def _put(model, write, target):
-    """Writes under a temporary name, which TensorFlow Serving ignores, then swaps the directories. A link stays."""
+def _writer(model, kind, config):
+    """Returns a function (model, local directory) that writes a whole export, and proves it."""
+    def write(model, directory):
+        signatures = signatures_of(model)
+        kind.write(model, directory)
+        if not kind.signed:
+            signatures = {name: signatures[name] for name in (DEFAULT, PIXELS)}
+        images: Sequence[bytes] = ()
+        warms_up = config.warm_up and kind.warms_up
+        if warms_up or config.verification and kind.verified:
+            images = samples.readable(model, samples.drawn_images(model.config, model.charset.characters),
+                                      "drawn images")
+        if warms_up:
+            write_warm_up(model, signatures, directory, images, config.model_name)
+        if config.verification and kind.verified:
+            if config.verify:
+                images = samples.readable(model, samples.images_in(config.verify), f"--verify {config.verify}")
+            verify(model, signatures, directory, images, named=kind.signed)
+
+    return write
+
+
+def _put(model, write, target, numbered=False):
+    """Writes under a temporary name, which TensorFlow Serving ignores, then swaps the directories. A link stays.
+
+    `numbered`: the name is a version; if another process has taken it meanwhile, the next one is used.
+    Returns: the directory.
+    """
     place = os.path.realpath(target)
     parent, name = os.path.split(place)
     os.makedirs(parent, exist_ok=True)
     with aside(parent) as directory:
         part = os.path.join(directory, name)
         write(model, part)
-        swap_in(part, place)
+        while numbered and not _renamed(part, place):
+            place = os.path.join(parent, str(versions.next_version(parent)))
+            target = place
+        if not numbered:
+            swap_in(part, place)
+    return target
+
+
+def _renamed(part, place):
+    """Renames a directory. Returns whether the new name was free."""
+    try:
+        os.rename(part, place)
+        return True
+    except OSError:
+        if not os.path.lexists(place):
+            raise
+        return False
 
 
 def _upload(model, write, target):
@@ -104,27 +175,38 @@ def _upload(model, write, target):
 
 
 def _save(model, directory):
-    with model.graph.as_default():
+    signatures = signatures_of(model)
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        tf.import_graph_def(serving_graph(model, nodes_of(signatures)), name="")
+        served = {name: to_proto(_moved(signature, graph)) for name, signature in signatures.items()}
         builder = tf.saved_model.Builder(directory)
-        signature = tf.saved_model.predict_signature_def(
-            inputs={"input": model.inputs.encoded},
-            outputs={"output": model.prediction, "probability": model.probability})
-        builder.add_meta_graph_and_variables(
-            model.session, [tf.saved_model.SERVING],
-            signature_def_map={tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY: signature},
-            clear_devices=True, strip_default_attrs=True)
+        builder.add_meta_graph_and_variables(session, [tf.saved_model.SERVING], signature_def_map=served,
+                                             clear_devices=True, strip_default_attrs=True)
         builder.save()
+    _write(directory, DESCRIPTIONS[SAVED_MODEL], description_of(model).to_json().encode())
+
+
+def _moved(signature, graph):
+    """Returns a signature by the tensors of the same names in another graph."""
+    return Signature(*({name: graph.get_tensor_by_name(tensor.name) for name, tensor in tensors.items()}
+                       for tensors in signature))
 
 
 def _freeze(model, directory):
-    graph_def = model.graph.as_graph_def()
-    for node in graph_def.node:
-        node.device = ""
-    frozen = tf.graph_util.convert_variables_to_constants(
-        model.session, graph_def, [INPUT_NAME, PREDICTION_NAME, PROBABILITY_NAME])
-    tf.io.gfile.makedirs(directory)
-    with tf.io.gfile.GFile(posixpath.join(directory, FROZEN_NAME), "wb") as file:
-        file.write(frozen.SerializeToString())
+    description = description_of(model).to_json()
+    with model.graph.as_default():
+        told = tf.constant(description, name=DESCRIPTION_TENSOR)
+    signatures = signatures_of(model)
+    kept = nodes_of({name: signatures[name] for name in (DEFAULT, PIXELS)})
+    _write(directory, FROZEN_GRAPH, serving_graph(model, [*kept, told.op.name]).SerializeToString())
+    _write(directory, DESCRIPTIONS[FROZEN_GRAPH], description.encode())
+
+
+def _write(directory, name, content):
+    path = os.path.join(directory, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(content)
 
 
 def _remove(path):
@@ -143,13 +225,18 @@ class Format(NamedTuple):
     main_name: str  # the file that makes a directory an export; it is uploaded last and removed first
     other_names: tuple[str, ...] = ()  # of files and directories beside it
     versioned: bool = False  # whether --model-version may name its directory
+    signed: bool = False  # whether it has signatures
+    verified: bool = False  # whether `replay` can run it
+    warms_up: bool = False  # whether a server answers requests in it when it loads it
 
 
 FORMATS = {
-    "savedmodel": Format(_save, "saved_model.pb", ("variables", "assets", "assets.extra", "fingerprint.pb"),
-                         versioned=True),
-    "frozengraph": Format(_freeze, FROZEN_NAME),
+    "savedmodel": Format(_save, SAVED_MODEL, ("variables", "assets", "assets.extra", "fingerprint.pb"),
+                         versioned=True, signed=True, verified=True, warms_up=True),
+    "frozengraph": Format(_freeze, FROZEN_GRAPH, (DESCRIPTIONS[FROZEN_GRAPH],), verified=True),
 }
-PARTS = re.compile(r"fingerprint\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})")  # files of a SavedModel of ours
 MAIN_NAMES = {kind.main_name for kind in FORMATS.values()}
 EXPORTED_NAMES = MAIN_NAMES.union(*(kind.other_names for kind in FORMATS.values()))
+# Files of our exports besides; earlier ones had variables.
+PARTS = re.compile(r"fingerprint\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})|" + "|".join(
+    map(re.escape, (WARM_UP, *DESCRIPTIONS.values()))))

@@ -1,9 +1,12 @@
 """The signatures of an exported model: named inputs and outputs of its graph."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
+from aocr.inputs import EncodedImages
 from aocr.model import Model
 
 DEFAULT, DETAIL, PIXELS = "serving_default", "serving_detail", "serving_pixels"
@@ -18,17 +21,24 @@ class Signature(NamedTuple):
 
 def signatures_of(model: Model) -> dict[str, Signature]:
     """Returns the signatures of a model that reads encoded images, by name."""
-    encoded = {"input": model.inputs.encoded}
+    inputs = model.inputs
+    assert isinstance(inputs, EncodedImages)
+    encoded = {"input": inputs.encoded}
     read = {"output": model.prediction, "probability": model.probability}
-    prepared = {"images": model.inputs.prepared.pixels, "widths": model.inputs.prepared.widths}
-    found = {
+    prepared = {"images": inputs.prepared.pixels, "widths": inputs.prepared.widths}
+    return {
         DEFAULT: Signature(encoded, read),
         PIXELS: Signature(prepared, {"output": model.texts, "probability": model.probabilities}),
     }
-    return found
 
 
-def to_proto(signature: Signature) -> "tf.SignatureDef":
+def prepared(model: Model, images: Sequence[bytes]) -> dict[str, np.ndarray]:
+    """Returns image files as inputs of the signature PIXELS."""
+    tensors = signatures_of(model)[PIXELS].inputs
+    return model.session.run(tensors, {model.inputs.encoded: list(images)})
+
+
+def to_proto(signature: Signature) -> Any:
     """Returns a signature as a SavedModel stores it."""
     return tf.saved_model.signature_def_utils.build_signature_def(
         inputs={name: tf.saved_model.build_tensor_info(tensor) for name, tensor in signature.inputs.items()},
