@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from aocr.aside import aside, swap_in
 from aocr.config import AUTO_VERSION, ExportConfig
+from aocr.data.records import files_of
 from aocr.errors import UserError, usage_error
 from aocr.exports import DESCRIPTIONS, FROZEN_GRAPH, SAVED_MODEL, WARM_UP, description_of
 from aocr.files import cause, exists, is_remote, names_in, read_bytes
@@ -28,9 +29,9 @@ DESCRIPTION_TENSOR = "description"  # node of a frozen graph with the content of
 
 def target_of(directory: str, config: ExportConfig) -> str:
     """Returns the directory to write to. UserError if not empty; with config.force, if not an earlier export."""
-    if config.model_version and not FORMATS[config.format].versioned:
-        versioned = " or ".join(name for name, kind in FORMATS.items() if kind.versioned)
-        raise usage_error(f"--model-version {config.model_version} needs --format {versioned}, not {config.format}")
+    _check_format(config)
+    if config.verify:
+        files_of(config.verify)
     target = directory if is_remote(directory) else os.path.abspath(directory)
     target = target.rstrip("/") or target
     check_outputs(server_files.outputs_of(config), [])
@@ -52,6 +53,16 @@ def target_of(directory: str, config: ExportConfig) -> str:
         raise UserError(f"{target}: --force replaces an earlier export only, and {other} is none of its files; name "
                         "another directory")
     return target
+
+
+def _check_format(config):
+    """Raises UserError for an option that the format has no use for."""
+    for flag, value, able in (("--model-version", config.model_version, "versioned"),
+                              ("--batching-config", config.batching_config, "versioned"),
+                              ("--verify", config.verify, "verified")):
+        if value and not getattr(FORMATS[config.format], able):
+            formats = " or ".join(name for name, kind in FORMATS.items() if getattr(kind, able))
+            raise usage_error(f"{flag} {value} needs --format {formats}, not {config.format}")
 
 
 def _other_file(target):
