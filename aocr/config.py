@@ -358,6 +358,13 @@ class TestConfig(Options):
 
 
 @dataclasses.dataclass(frozen=True)
+class CalibrateConfig(Options):
+    """How a model is calibrated."""
+
+    batch_size: int = option(64, "batch size for images of the mean width", least=1, most=MOST_BATCH)
+
+
+@dataclasses.dataclass(frozen=True)
 class CompareConfig(Options):
     """How two tests are compared."""
 

@@ -25,4 +25,5 @@ def read_export_description(directory: str) -> Description | None:
 
 def description_of(model: Model) -> Description:
     """Returns the description of a model as it reads: with the decoding that was chosen for it."""
-    return Description(model.config, model.charset, model.decoding)  # type: ignore[arg-type]  # set: the model reads
+    assert model.decoding
+    return Description(model.config, model.charset, model.decoding, model.temperature)

@@ -182,8 +182,8 @@ def run_graph_def(graph_def, x):
 
 def corrupted(write):
     """Returns a writer of exports whose last weights are slightly wrong."""
-    def writing(model, directory):
-        write(model, directory)
+    def writing(model, directory, config):
+        write(model, directory, config)
         path = Path(directory, "saved_model.pb")
         saved = SavedModel.FromString(path.read_bytes())
         (bias,) = [node for node in saved.meta_graphs[0].graph_def.node if node.name == "ctc/output/bias"]
@@ -211,7 +211,7 @@ def test_an_export_that_answers_otherwise_does_not_appear(exported_model, traine
 def test_an_export_that_does_not_run_does_not_appear(trained, tmp_path, monkeypatch, capsys):
     kind = export.FORMATS["frozengraph"]
     monkeypatch.setitem(export.FORMATS, "frozengraph", kind._replace(
-        write=lambda model, directory: export._write(directory, "frozen_graph.pb", b"input_image_as_bytes")))
+        write=lambda model, directory, config: export._write(directory, "frozen_graph.pb", b"input_image_as_bytes")))
     assert export_to(tmp_path / "out", trained, "--format", "frozengraph") == 1
     assert "the exported model cannot be run: " in capsys.readouterr().err
     assert not os.listdir(tmp_path)
@@ -361,13 +361,13 @@ def test_the_next_version(tmp_path, names, following):
 
 
 def test_a_version_that_another_process_took_is_left_alone(tmp_path):
-    def write(_, directory):
+    def write(directory):
         os.makedirs(directory)
         Path(directory, "saved_model.pb").write_text("ours")
         (tmp_path / "4").mkdir(exist_ok=True)
         (tmp_path / "4" / "saved_model.pb").write_text("theirs")
 
-    assert export._put(None, write, str(tmp_path / "4"), numbered=True) == str(tmp_path / "5")
+    assert export._put(write, str(tmp_path / "4"), numbered=True) == str(tmp_path / "5")
     assert [(tmp_path / name / "saved_model.pb").read_text() for name in ("4", "5")] == ["theirs", "ours"]
     assert sorted(os.listdir(tmp_path)) == ["4", "5"]
 

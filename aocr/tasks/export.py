@@ -102,12 +102,15 @@ def export(model: Model, target: str, config: ExportConfig) -> dict[str, str]:
     kind = FORMATS[config.format]
     automatic = config.model_version == AUTO_VERSION
     directory, name = posixpath.split(target)
-    write = _writer(model, kind, config)
+
+    def write(directory):
+        _write_whole(model, directory, kind, config)
+
     try:
         if is_remote(target):
-            _upload(model, write, target)
+            _upload(write, target)
         else:
-            target = _put(model, write, target, numbered=automatic)
+            target = _put(write, target, numbered=automatic)
         written = dict(exported=target)
         if config.models_config or config.batching_config:
             base = directory if config.model_version else target
@@ -119,29 +122,23 @@ def export(model: Model, target: str, config: ExportConfig) -> dict[str, str]:
     return written
 
 
-def _writer(model, kind, config):
-    """Returns a function (model, local directory) that writes a whole export, and proves it."""
-    def write(model, directory):
-        signatures = signatures_of(model)
-        kind.write(model, directory)
-        if not kind.signed:
-            signatures = {name: signatures[name] for name in (DEFAULT, PIXELS)}
-        images: Sequence[bytes] = ()
-        warms_up = config.warm_up and kind.warms_up
-        if warms_up or config.verification and kind.verified:
-            images = samples.readable(model, samples.drawn_images(model.config, model.charset.characters),
-                                      "drawn images")
-        if warms_up:
-            write_warm_up(model, signatures, directory, images, config.model_name)
-        if config.verification and kind.verified:
-            if config.verify:
-                images = samples.readable(model, samples.images_in(config.verify), f"--verify {config.verify}")
-            verify(model, signatures, directory, images, named=kind.signed)
-
-    return write
+def _write_whole(model, directory, kind, config):
+    """Writes an export into a new local directory, and proves that it answers as the model does."""
+    kind.write(model, directory, config)
+    warms_up, verifies = config.warm_up and kind.warms_up, config.verification and kind.verified
+    images: Sequence[bytes] = ()
+    if warms_up or verifies and not config.verify:
+        images = samples.readable(model, samples.drawn_images(model.config, model.charset.characters), "drawn images")
+    if warms_up:
+        write_warm_up(model, signatures_of(model), directory, images, config.model_name)
+    if verifies:
+        if config.verify:
+            images = samples.readable(model, samples.images_in(config.verify), f"--verify {config.verify}")
+        verify(model, _frozen_signatures(model) if kind.unsigned else signatures_of(model), directory, images,
+               named=not kind.unsigned)
 
 
-def _put(model, write, target, numbered=False):
+def _put(write, target, numbered=False):
     """Writes under a temporary name, which TensorFlow Serving ignores, then swaps the directories. A link stays.
 
     `numbered`: the name is a version; if another process has taken it meanwhile, the next one is used.
@@ -152,7 +149,7 @@ def _put(model, write, target, numbered=False):
     os.makedirs(parent, exist_ok=True)
     with aside(parent) as directory:
         part = os.path.join(directory, name)
-        write(model, part)
+        write(part)
         while numbered and not _renamed(part, place):
             place = os.path.join(parent, str(versions.next_version(parent)))
             target = place
@@ -172,11 +169,11 @@ def _renamed(part, place):
         return False
 
 
-def _upload(model, write, target):
+def _upload(write, target):
     """Copies file by file, since remote storage cannot rename directories; the file that makes it an export is last."""
     with tempfile.TemporaryDirectory() as directory:
         part = os.path.join(directory, "part")
-        write(model, part)
+        write(part)
         names = [os.path.relpath(os.path.join(place, name), part) for place, _, names in os.walk(part)
                  for name in names]
         _remove(target)
@@ -185,7 +182,7 @@ def _upload(model, write, target):
             tf.io.gfile.copy(os.path.join(part, name), to, overwrite=True)
 
 
-def _save(model, directory):
+def _save(model, directory, _):
     signatures = signatures_of(model)
     with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.import_graph_def(serving_graph(model, nodes_of(signatures)), name="")
@@ -203,14 +200,19 @@ def _moved(signature, graph):
                        for tensors in signature))
 
 
-def _freeze(model, directory):
+def _freeze(model, directory, _):
     description = description_of(model).to_json()
     with model.graph.as_default():
         told = tf.constant(description, name=DESCRIPTION_TENSOR)
-    signatures = signatures_of(model)
-    kept = nodes_of({name: signatures[name] for name in (DEFAULT, PIXELS)})
+    kept = nodes_of(_frozen_signatures(model))
     _write(directory, FROZEN_GRAPH, serving_graph(model, [*kept, told.op.name]).SerializeToString())
     _write(directory, DESCRIPTIONS[FROZEN_GRAPH], description.encode())
+
+
+def _frozen_signatures(model):
+    """Returns the signatures whose tensors a frozen graph has."""
+    signatures = signatures_of(model)
+    return {name: signatures[name] for name in (DEFAULT, PIXELS)}
 
 
 def _write(directory, name, content):
@@ -232,19 +234,19 @@ def _remove(path):
 class Format(NamedTuple):
     """An export format."""
 
-    write: Callable[[Model, str], None]  # writes a model to a local directory
+    write: Callable[[Model, str, ExportConfig], None]  # writes a model to a new local directory
     main_name: str  # the file that makes a directory an export; it is uploaded last and removed first
     other_names: tuple[str, ...] = ()  # of files and directories beside it
     versioned: bool = False  # whether --model-version may name its directory
-    signed: bool = False  # whether it has signatures
+    unsigned: bool = False  # whether its tensors have the names of the model's, not those of signatures
     verified: bool = False  # whether `replay` can run it
     warms_up: bool = False  # whether a server answers requests in it when it loads it
 
 
 FORMATS = {
     "savedmodel": Format(_save, SAVED_MODEL, ("variables", "assets", "assets.extra", "fingerprint.pb"),
-                         versioned=True, signed=True, verified=True, warms_up=True),
-    "frozengraph": Format(_freeze, FROZEN_GRAPH, (DESCRIPTIONS[FROZEN_GRAPH],), verified=True),
+                         versioned=True, verified=True, warms_up=True),
+    "frozengraph": Format(_freeze, FROZEN_GRAPH, (DESCRIPTIONS[FROZEN_GRAPH],), unsigned=True, verified=True),
 }
 MAIN_NAMES = {kind.main_name for kind in FORMATS.values()}
 EXPORTED_NAMES = MAIN_NAMES.union(*(kind.other_names for kind in FORMATS.values()))

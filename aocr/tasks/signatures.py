@@ -20,16 +20,19 @@ class Signature(NamedTuple):
 
 
 def signatures_of(model: Model) -> dict[str, Signature]:
-    """Returns the signatures of a model that reads encoded images, by name."""
+    """Returns the signatures of a model that reads encoded images, by name; DETAIL if it is built with details."""
     inputs = model.inputs
     assert isinstance(inputs, EncodedImages)
     encoded = {"input": inputs.encoded}
     read = {"output": model.prediction, "probability": model.probability}
     prepared = {"images": inputs.prepared.pixels, "widths": inputs.prepared.widths}
-    return {
+    found = {
         DEFAULT: Signature(encoded, read),
         PIXELS: Signature(prepared, {"output": model.texts, "probability": model.probabilities}),
     }
+    if model.details:
+        found[DETAIL] = Signature(encoded, {**read, **model.details._asdict()})
+    return found
 
 
 def prepared(model: Model, images: Sequence[bytes]) -> dict[str, np.ndarray]:
