@@ -45,7 +45,8 @@ class Model:
           target, session_config: as of tf.Session.
         """
         self.network, self.inputs, self.graph = network, inputs, tf.get_default_graph()
-        self.config, self.charset = network.config, network.charset
+        self.config, self.charset, self.decoding = network.config, network.charset, decoding
+        self.temperature = temperature
         self.branches = branches or network.build(inputs.images, dtype=tf.as_dtype(precision))
         if decoding:
             self._add_prediction(decoding, temperature)
@@ -53,12 +54,12 @@ class Model:
                 self._add_details(decoding, temperature)
             if inputs.batch:
                 self._add_losses()
-        self._target, self._session_config = target, session_config
+        self._target, self.session_config = target, session_config
         self.connect()
 
     def connect(self) -> None:
         """Opens a session. A cluster's weights persist; others must be initialized or restored again."""
-        self.session = tf.Session(self._target, graph=self.graph, config=self._session_config)
+        self.session = tf.Session(self._target, graph=self.graph, config=self.session_config)
 
     def __enter__(self) -> "Model":
         return self
@@ -71,15 +72,17 @@ class Model:
     details: Details | None = None  # if it is built for them
 
     def _add_prediction(self, decoding, temperature):
-        """Sets `reading` (decoding.Transcription), `prediction` and `probability`, in the shape of the inputs."""
+        """Sets `reading` (decoding.Transcription), and what was read: `texts` and `probabilities`, [N], and
+        `prediction` and `probability`, in the shape of the inputs.
+        """
         decoder, ctc_logits, lengths = self.branches[:3]
         self.reading = transcribe(decoding, decoder, ctc_logits, lengths, self.network.decoder_steps)
-        shape = self.inputs.shape
-        count = tf.reduce_prod(shape)
-        prediction = text.ids_to_text(self.reading.ids, self.charset)  # [N]
-        self.prediction = tf.reshape(prediction[:count], shape, name=PREDICTION_NAME)
+        shape, count = self.inputs.shape, self.inputs.count
+        self.texts = tf.identity(text.ids_to_text(self.reading.ids, self.charset)[:count], "texts")
         probability = calibrated(self.reading.probability, temperature)
-        self.probability = tf.reshape(probability[:count], shape, name=PROBABILITY_NAME)
+        self.probabilities = tf.identity(probability[:count], "probabilities")
+        self.prediction = tf.reshape(self.texts, shape, name=PREDICTION_NAME)
+        self.probability = tf.reshape(self.probabilities, shape, name=PROBABILITY_NAME)
 
     def _add_details(self, decoding, temperature):
         """Sets `details`: N is the shape of the inputs."""
@@ -89,8 +92,7 @@ class Model:
         found = describe(self.reading.ids, decoder, ctc_logits, lengths, images, decoding=decoding,
                          charset=self.charset, stride=self.config.network.stride,
                          right_to_left=self.config.right_to_left, temperature=temperature)
-        shape = self.inputs.shape
-        count = tf.reduce_prod(shape)
+        shape, count = self.inputs.shape, self.inputs.count
         self.details = Details(*(tf.reshape(part[:count], tf.concat([shape, tf.shape(part)[1:]], 0), name=name)
                                  for part, name in zip(found, DETAIL_NAMES)))
 
@@ -158,7 +160,7 @@ class Model:
             fetches["details"] = self.details
         got = self.session.run(fetches, {self.inputs.encoded: list(encoded)})
         return [Reading(read.decode(), float(got["probabilities"][k]),
-                        _characters(got["details"], k) if details else ())
+                        characters_of(got["details"], k) if details else ())
                 for k, read in enumerate(got["texts"])]
 
     def read(self) -> Iterator[Prediction]:
@@ -190,7 +192,7 @@ class Model:
                 int(number), batch.labels[k].decode(), comment, batch.encoded[k], int(batch.widths[k]), read,
                 float(got["probability"][k]), float(got["losses"][k]), got["attention"][k, :steps, :length],
                 self._candidates(got["candidates"], k) if "candidates" in got else (),
-                _characters(got["details"], k) if "details" in got else ())
+                characters_of(got["details"], k) if "details" in got else ())
 
     def _candidates(self, got, k):
         """Returns the Candidates of the k-th image, from the arrays of decoding.Candidates."""
@@ -204,7 +206,7 @@ def _steps(ids):
     return ends[0] + 1 if len(ends) else len(ids)
 
 
-def _characters(got: Details, k: int) -> tuple[Character, ...]:
+def characters_of(got: Details, k: int) -> tuple[Character, ...]:
     """Returns the Characters of the k-th image, from the arrays of Details."""
     return tuple(
         Character(text.decode(), float(confidence),

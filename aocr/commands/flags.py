@@ -19,8 +19,9 @@ ORIGINAL_EVERYWHERE = {  # option class -> fields that the original accepted on 
     TestConfig: ("distance", "output_dir"),
 }
 POSITIONAL = ("dataset", "directory", "files", "output", "paths")
-PATHS = (*POSITIONAL, "api_key_file", "augment", "backgrounds", "checkpoint", "fonts", "image_root", "init_from",
-         "log_path", "model_dir", "output_dir", "rejects", "review", "sheet", "validation", "visualize", "words")
+PATHS = (*POSITIONAL, "api_key_file", "augment", "backgrounds", "batching_config", "checkpoint", "fonts", "image_root",
+         "init_from", "log_path", "model_dir", "models_config", "output_dir", "rejects", "review", "sheet",
+         "validation", "verify", "visualize", "words")
 # Not options of ModelConfig, since a charset is stored as its characters.
 CHARSET_HELP = "charset: exactly these characters, or those in this UTF-8 file"
 FULL_ASCII_HELP = "charset: ASCII 32 to 126 (default: 0-9, A-Z and all other characters in the labels)"

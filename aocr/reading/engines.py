@@ -1,26 +1,26 @@
 """What reads encoded images: a trained model, or an export of one."""
 
 import functools
-import os
+import posixpath
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
+from google.protobuf.message import DecodeError
 
-from aocr.checkpoint import Trained, find_model, read_description
+from aocr.checkpoint import Trained, find_model
 from aocr.colors import WHITE
 from aocr.config import MOST_PIXELS
 from aocr.errors import UserError
+from aocr.exports import DEFAULT, DETAIL, FROZEN_GRAPH, SAVED_MODEL, read_export_description
 from aocr.files import cause, names_in
+from aocr.graph.details import Details
 from aocr.image_files import BadImage, Limits
 from aocr.images import problem_of
 from aocr.inputs import INPUT_NAME
-from aocr.model import PREDICTION_NAME, PROBABILITY_NAME
+from aocr.model import DETAIL_NAMES, PREDICTION_NAME, PROBABILITY_NAME, characters_of
 from aocr.prediction import Reading
 from aocr.reading.engine import Engine
-
-SAVED_NAME, FROZEN_NAME = "saved_model.pb", "frozen_graph.pb"
-DESCRIBED_IN = ("", "assets.extra", "assets")  # where an export may hold the description of its model
 
 
 def one_by_one(read: Callable[[Sequence[bytes]], Sequence[Reading]],
@@ -60,30 +60,33 @@ class _Standard(NamedTuple):
 
 
 class ExportEngine:
-    """An exported model: a SavedModel or a frozen graph. It gives texts and confidences."""
+    """An exported model: a SavedModel or a frozen graph. It gives the details that it was exported with."""
 
     def __init__(self, path: str, session_config: tf.ConfigProto | None = None):
         """`path`: from `export_at`. Raises: UserError if it cannot be loaded."""
-        description = next(filter(None, (read_description(os.path.join(path, place)) for place in DESCRIBED_IN)), None)
+        description = read_export_description(path)
         self.limits: Limits = description.config if description else _Standard()
         self.decoding = description.decoding.method if description else None
         graph = tf.Graph()
         self._session = tf.Session(graph=graph, config=session_config)
         try:
             with graph.as_default():
-                saved = tf.io.gfile.exists(os.path.join(path, SAVED_NAME))
-                self._input, self._outputs = (_load_saved if saved else _load_frozen)(self._session, path)
-        except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
+                saved = tf.io.gfile.exists(posixpath.join(path, SAVED_MODEL))
+                self._input, self._read, self._details = (_load_saved if saved else _load_frozen)(self._session, path)
+        except (tf.errors.OpError, OSError, ValueError, KeyError, DecodeError) as error:
             self._session.close()
             raise UserError(f"{path}: cannot be loaded: {cause(error)}; export the model again") from None
 
     def read_images(self, encoded: Sequence[bytes], *, details: bool = False) -> Sequence[Reading | BadImage]:
-        """As of Engine; without details."""
-        return one_by_one(self._read, encoded)
+        """As of Engine."""
+        return one_by_one(functools.partial(self._read_all, details=details), encoded)
 
-    def _read(self, encoded):
-        texts, probabilities = self._session.run(self._outputs, {self._input: list(encoded)})
-        return [Reading(text.decode(), float(probability)) for text, probability in zip(texts, probabilities)]
+    def _read_all(self, encoded, details):
+        fetches = dict(read=self._read, **(dict(details=self._details) if details and self._details else {}))
+        got = self._session.run(fetches, {self._input: list(encoded)})
+        return [Reading(text.decode(), float(probability),
+                        characters_of(got["details"], k) if "details" in got else ())
+                for k, (text, probability) in enumerate(zip(*got["read"]))]
 
     def close(self) -> None:
         """As of Engine."""
@@ -109,26 +112,31 @@ def open_engine(path: str, *, checkpoint: str | None = None, decoding: str | Non
 def export_at(path: str) -> str | None:
     """Returns the directory of the export at a path: the path itself, or of the versions in it the newest; None if
     there is none."""
-    if any(tf.io.gfile.exists(os.path.join(path, name)) for name in (SAVED_NAME, FROZEN_NAME)):
+    if any(tf.io.gfile.exists(posixpath.join(path, name)) for name in (SAVED_MODEL, FROZEN_GRAPH)):
         return path
     versions = [name for name in names_in(path) if name.isdecimal()] if tf.io.gfile.isdir(path) else []
-    found = (os.path.join(path, name) for name in sorted(versions, key=int, reverse=True))
-    return next((place for place in found if tf.io.gfile.exists(os.path.join(place, SAVED_NAME))), None)
+    found = (posixpath.join(path, name) for name in sorted(versions, key=int, reverse=True))
+    return next((place for place in found if tf.io.gfile.exists(posixpath.join(place, SAVED_MODEL))), None)
 
 
 def _load_saved(session, path):
-    """Returns (input, [texts, probabilities]) of a SavedModel, as names of tensors."""
+    """Returns the names of tensors of a SavedModel: input, (texts, probabilities), and Details or None."""
     loaded: Any = tf.saved_model.load(session, [tf.saved_model.SERVING], path)
-    signature = loaded.signature_def[tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY]
-    return signature.inputs["input"].name, [signature.outputs[name].name for name in ("output", "probability")]
+    names = loaded.signature_def[DEFAULT]
+    outputs = loaded.signature_def[DETAIL].outputs if DETAIL in loaded.signature_def else {}
+    details = Details(*(outputs[name].name for name in Details._fields)) if outputs else None
+    return names.inputs["input"].name, [names.outputs[name].name for name in ("output", "probability")], details
 
 
 def _load_frozen(session, path):
+    """As `_load_saved`, of a frozen graph."""
     definition = tf.GraphDef()
-    with tf.io.gfile.GFile(os.path.join(path, FROZEN_NAME), "rb") as file:
+    with tf.io.gfile.GFile(posixpath.join(path, FROZEN_GRAPH), "rb") as file:
         definition.ParseFromString(file.read())
     tf.import_graph_def(definition, name="")
     names = [f"{name}:0" for name in (INPUT_NAME, PREDICTION_NAME, PROBABILITY_NAME)]
     for name in names:
         session.graph.get_tensor_by_name(name)  # raises KeyError
-    return names[0], names[1:]
+    nodes = {node.name for node in definition.node}
+    details = Details(*(f"{name}:0" for name in DETAIL_NAMES)) if nodes.issuperset(DETAIL_NAMES) else None
+    return names[0], names[1:], details
