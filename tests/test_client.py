@@ -1,6 +1,7 @@
 """The client of model servers, against a server that plays refusals and trouble."""
 
 import concurrent.futures
+import contextlib
 import email.utils
 import io
 import json
@@ -15,11 +16,14 @@ import time
 import pytest
 import stub_server
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from stub_server import StubServer, half, half_chunk, hang_up, no_http, reset, status
 
 from aocr.cli import main
 from aocr.client import connection, server
+from aocr.client.answers import NotOurs, readings_in, signatures_in
 from aocr.client.connection import Connection
 from aocr.client.server import ModelServer, model_path
 from aocr.config import ServerConfig
@@ -252,7 +256,7 @@ def test_requests_are_limited_in_bytes(stub, monkeypatch):
     ({"predictions": [{"output": "A", "probability": 1}]}, "its answer does not hold 2 predictions"),
     ({"predictions": ["A", "B"]}, "its answer holds predictions of another form"),
     ({"predictions": [{"output": "A"}, {"output": "B"}]}, "(KeyError: 'probability')"),
-    ({"predictions": [{"output": 3, "probability": 1}] * 2}, "(TypeError: output is not a text)"),
+    ({"predictions": [{"output": 3, "probability": 1}] * 2}, "(TypeError: int in place of a text)"),
     ({"predictions": [{"output": "A", "probability": 1, "characters": ["A"], "edges": [[0]]}] * 2},
      "holds predictions of another form (ValueError: not enough values"),
 ])
@@ -262,6 +266,32 @@ def test_answers_that_are_not_of_a_model_of_ours(stub, answer, message):
         with pytest.raises(UserError) as raised:
             model.read_images([png(21), png(4)])
     assert message in str(raised.value) and str(raised.value).startswith(f"--server {stub.model}: ")
+
+
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+                      lambda inner: st.lists(inner, max_size=3), max_leaves=6)
+ROWS = st.fixed_dictionaries({"output": VALUES, "probability": VALUES}, optional=dict.fromkeys((
+    "characters", "confidences", "edges", "alternatives", "alternative_probabilities", "hypotheses",
+    "hypothesis_probabilities"), VALUES))
+
+
+@given(st.lists(ROWS | VALUES, min_size=1, max_size=2))
+def test_any_predictions_are_readings_or_not_ours(rows):
+    try:
+        found = readings_in(json.dumps({"predictions": rows}).encode(), len(rows))
+    except NotOurs:
+        return
+    for row, reading in zip(rows, found, strict=True):
+        assert isinstance(row, dict) and reading.text == row["output"] and isinstance(reading.confidence, float)
+        assert all(type(one.text) is str for one in (*reading.characters, *reading.hypotheses))
+
+
+@given(VALUES)
+def test_any_metadata_lists_signatures_or_is_not_ours(value):
+    for document in (value, {"metadata": value}, {"metadata": {"signature_def": {"signature_def": {"a": value}}}},
+                     {"metadata": {"signature_def": {"signature_def": {"a": {"inputs": value, "outputs": value}}}}}):
+        with contextlib.suppress(NotOurs):
+            assert signatures_in(json.dumps(document).encode()) <= {"a"}
 
 
 @pytest.mark.parametrize("code, message", [
