@@ -389,6 +389,13 @@ def test_predict_reads_with_a_server(stub, tmp_path, capsys, caplog):
     assert errors[2] == f"aocr: error: {tmp_path}/none.png: no such file" and len(errors) == 3
 
 
+def test_a_server_that_fails_ends_the_command(stub, tmp_path, capsys):
+    png(21, path=tmp_path / "a.png")
+    stub.predict_troubles = [status(500)]
+    assert predict(stub, tmp_path / "a.png") == 1
+    assert capsys.readouterr() == ("", f"aocr: error: --server {stub.model}: status 500: played 500\n")
+
+
 def test_predict_reads_paths_as_they_arrive(stub, tmp_path):
     png(21, path=tmp_path / "a.png")
     png(34, path=tmp_path / "b.png")
@@ -419,6 +426,15 @@ def test_predict_reads_paths_as_they_arrive(stub, tmp_path):
 def test_options_that_contradict_a_server(flags, message, capsys):
     assert main(["predict", "--server", "http://h/v1/models/aocr", "--log-path", "", *flags, "x.png"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_predict_tells_characters_as_json(stub, tmp_path, capsys):
+    png(21, path=tmp_path / "a.png")
+    assert predict(stub, tmp_path / "a.png", "--output-format", "jsonl") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["text"], one["left"], one["right"]) for one in found["characters"]] == [
+        ("2", 0.0, 5.25), ("1", 5.25, 10.5), ("x", 10.5, 15.75), ("7", 15.75, 21.0)]  # pixels of 21
+    assert found["hypotheses"] == [{"text": "21x7", "confidence": 0.75}, {"text": "?", "confidence": 0.125}]
 
 
 def test_options_that_need_a_server(capsys):
