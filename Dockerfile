@@ -5,14 +5,15 @@ ENV PATH=/opt/aocr/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 # The package without its modules tells what it needs, so that this layer lasts until setup.py changes. tensorflow-cpu
 # takes the place of tensorflow: a container without a GPU needs no more. It holds the same modules under another name,
-# which is why aocr itself is installed by --no-deps.
+# of which pip knows nothing, so aocr itself is installed by --no-deps.
 COPY setup.py pyproject.toml ./
 COPY aocr/__init__.py aocr/
 RUN pip install --no-deps . \
  && python -c 'from importlib.metadata import requires; print(*(need.partition(";")[0].strip().replace("tensorflow", "tensorflow-cpu") for need in requires("aocr") if "extra ==" not in need or "\"serve\"" in need), sep="\n")' > requirements.txt \
+ && pip uninstall --yes aocr \
  && pip install -r requirements.txt
 COPY aocr aocr
-RUN pip install --no-deps --force-reinstall . \
+RUN pip install --no-deps . \
  && python -m compileall -q /opt/aocr/lib/python3.11/site-packages/aocr \
  && aocr serve --help > /dev/null
 

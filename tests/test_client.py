@@ -1,6 +1,7 @@
 """The client of model servers, against a server that plays refusals and trouble."""
 
 import concurrent.futures
+import contextlib
 import email.utils
 import io
 import json
@@ -15,11 +16,14 @@ import time
 import pytest
 import stub_server
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from stub_server import StubServer, half, half_chunk, hang_up, no_http, reset, status
 
 from aocr.cli import main
 from aocr.client import connection, server
+from aocr.client.answers import NotOurs, readings_in, signatures_in
 from aocr.client.connection import Connection
 from aocr.client.server import ModelServer, model_path
 from aocr.config import ServerConfig
@@ -252,7 +256,7 @@ def test_requests_are_limited_in_bytes(stub, monkeypatch):
     ({"predictions": [{"output": "A", "probability": 1}]}, "its answer does not hold 2 predictions"),
     ({"predictions": ["A", "B"]}, "its answer holds predictions of another form"),
     ({"predictions": [{"output": "A"}, {"output": "B"}]}, "(KeyError: 'probability')"),
-    ({"predictions": [{"output": 3, "probability": 1}] * 2}, "(TypeError: output is not a text)"),
+    ({"predictions": [{"output": 3, "probability": 1}] * 2}, "(TypeError: int in place of a text)"),
     ({"predictions": [{"output": "A", "probability": 1, "characters": ["A"], "edges": [[0]]}] * 2},
      "holds predictions of another form (ValueError: not enough values"),
 ])
@@ -262,6 +266,32 @@ def test_answers_that_are_not_of_a_model_of_ours(stub, answer, message):
         with pytest.raises(UserError) as raised:
             model.read_images([png(21), png(4)])
     assert message in str(raised.value) and str(raised.value).startswith(f"--server {stub.model}: ")
+
+
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+                      lambda inner: st.lists(inner, max_size=3), max_leaves=6)
+ROWS = st.fixed_dictionaries({"output": VALUES, "probability": VALUES}, optional=dict.fromkeys((
+    "characters", "confidences", "edges", "alternatives", "alternative_probabilities", "hypotheses",
+    "hypothesis_probabilities"), VALUES))
+
+
+@given(st.lists(ROWS | VALUES, min_size=1, max_size=2))
+def test_any_predictions_are_readings_or_not_ours(rows):
+    try:
+        found = readings_in(json.dumps({"predictions": rows}).encode(), len(rows))
+    except NotOurs:
+        return
+    for row, reading in zip(rows, found, strict=True):
+        assert isinstance(row, dict) and reading.text == row["output"] and isinstance(reading.confidence, float)
+        assert all(type(one.text) is str for one in (*reading.characters, *reading.hypotheses))
+
+
+@given(VALUES)
+def test_any_metadata_lists_signatures_or_is_not_ours(value):
+    for document in (value, {"metadata": value}, {"metadata": {"signature_def": {"signature_def": {"a": value}}}},
+                     {"metadata": {"signature_def": {"signature_def": {"a": {"inputs": value, "outputs": value}}}}}):
+        with contextlib.suppress(NotOurs):
+            assert signatures_in(json.dumps(document).encode()) <= {"a"}
 
 
 @pytest.mark.parametrize("code, message", [
@@ -359,6 +389,13 @@ def test_predict_reads_with_a_server(stub, tmp_path, capsys, caplog):
     assert errors[2] == f"aocr: error: {tmp_path}/none.png: no such file" and len(errors) == 3
 
 
+def test_a_server_that_fails_ends_the_command(stub, tmp_path, capsys):
+    png(21, path=tmp_path / "a.png")
+    stub.predict_troubles = [status(500)]
+    assert predict(stub, tmp_path / "a.png") == 1
+    assert capsys.readouterr() == ("", f"aocr: error: --server {stub.model}: status 500: played 500\n")
+
+
 def test_predict_reads_paths_as_they_arrive(stub, tmp_path):
     png(21, path=tmp_path / "a.png")
     png(34, path=tmp_path / "b.png")
@@ -389,6 +426,15 @@ def test_predict_reads_paths_as_they_arrive(stub, tmp_path):
 def test_options_that_contradict_a_server(flags, message, capsys):
     assert main(["predict", "--server", "http://h/v1/models/aocr", "--log-path", "", *flags, "x.png"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_predict_tells_characters_as_json(stub, tmp_path, capsys):
+    png(21, path=tmp_path / "a.png")
+    assert predict(stub, tmp_path / "a.png", "--output-format", "jsonl") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["text"], one["left"], one["right"]) for one in found["characters"]] == [
+        ("2", 0.0, 5.25), ("1", 5.25, 10.5), ("x", 10.5, 15.75), ("7", 15.75, 21.0)]  # pixels of 21
+    assert found["hypotheses"] == [{"text": "21x7", "confidence": 0.75}, {"text": "?", "confidence": 0.125}]
 
 
 def test_options_that_need_a_server(capsys):

@@ -69,6 +69,8 @@ def test_dependencies_go_one_way():
     ("aocr.reading", ("aocr.tasks", "aocr.training", "aocr.commands", "aocr.evaluation", "aocr.api")),
     ("aocr.training", ("aocr.tasks", "aocr.commands")),
     ("aocr.tasks", ("aocr.training", "aocr.commands")),
+    ("aocr.client", ("aocr.graph", "aocr.data", "aocr.model", "aocr.tasks", "aocr.training", "aocr.commands",
+                     "aocr.evaluation", "aocr.serving", "aocr.reading")),
 ])
 def test_wings_do_not_know_each_other(wing, may_not_know):
     for name, imports in modules().items():

@@ -48,15 +48,13 @@ def readings_in(content: bytes, count: int) -> list[Reading]:
         raise NotOurs(f"does not hold {count} predictions")
     try:
         return [_reading(row) for row in rows]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise NotOurs(f"holds predictions of another form ({type(error).__name__}: {error})") from None
 
 
 def _reading(row):
-    text = row["output"]
-    if not isinstance(text, str):
-        raise TypeError("output is not a text")
-    hypotheses = tuple(Hypothesis(other, float(probability)) for other, probability in zip(
+    text = _text(row["output"])
+    hypotheses = tuple(Hypothesis(_text(other), float(probability)) for other, probability in zip(
         row.get("hypotheses", ()), row.get("hypothesis_probabilities", ())))
     return Reading(text, float(row["probability"]), _characters(row) if "characters" in row else (), hypotheses)
 
@@ -64,11 +62,17 @@ def _reading(row):
 def _characters(row):
     """Returns the characters of a text, which end at the first empty one."""
     found = []
-    for k, text in enumerate(row["characters"]):
+    for k, text in enumerate(map(_text, row["characters"])):
         if not text:
             break
         left, right = row["edges"][k]
-        alternatives = tuple(Alternative(other, float(probability)) for other, probability in zip(
+        alternatives = tuple(Alternative(_text(other), float(probability)) for other, probability in zip(
             row["alternatives"][k], row["alternative_probabilities"][k]) if other)
         found.append(Character(text, float(row["confidences"][k]), alternatives, float(left), float(right)))
     return tuple(found)
+
+
+def _text(value):
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} in place of a text")
+    return value
