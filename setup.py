@@ -37,7 +37,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["aocr", "aocr.*"]),
-    package_data={"aocr": ["py.typed"], "aocr.evaluation.report": ["template/*"]},
+    package_data={"aocr": ["py.typed"], "aocr.evaluation.report": ["template/*"], "aocr.serving": ["static/*"]},
     python_requires=">=3.10",
     install_requires=[
         "tensorflow>=2.20",  # WebP in decode_image; developed and tested on 2.21

@@ -120,7 +120,11 @@ def check_decoding(decoding: Decoding, config: ModelConfig) -> None:
 
 def read_description(model_dir: str) -> Description | None:
     """Returns the description in a model directory, None if it is absent. UserError if it cannot be read."""
-    path = posixpath.join(model_dir, DESCRIPTION_NAME)
+    return description_at(posixpath.join(model_dir, DESCRIPTION_NAME))
+
+
+def description_at(path: str) -> Description | None:
+    """Returns the description in a file, None if it is absent. UserError if it cannot be read."""
     try:
         return Description.from_json(read_bytes(path).decode(), path)
     except (FileNotFoundError, NotADirectoryError):

@@ -26,6 +26,7 @@ NETWORK_PARTS = ("cnn", "encoder", "decoder")  # variable scopes that --freeze a
 WEIGHT_SCOPES = (*NETWORK_PARTS, "ctc")
 CACHED_BYTES = 256 << 20  # largest total of prepared images that is cached without --cache
 AUGMENTED_RECORDS = 50_000  # largest dataset that `--augment auto` augments
+AUTO_VERSION, LAST_VERSION = "auto", 2**63 - 1  # of --model-version
 DECODINGS = ATTENTION, CTC, JOINT = "attention", "ctc", "joint"
 CONSTRAINED_BEAM, WIDEST_BEAM = 16, 256  # default of --beam where texts are constrained; its maximum
 
@@ -48,6 +49,7 @@ MOST_CANVAS = 20_000  # pixels; no text line that is one image is wider at heigh
 MOST_BATCH = 10_000  # images
 MOST_STEPS = 1_000_000_000
 LARGEST_FACTOR = 1e30  # of what float32 multiplies
+READ_TOGETHER = 32  # images of a batch when files are read
 CTC_WEIGHT = 0.6  # default of `--ctc-weight`
 MOST_IMAGES, BATCH_COLUMNS, ORIGINAL_BATCH = 16, 6_400, 65  # defaults of a training batch: see `--batch-size`
 RECIPES = {"adam": SOONEST, "adamw": SOONEST, "adadelta": ORIGINAL}
@@ -110,6 +112,11 @@ def flags_of(field: dataclasses.Field) -> tuple[str, ...]:
     """Returns the command line names of a dataclass field, the main one first."""
     flags = field.metadata["flags"]
     return ("--" + field.name.replace("_", "-"),) if flags is None else flags
+
+
+def flag_of(options: "type[Options]", name: str) -> str:
+    """Returns the main command line name of a field of an option class."""
+    return flags_of(options.__dataclass_fields__[name])[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -417,8 +424,38 @@ class PredictConfig(SearchConfig):
     """How a model reads files."""
 
     decoding: str = decoding_option()
-    batch_size: int = option(16, "maximum batch size; paths on stdin are processed as they arrive",
-                            least=1, most=MOST_BATCH)
+    batch_size: int = option(READ_TOGETHER, "maximum batch size; paths on stdin are processed as they arrive", least=1,
+                            most=MOST_BATCH)
+    recursive: bool = option(False, "read the directories in directories too")
+    stdin0: bool = option(False, "paths on stdin end in NUL instead of a line feed, as `find -print0` writes them")
+    output_format: str = option("tsv", "form of the results: tsv (path, probability, text); csv (path, confidence, "
+                                       "text, error, with a header); jsonl (an object per image, with its characters "
+                                       "and its error); text (the texts alone)",
+                                choices=("tsv", "csv", "jsonl", "text"))
+    min_confidence: float = option(None, "with --review: results of a lower probability are unsure", least=0.0,
+                                   most=1.0)
+    review: str = option(None, ".tsv or .csv file to write unsure and unreadable images to; correct its texts, then "
+                               "give it to `aocr dataset`")
+    visualize: str = option(None, "directory to write a picture of each image to, with where the model looked")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.min_confidence is None) != (self.review is None):
+            raise ValueError("--min-confidence and --review go together; give both")
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerConfig(Options):
+    """A server that reads in place of a model here."""
+
+    server: str = option(None, "read with the model at this URL of a server with TensorFlow Serving's REST interface, "
+                               "such as http://localhost:8501/v1/models/aocr, instead of a model directory; "
+                               "/versions/N after it chooses a version")
+    api_key_file: str = option(None, "file that holds the server's key, sent as a bearer token")
+    server_timeout: float = option(60.0, "seconds to wait for the server's answer to a request", above=0.0,
+                                   most=86_400.0)
+    server_retries: int = option(5, "further attempts of a request after connection errors and the statuses 408, 429, "
+                                    "502, 503 and 504, with waits that double from half a second", least=0, most=100)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -428,8 +465,35 @@ class ExportConfig(SearchConfig):
     decoding: str = decoding_option()
     format: str = option("savedmodel", "export format", choices=("savedmodel", "frozengraph"))
     force: bool = option(False, "replace an existing export in the target directory")
-    model_version: int = option(None, "write the SavedModel to DIR/N, where TensorFlow Serving looks for "
-                                      "versions", least=1, most=2**63 - 1)
+    model_version: str = option(None, "write the SavedModel to DIR/N, where TensorFlow Serving looks for versions; "
+                                      "auto: one above the highest number there")
+    keep_versions: int = option(None, "with --model-version: remove older versions beyond N, the new one included",
+                                least=1, most=1_000_000)
+    verify: str = option(None, "dataset whose first images the export is compared on with the checkpoint (default: "
+                               "drawn words)")
+    verification: bool = option(True, "do not compare the export with the checkpoint", flags=("--no-verify",),
+                                negated=True)
+    warm_up: bool = option(True, "do not add requests that TensorFlow Serving answers when it loads the SavedModel",
+                           flags=("--no-warm-up",), negated=True)
+    models_config: str = option(None, "with --model-version: write a --model_config_file for tensorflow_model_server")
+    batching_config: str = option(None, "write a --batching_parameters_file for tensorflow_model_server")
+    model_name: str = option("aocr", "the model's name in --models-config")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model_version not in (None, AUTO_VERSION):
+            number = self.model_version
+            if not (number.isascii() and number.isdecimal() and 0 < int(number) <= LAST_VERSION):
+                raise ValueError(f"--model-version is {number}; use a number from 1 to {LAST_VERSION}, or "
+                                 f"{AUTO_VERSION}")
+        if self.verify and not self.verification:
+            raise ValueError("--verify and --no-verify are mutually exclusive; use one of them")
+        if not self.model_version:
+            for name, used in (("--keep-versions", self.keep_versions), ("--models-config", self.models_config)):
+                if used:
+                    raise ValueError(f"{name} needs --model-version")
+        if not self.model_name or any(character in "/:" for character in self.model_name):
+            raise ValueError(f"--model-name is {self.model_name!r}; use a name without / and :")
 
 
 @dataclasses.dataclass(frozen=True)

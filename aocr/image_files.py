@@ -111,9 +111,7 @@ def standard_image(encoded: bytes, limits: Limits) -> StandardImage:
 def _standard_image(encoded, limits):
     with Image.open(io.BytesIO(encoded)) as image:
         kind = f"{image.format} {image.mode}"
-        if image.format == "EPS":
-            raise BadImage("unreadable image", "PostScript is not executed; save the image as PNG")
-        _check_size(image, limits.max_pixels)
+        check_readable(image, limits.max_pixels)
         if image.format == "PNG":
             image.verify()  # checks the checksums, after which the file must be reopened
     with Image.open(io.BytesIO(encoded)) as image:
@@ -131,7 +129,10 @@ def _standard_image(encoded, limits):
         return StandardImage(file.getvalue(), shown.size, kind, notes)
 
 
-def _check_size(image, most):
+def check_readable(image: Image.Image, most: int) -> None:
+    """Raises BadImage for an image that must not be decoded: PostScript, or of more than `most` pixels or none."""
+    if image.format == "EPS":
+        raise BadImage("unreadable image", "PostScript is not executed; save the image as PNG")
     width, height = image.size
     if width * height > most:
         raise BadImage("too many pixels", f"{width} x {height}; the limit is --max-pixels {most}")

@@ -1,15 +1,13 @@
 """Decodes image files, inside a graph or eagerly; datasets, training and serving all use it."""
 
-import re
-
 import tensorflow.compat.v1 as tf
 
 from aocr.colors import WHITE, rgb
 from aocr.config import MOST_BYTES
 from aocr.headers import orientation_of, palette_of, read_header
+from aocr.refusals import refusal_in
 
 LEAST_COLOUR = 1 << 14  # 16-bit colours below this use the lower bits only
-REFUSED = re.compile(r"assertion failed: \[(.*?)\]|Summarized data: b'(.*?)'", re.DOTALL)
 
 
 def decode_image(encoded: tf.Tensor, max_pixels: int, background: str = WHITE) -> tf.Tensor:
@@ -43,11 +41,7 @@ def checked(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
 
 def problem_of(error: Exception) -> str:
     """Returns why `decode_image` raised an error, in one line."""
-    message = getattr(error, "message", str(error))
-    found = REFUSED.search(message)
-    if found:
-        return found.group(1) or found.group(2)
-    return message.split("\n")[0].split("[[")[0].split(" [Op:")[0].rpartition("}} ")[2].strip()
+    return refusal_in(getattr(error, "message", str(error)))
 
 
 def _refusal(header, encoded, max_pixels):

@@ -57,7 +57,8 @@ class Model:
           target, session_config: as of tf.Session.
         """
         self.network, self.inputs, self.graph = network, inputs, tf.get_default_graph()
-        self.config, self.charset = network.config, network.charset
+        self.config, self.charset, self.decoding = network.config, network.charset, decoding
+        self.temperature = temperature
         self.branches = branches or network.build(inputs.images, dtype=tf.as_dtype(precision))
         if decoding:
             self._add_prediction(decoding, search or Search(), temperature)
@@ -65,12 +66,12 @@ class Model:
                 self._add_details(decoding, temperature)
             if inputs.batch:
                 self._add_losses()
-        self._target, self._session_config = target, session_config
+        self._target, self.session_config = target, session_config
         self.connect()
 
     def connect(self) -> None:
         """Opens a session. A cluster's weights persist; others must be initialized or restored again."""
-        self.session = tf.Session(self._target, graph=self.graph, config=self._session_config)
+        self.session = tf.Session(self._target, graph=self.graph, config=self.session_config)
 
     def __enter__(self) -> "Model":
         return self
@@ -83,23 +84,24 @@ class Model:
     details: Details | None = None  # if it is built for them
 
     def _add_prediction(self, decoding, search, temperature):
-        """Sets `reading` (decoding.Transcription), `prediction` and `probability`, in the shape of the inputs, and
-        `hypotheses`, None unless the n best texts are asked for.
+        """Sets `reading` (decoding.Transcription), and what was read: `texts` and `probabilities`, [N], and
+        `prediction` and `probability`, in the shape of the inputs; and `hypotheses`, None unless the n best texts are
+        asked for.
         """
         decoder, ctc_logits, lengths = self.branches[:3]
         read = transcribe if search.greedy else functools.partial(transcribe_by_search, search)
         self.reading = read(decoding, decoder, ctc_logits, lengths, self.network.decoder_steps)
-        shape = self.inputs.shape
-        count = tf.reduce_prod(shape)
-        prediction = text.ids_to_text(self.reading.ids, self.charset)  # [N]
-        self.prediction = tf.reshape(prediction[:count], shape, name=PREDICTION_NAME)
+        shape, count = self.inputs.shape, self.inputs.count
+        self.texts = tf.identity(text.ids_to_text(self.reading.ids, self.charset)[:count], "texts")
         probability = calibrated(self.reading.probability, temperature)
-        self.probability = tf.reshape(probability[:count], shape, name=PROBABILITY_NAME)
-        self.hypotheses = self._hypotheses(count, shape, search.n_best, temperature) if search.n_best else None
+        self.probabilities = tf.identity(probability[:count], "probabilities")
+        self.prediction = tf.reshape(self.texts, shape, name=PREDICTION_NAME)
+        self.probability = tf.reshape(self.probabilities, shape, name=PROBABILITY_NAME)
+        self.hypotheses = self._hypotheses(search.n_best, temperature) if search.n_best else None
 
-    def _hypotheses(self, count, shape, best, temperature):
-        """Returns the Hypotheses of the first images, as many as `best`; those of a greedy reading are itself."""
-        found, shape = self.reading.hypotheses, tf.concat([shape, [best]], 0)
+    def _hypotheses(self, best, temperature):
+        """Returns the Hypotheses of the images, as many as `best`; those of a greedy reading are itself."""
+        found, shape, count = self.reading.hypotheses, tf.concat([self.inputs.shape, [best]], 0), self.inputs.count
         if not found:
             return Hypotheses(tf.reshape(self.prediction, shape), tf.reshape(self.probability, shape))
         rows = tf.reshape(found.ids, [-1, tf.shape(found.ids)[2]])  # [N * B, T]
@@ -115,8 +117,7 @@ class Model:
         found = describe(self.reading.ids, decoder, ctc_logits, lengths, images, decoding=decoding,
                          charset=self.charset, stride=self.config.network.stride,
                          right_to_left=self.config.right_to_left, temperature=temperature)
-        shape = self.inputs.shape
-        count = tf.reduce_prod(shape)
+        shape, count = self.inputs.shape, self.inputs.count
         self.details = Details(*(tf.reshape(part[:count], tf.concat([shape, tf.shape(part)[1:]], 0), name=name)
                                  for part, name in zip(found, DETAIL_NAMES)))
 
@@ -164,6 +165,14 @@ class Model:
                                                 {self.inputs.encoded: list(encoded)})
         return [(read.decode(), float(probability)) for read, probability in zip(texts, probabilities)]
 
+    def attention(self, encoded: bytes) -> np.ndarray:
+        """Returns where the decoder looked while it read an encoded image: [steps, S], as of Prediction.
+
+        Raises: as `predict`.
+        """
+        ids, attention = self.session.run([self.reading.ids, self.reading.attention], {self.inputs.encoded: [encoded]})
+        return attention[0, :_steps(ids[0])]
+
     def read_images(self, encoded: Sequence[bytes], *, details: bool = False) -> list[Reading]:
         """Reads encoded images.
 
@@ -178,7 +187,7 @@ class Model:
             fetches["hypotheses"] = self.hypotheses
         got = self.session.run(fetches, {self.inputs.encoded: list(encoded)})
         return [Reading(read.decode(), float(got["probabilities"][k]),
-                        _characters(got["details"], k) if details else (),
+                        characters_of(got["details"], k) if details else (),
                         _hypotheses(got["hypotheses"], k) if self.hypotheses else ())
                 for k, read in enumerate(got["texts"])]
 
@@ -204,15 +213,14 @@ class Model:
         batch = got["batch"]
         for k, number in enumerate(batch.numbers):
             read = got["text"][k].decode()
-            ends = np.flatnonzero(got["ids"][k] == EOS_ID)
-            steps = ends[0] + 1 if len(ends) else got["ids"].shape[1]
+            steps = _steps(got["ids"][k])
             length = -(-int(batch.widths[k]) // self.config.network.stride)
             comment = batch.comments[k].decode("utf-8", "replace")  # a path need not be valid UTF-8
             yield Prediction(
                 int(number), batch.labels[k].decode(), comment, batch.encoded[k], int(batch.widths[k]), read,
                 float(got["probability"][k]), float(got["losses"][k]), got["attention"][k, :steps, :length],
                 self._candidates(got["candidates"], k) if "candidates" in got else (),
-                _characters(got["details"], k) if "details" in got else ())
+                characters_of(got["details"], k) if "details" in got else ())
 
     def _candidates(self, got, k):
         """Returns the Candidates of the k-th image, from the arrays of decoding.Candidates."""
@@ -220,7 +228,13 @@ class Model:
                      for ids, by_attention, by_ctc in zip(got.ids[k], got.by_attention[k], got.by_ctc[k]))
 
 
-def _characters(got: Details, k: int) -> tuple[Character, ...]:
+def _steps(ids):
+    """Returns the number of steps of a text with these ids ([T]): its characters and EOS."""
+    ends = np.flatnonzero(ids == EOS_ID)
+    return ends[0] + 1 if len(ends) else len(ids)
+
+
+def characters_of(got: Details, k: int) -> tuple[Character, ...]:
     """Returns the Characters of the k-th image, from the arrays of Details."""
     return tuple(
         Character(text.decode(), float(confidence),

@@ -1,8 +1,9 @@
 """A model's prediction for one image."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Candidate(NamedTuple):
@@ -46,6 +47,15 @@ class Reading(NamedTuple):
     hypotheses: tuple[Hypothesis, ...] = ()  # the n best texts, best first; empty unless asked for
 
 
+class FilePrediction(NamedTuple):
+    """The text read from a file, or the problem with it."""
+
+    path: str
+    text: str = ""
+    probability: float = 0.0
+    problem: str | None = None
+
+
 class Prediction(NamedTuple):
     """The prediction for one sample of a dataset."""
 
@@ -57,6 +67,6 @@ class Prediction(NamedTuple):
     text: str
     probability: float
     loss: float  # with teacher forcing; nats per step
-    attention: np.ndarray  # [steps, S]: steps of the text and EOS; encoder steps without padding
+    attention: "np.ndarray"  # [steps, S]: steps of the text and EOS; encoder steps without padding
     candidates: tuple  # of Candidate, in joint decoding: CTC's best texts, then the attention decoder's greedy text
     characters: tuple[Character, ...] = ()  # of the text; empty unless asked for

@@ -15,6 +15,7 @@ from aocr.config import (
     ParallelConfig,
     PlaceConfig,
     PredictConfig,
+    ServerConfig,
     SynthConfig,
     TestConfig,
     TrainConfig,
@@ -28,8 +29,8 @@ from aocr.tasks import export
 # pytest would otherwise collect this class.
 TestConfig.__test__ = False
 
-ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ExportConfig, DatasetConfig, InspectConfig, SynthConfig,
-       AugmentConfig, CheckpointConfig, ParallelConfig, CommonConfig, PlaceConfig)
+ALL = (ModelConfig, TrainConfig, TestConfig, PredictConfig, ServerConfig, ExportConfig, DatasetConfig, InspectConfig,
+       SynthConfig, AugmentConfig, CheckpointConfig, ParallelConfig, CommonConfig, PlaceConfig)
 
 
 def test_model_defaults():
@@ -77,6 +78,8 @@ def test_other_defaults():
         color=False, backgrounds=(), workers=None)
     assert dataclasses.asdict(CommonConfig()) == dict(log_path="aocr.log")
     assert dataclasses.asdict(ParallelConfig()) == dict(gpus=1, local_cluster=None, sync=False, evaluator=False)
+    assert dataclasses.asdict(ServerConfig()) == dict(
+        server=None, api_key_file=None, server_timeout=60.0, server_retries=5)
     assert dataclasses.asdict(PlaceConfig()) == dict(model_dir="./checkpoints", gpu_id=0)
 
 

@@ -1,5 +1,6 @@
 """The documentation is short, its links work, and its options exist."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from aocr.cli import build_parser
+from aocr.config import SynthConfig
+from aocr.synth.generate import make_words
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,6 +33,24 @@ def test_the_list_of_parameters_is_up_to_date():
                              encoding="utf-8", check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"})
     assert written.stdout == (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8"), (
         "run `python docs/parameters.py > docs/parameters.md`")
+
+
+def test_the_python_page_runs(tmp_path):
+    """Runs all of the page's code, its training cut short, on drawn words."""
+    code = "".join(re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"),
+                              re.MULTILINE | re.DOTALL))
+    training, small = "max_minutes=2", "max_steps=3, attn_num_hidden=8, batch_size=5"
+    assert training in code
+    script = tmp_path / "page.py"
+    script.write_text("import sys, aocr\nassert not {'tensorflow', 'numpy', 'PIL'} & set(sys.modules)\n"
+                      + code.replace(training, small))
+    make_words(str(tmp_path / "words"), SynthConfig(count=30, workers=1))
+    next((tmp_path / "words").glob("*.png")).rename(tmp_path / "word.png")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    assert "missing.png no such file" in done.stdout
+    assert (tmp_path / "report" / "report.html").exists()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,5 +1,6 @@
 """End to end through the command line: a model trained on drawn words reads them back."""
 
+import concurrent.futures
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from helpers import printed
 
+import aocr
 from aocr.cli import main
 from aocr.evaluation.analysis import FIGURES
 
@@ -112,6 +114,68 @@ def test_no_checkpoint_is_an_error(trained, command, capsys, tmp_path):
     assert not (tmp_path / "nothing").exists() and not (tmp_path / "out").exists()
 
 
+def test_python_reads_with_a_model_and_its_exports(trained, exported_model, tmp_path):
+    """From four threads at once, as alone; the newest of the versions in a directory is used."""
+    for number, target in ((9, tmp_path), (10, exported_model.directory)):
+        (tmp_path / "versions").mkdir(exist_ok=True)
+        os.symlink(target, tmp_path / "versions" / str(number))
+    images = trained.images * 3
+    with aocr.load(trained.model_dir, batch_size=4) as reader, concurrent.futures.ThreadPoolExecutor(4) as threads:
+        alone = [reader.read(path) for path in images]
+        together = list(threads.map(lambda _: (reader.read(images), list(reader.read(iter(images)))), range(4)))
+    assert [result.text for result in alone[:len(trained.labels)]] == trained.labels
+    for result, width, path in zip(alone, trained.widths, trained.images):
+        assert "".join(character.text for character in result.characters) == result.text and result.error is None
+        places = [place for character in result.characters for place in (character.left, character.right)]
+        assert places == sorted(places) and places[0] >= 0 and places[-1] <= width, path
+    for found in (found for pair in together for found in pair):
+        assert [result.text for result in found] == [result.text for result in alone]
+        np.testing.assert_allclose(confidences(found), confidences(alone), rtol=1e-4)
+    for place in (exported_model.directory, tmp_path / "versions", os.path.dirname(exported_model.frozen)):
+        with aocr.load(place) as reader:
+            found = reader.read(trained.images)
+            assert [result.text for result in found] == trained.labels
+            np.testing.assert_allclose(confidences(found), confidences(alone[:len(found)]), rtol=1e-3)
+            assert reader.decoding == alone[0].decoding
+            for result, one in zip(found, alone):
+                if place == os.path.dirname(exported_model.frozen):
+                    assert result.characters == ()
+                    continue
+                assert [character.text for character in result.characters] == list(result.text)
+                assert [character.left for character in result.characters] == pytest.approx(
+                    [character.left for character in one.characters])
+
+
+def confidences(results):
+    return [result.confidence for result in results]
+
+
+def test_what_cannot_be_loaded_is_told(trained, exported_model, tmp_path):
+    for place, options, problem in (
+            (tmp_path / "none", {}, "no checkpoint there"),
+            (trained.model_dir, dict(decoding="x"), "--decoding is 'x'"),
+            (exported_model.directory, dict(checkpoint="last"), "checkpoint is last, but an export has its own"),
+            (trained.model_dir, dict(batch_size=0), "--batch-size is 0; the minimum is 1")):
+        with pytest.raises(aocr.UserError, match=problem):
+            aocr.load(place, **options)
+    (tmp_path / "frozen_graph.pb").write_bytes(b"no graph")
+    with pytest.raises(aocr.UserError, match=f"{tmp_path}: cannot be loaded: .*; export the model again"):
+        aocr.load(tmp_path)
+
+
+def test_python_options_are_checked(tmp_path):
+    with pytest.raises(TypeError, match=r"train\(\) has no option 'max_step'; use one of accumulate, .*max_steps, "):
+        aocr.train("data", tmp_path / "model", max_step=3)
+    with pytest.raises(TypeError, match=r"evaluate\(\) has no option 'fail_under'"):
+        aocr.evaluate("data", tmp_path, fail_under=("cer=1",))
+    for call, problem in ((lambda: aocr.train("data", tmp_path, max_steps="3"), "max_steps is '3'; use a value of"),
+                          (lambda: aocr.train("data", tmp_path, patience=3), "--patience needs validation"),
+                          (lambda: aocr.train("none", tmp_path / "model"), "none: "),
+                          (lambda: aocr.dataset(["a.txt", "b.txt"], tmp_path / "x", shards=0), "--shards is 0")):
+        with pytest.raises(aocr.UserError, match=problem):
+            call()
+
+
 def test_the_export_answers_without_aocr_in_the_shape_of_the_question(trained, exported_model, tmp_path):
     """A process that cannot import aocr loads the SavedModel and the frozen graph."""
     script = tmp_path / "serve.py"
@@ -160,7 +224,7 @@ def test_export_refuses_a_directory_that_holds_something(trained, tmp_path, caps
     target = tmp_path / "out"
     target.mkdir()
     (target / "mine.txt").write_text("keep me")
-    arguments = ["export", str(target), "--model-dir", trained.model_dir, "--log-path", ""]
+    arguments = ["export", str(target), "--model-dir", trained.model_dir, "--log-path", "", "--no-verify"]
     assert main(arguments) == 1
     assert "not empty" in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 1  # --force replaces exports, not other files
@@ -173,7 +237,7 @@ def test_export_refuses_a_directory_that_holds_something(trained, tmp_path, caps
 
 
 def test_a_version_is_where_tensorflow_serving_looks(trained, tmp_path):
-    arguments = ["export", str(tmp_path / "served"), "--model-dir", trained.model_dir, "--log-path", ""]
+    arguments = ["export", str(tmp_path / "served"), "--model-dir", trained.model_dir, "--log-path", "", "--no-verify"]
     assert main([*arguments, "--model-version", "7"]) == 0
     assert main([*arguments, "--model-version", "12"]) == 0
     assert sorted(os.listdir(tmp_path / "served")) == ["12", "7"]

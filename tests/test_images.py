@@ -2,12 +2,8 @@
 
 import io
 import os
-import queue
 import struct
-import threading
-import time
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,7 +26,8 @@ from aocr.image_files import FRAMES, BadImage, read_image_file, standard_image
 from aocr.images import problem_of
 from aocr.inputs import EncodedImages
 from aocr.network import Network
-from aocr.tasks.predict import _load, _waiting_lines, predict_files
+from aocr.reading.images import prepare as prepare_source
+from aocr.reading.images import source_of
 from aocr.training import prepare
 
 WIDTH, HEIGHT = 23, 18
@@ -148,7 +145,10 @@ def test_dataset_and_predict_and_export_see_the_same_picture(name, color, graphs
     checked = check(Row("list", 1, b"", "X", str(path)), CONFIG)
     assert isinstance(checked, Checked), checked
     trained_on = graphs(checked.image, color=color)
-    np.testing.assert_array_equal(graphs(_load(str(path), ModelConfig(color=color)).content, color=color), trained_on)
+    config = ModelConfig(color=color)
+    for given in (str(path), path, path.read_bytes()):
+        prepared = prepare_source(source_of(given, "", config), config)
+        np.testing.assert_array_equal(graphs(prepared.image.content, color=color), trained_on)
     expected = graphs(LOSSLESS["png"], color=color)
     assert_alike(name, trained_on, expected)
     served = graphs(FILES[name], color=color)
@@ -156,6 +156,19 @@ def test_dataset_and_predict_and_export_see_the_same_picture(name, color, graphs
         assert REFUSED[name] in served
     else:
         assert_alike(name, served, expected)
+
+
+@pytest.mark.parametrize("name", [*LOSSLESS, "jpeg", "jpeg cmyk", "jpeg turned 6 < 3", "jpeg turned 5 > 4",
+                                  "webp lossy"])
+def test_a_pil_image_is_seen_as_its_file(name, graphs):
+    with Image.open(io.BytesIO(FILES[name])) as image:
+        prepared = prepare_source(source_of(image, "image", CONFIG), CONFIG)
+    got, expected = graphs(prepared.image.content, color=True), graphs(standard_image(FILES[name], CONFIG).content,
+                                                                       color=True)
+    if name in LOSSLESS and name != "gif transparent":  # whose colours are mixed before or after the scaling
+        np.testing.assert_array_equal(got, expected)
+    else:
+        assert_alike(name, got, expected)
 
 
 @pytest.mark.parametrize("color", [False, True])
@@ -337,71 +350,6 @@ def test_only_files_are_read(tmp_path, monkeypatch):
         read_image_file(str(tmp_path / "file"))
     with pytest.raises(BadImage, match="8 bytes; the limit is 7"):
         standard_image(b"12345678", CONFIG)
-
-
-# ---- predict
-
-class Reader:
-    """A model whose memory holds an image of `most` bytes at once, and no image with the byte 0xEE."""
-
-    def __init__(self, files, max_pixels=50_000_000):
-        self.config, self.sizes, self._hopeless = ModelConfig(max_pixels=max_pixels), [], files
-
-    def predict(self, encoded):
-        self.sizes.append(len(encoded))
-        for problem, kind in self._hopeless.items():
-            if problem in encoded:
-                raise kind(None, None, "so it is")
-        return [("OK", 0.5)] * len(encoded)
-
-
-def test_a_bad_image_takes_no_other_with_it(tmp_path):
-    paths = []
-    for k in range(6):
-        paths.append(str(tmp_path / f"{k}.png"))
-        Image.new("L", (5 + k, 5), 9).save(paths[-1])
-    files = [read_image_file(path) for path in paths]
-    model = Reader({files[1]: tf.errors.ResourceExhaustedError, files[4]: tf.errors.InvalidArgumentError})
-    found = list(predict_files(model, [*paths, "/dev/zero", str(tmp_path / "none.png")], batch_size=8))
-    assert [one.text for one in found] == ["OK", "", "OK", "OK", "", "OK", "", ""]
-    assert "not enough memory" in found[1].problem and found[4].problem == "unreadable image: so it is"
-    assert "device" in found[6].problem and found[7].problem == "no such file"
-
-
-def test_large_images_are_read_one_by_one(tmp_path):
-    paths = []
-    for k, width in enumerate((10, 10, 10, 50, 49, 51, 1)):
-        paths.append(str(tmp_path / f"{k}.png"))
-        Image.new("L", (width, 2)).save(paths[-1])
-    model = Reader({}, max_pixels=100)
-    found = list(predict_files(model, paths, batch_size=16))
-    assert model.sizes == [3, 1, 2] and [one.path for one in found] == paths
-    assert found[5].problem == "too many pixels: 51 x 2; the limit is --max-pixels 100"
-
-
-def test_lines_wait_in_bounded_memory():
-    class Lines:
-        count = 0
-
-        def readline(self, _):
-            self.count += 1
-            return b"x\n"
-
-    lines = Lines()
-    chunks = _waiting_lines(lines, 3)
-    assert set(next(chunks)) == {"x"}
-    time.sleep(0.2)
-    assert lines.count < 30
-
-
-def test_a_line_is_passed_on_before_the_next_one_comes():
-    lines = queue.Queue()
-    chunks = _waiting_lines(SimpleNamespace(readline=lambda _: lines.get()), 9)
-    lines.put(b"one\n")
-    assert next(chunks) == ["one"]
-    threading.Timer(0.05, lambda: [lines.put(line) for line in (b"tw", b"o\n", b"", b"")]).start()
-    assert next(chunks) == ["tw"]  # cut: longer than a line may be
-    assert list(chunks) == []
 
 
 # ---- the background belongs to the model

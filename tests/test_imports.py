@@ -66,13 +66,23 @@ def test_dependencies_go_one_way():
     ("aocr.evaluation", ("aocr.graph", "aocr.data", "aocr.model", "aocr.tasks", "aocr.training", "aocr.commands")),
     ("aocr.model", ("aocr.tasks", "aocr.training", "aocr.commands", "aocr.evaluation", "aocr.original",
                     "aocr.checkpoint")),
+    ("aocr.reading", ("aocr.tasks", "aocr.training", "aocr.commands", "aocr.evaluation", "aocr.api")),
     ("aocr.training", ("aocr.tasks", "aocr.commands")),
     ("aocr.tasks", ("aocr.training", "aocr.commands")),
+    ("aocr.client", ("aocr.graph", "aocr.data", "aocr.model", "aocr.tasks", "aocr.training", "aocr.commands",
+                     "aocr.evaluation", "aocr.serving", "aocr.reading")),
 ])
 def test_wings_do_not_know_each_other(wing, may_not_know):
     for name, imports in modules().items():
         if name.startswith(wing):
             assert not [m for m in imports if m.startswith(may_not_know)], name
+
+
+def test_the_package_imports_nothing_heavy():
+    code = (f"import sys, aocr; dir(aocr); aocr.load; aocr.train; aocr.evaluate; aocr.dataset; aocr.UserError; "
+            f"assert not {set(HEAVY)} & set(sys.modules); aocr.Reader, aocr.ReadResult; "
+            f"assert all(hasattr(aocr, name) for name in aocr.__all__) and not hasattr(aocr, 'none')")
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_evaluation_needs_no_tensorflow():

@@ -34,7 +34,8 @@ def archives(tmp_path_factory):
 def modules():
     """Returns the paths of all modules of the package, from the root, and of its other files."""
     files = [*(ROOT / "aocr").rglob("*.py"), ROOT / "aocr" / "py.typed",
-             *(ROOT / "aocr" / "evaluation" / "report" / "template").iterdir()]
+             *(ROOT / "aocr" / "evaluation" / "report" / "template").iterdir(),
+             *(ROOT / "aocr" / "serving" / "static").iterdir()]
     return {str(path.relative_to(ROOT)) for path in files}
 
 

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import logging
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from aocr.config import ModelConfig, Options, TestConfig, TrainConfig, flags_of
@@ -18,8 +19,9 @@ ORIGINAL_EVERYWHERE = {  # option class -> fields that the original accepted on 
     TestConfig: ("distance", "output_dir"),
 }
 POSITIONAL = ("dataset", "directory", "files", "output", "paths")
-PATHS = (*POSITIONAL, "augment", "backgrounds", "checkpoint", "fonts", "image_root", "init_from", "lexicon",
-         "log_path", "model_dir", "output_dir", "rejects", "sheet", "validation", "words")
+PATHS = (*POSITIONAL, "api_key_file", "augment", "backgrounds", "batching_config", "checkpoint", "fonts", "image_root",
+         "init_from", "lexicon", "log_path", "model_dir", "models_config", "output_dir", "rejects", "review", "sheet",
+         "validation", "verify", "visualize", "words")
 # Not options of ModelConfig, since a charset is stored as its characters.
 CHARSET_HELP = "charset: exactly these characters, or those in this UTF-8 file"
 FULL_ASCII_HELP = "charset: ASCII 32 to 126 (default: 0-9, A-Z and all other characters in the labels)"
@@ -102,9 +104,43 @@ def _check_text(flag, text, name):
 
 def given(args: argparse.Namespace, options: type[Options]) -> dict[str, Any]:
     """Returns the fields of an option class that the command line sets, by name."""
-    names = {field.name for field in dataclasses.fields(options)}
+    names = names_of(options)
     return {name: tuple(value) if isinstance(value, list) else value
             for name, value in vars(args).items() if name in names}
+
+
+def options_of(function: str, given: dict[str, Any], *classes: type[Options], without: Iterable[str] = (),
+               beside: Iterable[str] = ()) -> list[Any]:
+    """Builds option classes from the keyword arguments of a function.
+
+    Args: function: its name. without: fields that are no arguments of functions. beside: arguments that no class has.
+    Raises: TypeError for an unknown argument; UserError if a value is out of range or of the wrong type.
+    """
+    fields = {field.name: field for options in classes for field in dataclasses.fields(options)
+              if flags_of(field) and field.name not in without}
+    known = sorted({*fields, *beside})
+    for name, value in given.items():
+        if name not in known:
+            raise TypeError(f"{function}() has no option {name!r}; use one of {', '.join(known)}")
+        if name in fields:
+            _check_type(name, value, fields[name].type)
+    try:
+        return [options(**{name: value for name, value in given.items() if name in names_of(options)})
+                for options in classes]
+    except ValueError as error:
+        raise usage_error(str(error)) from None
+
+
+def _check_type(name, value, kind):
+    """Raises UserError unless an option's value is None or of a type; an integer is a float too."""
+    kinds = (float, int) if kind is float else kind
+    if value is not None and (not isinstance(value, kinds) or isinstance(value, bool) and kind is not bool):
+        raise usage_error(f"{name} is {value!r}; use a value of type {kind.__name__}")
+
+
+def names_of(options: type[Options]) -> set[str]:
+    """Returns the names of an option class's fields."""
+    return {field.name for field in dataclasses.fields(options)}
 
 
 def collect(args: argparse.Namespace, options: type[Chosen]) -> Chosen:

@@ -170,13 +170,15 @@ def model_arguments(args: argparse.Namespace,
         raise UserError("--model-dir is empty; name a directory", exit_code=2)
     config = collect(args, ModelConfig)
     warn_without_effect(args)
-    return place, given(args, ModelConfig), _given_charset(args, config.graphemes)
+    charset = charset_of(getattr(args, "charset", None), getattr(args, "full_ascii", False), config.graphemes)
+    return place, given(args, ModelConfig), charset
 
 
-def _given_charset(args, graphemes):
-    """Returns the Charset that `--full-ascii` or `--charset` requests; None without them."""
-    characters = getattr(args, "charset", None)
-    if getattr(args, "full_ascii", False):
+def charset_of(characters: str | None, full_ascii: bool, graphemes: bool) -> Charset | None:
+    """Returns the Charset that `--charset` (characters, or a file of them) or `--full-ascii` requests; None without
+    them. UserError if it is invalid.
+    """
+    if full_ascii:
         if characters is not None:
             raise usage_error("--full-ascii and --charset are mutually exclusive; use one of them")
         return Charset(FULL_ASCII, graphemes)

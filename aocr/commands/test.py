@@ -40,16 +40,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     place, given, charset = model_arguments(args)
     config = collect(args, TestConfig)
-    if config.visualize and is_remote(config.output_dir):
-        raise usage_error(f"--output-dir is {config.output_dir}; remote storage cannot hold attention images; name a "
-                          "local directory")
+    check_options(config)
     from aocr.evaluation.limits import missed, parse_limits
 
     limits = parse_limits(config.fail_under)
-    if config.report:
-        from aocr.evaluation.report.writer import PAGE, check_packages
-
-        check_packages()
     quiet_tensorflow(in_batches=True)
     with at_once():
         from aocr.checkpoint import find_model
@@ -64,8 +58,21 @@ def run(args: argparse.Namespace) -> int:
     seconds = {name: values.pop(name) for name in FORMATS}
     print_values({**values, **metrics, **calibration, **seconds}, FORMATS)
     if config.report:
+        from aocr.evaluation.report.writer import PAGE
+
         log.info("report: %s", posixpath.join(config.report, PAGE))
     if problem := missed(limits, metrics):
         log.error("%s", problem)
         return 1
     return 0
+
+
+def check_options(config: TestConfig) -> None:
+    """Raises UserError for options that do not go together, or need a package that is missing."""
+    if config.visualize and is_remote(config.output_dir):
+        raise usage_error(f"--output-dir is {config.output_dir}; remote storage cannot hold attention images; name a "
+                          "local directory")
+    if config.report:
+        from aocr.evaluation.report.writer import check_packages
+
+        check_packages()

@@ -33,9 +33,10 @@ PICTURE = re.compile(r"attention\.png|image_\d+\.jpg|image\.gif|word\.txt")  # t
 NAME_BYTES = 240  # file systems allow 255; the suffix of a directory being replaced needs a few
 
 
-def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str], label: str, attention: np.ndarray,
-                 drawn_steps: float) -> str:
-    """Writes one sample's pictures and texts to `output_dir`/correct or incorrect/`safe_name(name)`.
+def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str], label: str | None,
+                 attention: np.ndarray, drawn_steps: float) -> str:
+    """Writes one sample's pictures and texts to `output_dir`/correct or incorrect/`safe_name(name)`, or without a label
+    to `output_dir`/`safe_name(name)`.
 
     An existing directory of this sample, with either verdict, is replaced; the new one appears under its name only when
     it is complete.
@@ -44,12 +45,12 @@ def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str]
       output_dir: a local directory; created if missing.
       name: the sample's unique name, such as a path or a record number.
       encoded: an image file that the network can read.
-      text: the characters that the steps wrote.
+      text: the characters that the steps wrote. label: None if it is unknown.
       attention: float [steps, S], steps >= 1; each row sums to 1 over the image's encoder steps.
       drawn_steps: encoder steps that the image takes, at most S; the last one may be partial, the rest is padding.
 
     Returns: the directory. It holds attention.png (see `attention_picture`), image_0.jpg ... (one per step), image.gif
-      (all of them) and word.txt (UTF-8, two lines: text, label).
+      (all of them) and word.txt (UTF-8, lines: text, label).
     Raises: UserError if a directory of this sample holds other files; OSError if a file cannot be written, or Pillow
       cannot read the image (it is stricter than the network, about checksums for example);
       PIL.Image.DecompressionBombError if the image exceeds Pillow's pixel limit.
@@ -57,10 +58,11 @@ def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str]
     picture = on_white(encoded, _drawn_size)
     weights = column_weights(attention, drawn_steps, picture.width)
     frames = [_highlighted(picture, row) for row in weights]
-    whole_text = "".join(text)
-    verdicts = ("correct", "incorrect") if _agree(whole_text, label) else ("incorrect", "correct")
-    directory, outdated = (os.path.join(output_dir, verdict, safe_name(name)) for verdict in verdicts)
-    for place in (directory, outdated):
+    verdicts = [""] if label is None else ["correct", "incorrect"]
+    if label is not None and not _agree("".join(text), label):
+        verdicts.reverse()
+    directory, *outdated = (os.path.join(output_dir, verdict, safe_name(name)) for verdict in verdicts)
+    for place in (directory, *outdated):
         _check_replaceable(place)
     with _whole_directory(directory) as part:
         _rows(picture, text, label, attention, drawn_steps).save(os.path.join(part, "attention.png"))
@@ -69,12 +71,13 @@ def write_sample(output_dir: str, name: str, encoded: bytes, text: Sequence[str]
         frames[0].save(os.path.join(part, "image.gif"), save_all=True, append_images=frames[1:], loop=0,
                        duration=FRAME_MILLISECONDS)
         with open(os.path.join(part, "word.txt"), "w", encoding="utf-8", newline="\n") as file:
-            file.write(f"{whole_text}\n{label}\n")
-    shutil.rmtree(outdated, ignore_errors=True)
+            file.writelines(f"{line}\n" for line in ("".join(text), label) if line is not None)
+    for place in outdated:
+        shutil.rmtree(place, ignore_errors=True)
     return directory
 
 
-def attention_picture(encoded: bytes, text: Sequence[str], label: str, attention: np.ndarray,
+def attention_picture(encoded: bytes, text: Sequence[str], label: str | None, attention: np.ndarray,
                       drawn_steps: float) -> Image.Image:
     """Draws one picture of a sample: its image, below it a row for each step, then the text read and the label.
 
@@ -94,12 +97,14 @@ def _rows(picture, text, label, attention, drawn_steps):
     picture.thumbnail((ROW_WIDTH, ROW_HEIGHT))
     shown = min(len(attention), MOST_STEPS)
     frames = [_highlighted(picture, row) for row in column_weights(attention[:shown], drawn_steps, picture.width)]
-    font = font_for([*text, label], LETTER_SIZE)
+    font = font_for([*text, label or ""], LETTER_SIZE)
     names = ["' '" if character == " " else drawable(character, font) for character in text[:shown]]
     names += ["end"] * (shown - len(names))
     whole_text = "".join(text)
-    lines = [("read: " + drawable(whole_text, font), "#007000" if _agree(whole_text, label) else "#a00000"),
-             ("label: " + drawable(label, font), "black")]
+    color = "black" if label is None else "#007000" if _agree(whole_text, label) else "#a00000"
+    lines = [("read: " + drawable(whole_text, font), color)]
+    if label is not None:
+        lines.append(("label: " + drawable(label, font), "black"))
     if shown < len(attention):
         lines.insert(0, (f"... and {len(attention) - shown} more steps", "black"))
     row_height, line_height = max(picture.height, LETTER_SIZE) + GAP, LETTER_SIZE + 2 * GAP

@@ -1,0 +1,1 @@
+"""The client of servers with TensorFlow Serving's REST interface; free of TensorFlow."""
