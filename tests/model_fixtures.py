@@ -4,11 +4,19 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from PIL import Image, ImageDraw, ImageFont
 
-from aocr.checkpoint import find_model
+from aocr.charset import charset_for
+from aocr.checkpoint import CHECKPOINT_PREFIX, Description, find_model, write_description
 from aocr.cli import main
+from aocr.config import ATTENTION, Decoding, ModelConfig, ServeConfig
+from aocr.model import open_model
+from aocr.network import Network
+from aocr.serving.server import Server
+from aocr.serving.sources import Source
 
 
 def draw_word(text, size=24):
@@ -64,3 +72,43 @@ def exported_model(trained, tmp_path_factory):
         readings = model.predict([Path(path).read_bytes() for path in trained.images])
     return SimpleNamespace(directory=saved_model, frozen=os.path.join(frozen, "frozen_graph.pb"), images=trained.images,
                            texts=[text for text, _ in readings], probabilities=[value for _, value in readings])
+
+
+@pytest.fixture(scope="session")
+def tiny(words, tmp_path_factory):
+    """A model with drawn weights: .model_dir (checkpoint 3), .export and .frozen (its exports), .images (paths and
+    bytes of the words), and .readings, what the checkpoint reads of them."""
+    directory = tmp_path_factory.mktemp("tiny")
+    model_dir = str(directory / "model")
+    write_tiny_model(model_dir, 3, seed=1)
+    saved, frozen = str(directory / "saved"), str(directory / "frozen")
+    assert main(["export", saved, "--model-dir", model_dir, "--log-path", ""]) == 0
+    assert main(["export", frozen, "--model-dir", model_dir, "--format", "frozengraph", "--log-path", ""]) == 0
+    images = [Path(path).read_bytes() for path in words.images]
+    with find_model(model_dir, {}).open() as model:
+        readings = model.predict(images)
+    return SimpleNamespace(model_dir=model_dir, export=saved, frozen=frozen, images=images, paths=words.images,
+                           readings=readings)
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny):
+    """`aocr serve` with the tiny model's export, in this process: a serving.server.Server."""
+    with Server(Source(tiny.export, ServeConfig(port=0), None), ServeConfig(port=0, drain_seconds=0.0)) as server:
+        yield server
+
+
+def write_tiny_model(model_dir, step, seed):
+    """Writes a model directory with one checkpoint, whose weights are drawn: it reads texts that differ."""
+    config = ModelConfig(attn_num_hidden=8, max_width=70, max_height=40, max_prediction=5, attention_units=8)
+    with open_model(Network(config, charset_for("0123456789ABCDEFGHIJ")), decoding=Decoding(ATTENTION)) as model:
+        model.initialize()
+        random = np.random.RandomState(seed)
+        model.load({name: value + random.normal(scale=0.5, size=value.shape).astype(value.dtype)
+                    for name, value in model.values().items()
+                    if value.dtype == np.float32 and not name.endswith("variance")})
+        os.makedirs(model_dir, exist_ok=True)
+        write_description(model_dir, Description(config, model.charset, Decoding(ATTENTION)))
+        with model.graph.as_default():
+            saver = tf.train.Saver(model.variables, save_relative_paths=True)
+            saver.save(model.session, os.path.join(model_dir, CHECKPOINT_PREFIX), step, write_meta_graph=False)

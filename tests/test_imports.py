@@ -10,13 +10,14 @@ import pytest
 import aocr
 
 PACKAGE = Path(aocr.__file__).parent
-HEAVY = ("tensorflow", "numpy", "PIL", "keras", "tqdm", "matplotlib", "jinja2")
+HEAVY = ("tensorflow", "numpy", "PIL", "keras", "tqdm", "matplotlib", "jinja2", "starlette", "uvicorn",
+         "prometheus_client")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["test", "--help"],
                                        ["predict", "--help"], ["export", "--help"], ["dataset", "--help"],
                                        ["inspect", "--help"], ["augment", "--help"], ["synth", "--help"],
-                                       ["compare", "--help"],
+                                       ["compare", "--help"], ["serve", "--help"],
                                        ["bogus"]])
 def test_help_imports_nothing_heavy(arguments):
     code = ("import sys; from aocr.cli import main\n"
@@ -67,7 +68,8 @@ def test_dependencies_go_one_way():
     ("aocr.model", ("aocr.tasks", "aocr.training", "aocr.commands", "aocr.evaluation", "aocr.original",
                     "aocr.checkpoint")),
     ("aocr.training", ("aocr.tasks", "aocr.commands")),
-    ("aocr.tasks", ("aocr.training", "aocr.commands")),
+    ("aocr.tasks", ("aocr.training", "aocr.commands", "aocr.serving")),
+    ("aocr.serving", ("aocr.training", "aocr.commands")),
 ])
 def test_wings_do_not_know_each_other(wing, may_not_know):
     for name, imports in modules().items():

@@ -30,12 +30,13 @@ def run(args: argparse.Namespace) -> int:
     _check_packages()
     quiet_tensorflow()
     with at_once():
-        from aocr.serving.server import serve
+        from aocr.serving.server import Server
         from aocr.serving.sources import Source
 
     source = Source(args.directory, config, session_config(config.gpu_id), collect(args, CheckpointConfig).checkpoint)
-    with Watch(config.drain_seconds + config.timeout_ms / 1000 + GRACE, 0.0):
-        serve(source, config, write_line)
+    with Watch(config.drain_seconds + config.timeout_ms / 1000 + GRACE, 0.0), Server(source, config) as server:
+        write_line(server.url)
+        server.wait()
     return 0
 
 

@@ -86,7 +86,7 @@ def predict_request(body: bytes, signature_of: Callable[[str], Signature | None]
         raise Problem(400, "JSON Parse error: the values are nested too deeply") from None
 
 
-def refuse_examples(body: bytes, method: str, target: Target, signature_of: Callable[[str], Signature | None]) -> None:
+def refuse_examples(body: bytes, method: str, signature_of: Callable[[str], Signature | None]) -> None:
     """Raises the Problem of a classify or regress request, as for a model without signatures of that kind."""
     try:
         document = _document(body)

@@ -5,7 +5,6 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
@@ -82,42 +81,50 @@ def url_of(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(source: Source, config: ServeConfig, ready: Callable[[str], None]) -> None:
-    """Serves until an exception (KeyboardInterrupt, Terminated) ends the wait; then finishes the requests in progress.
+class Server:
+    """A server that answers requests within a block, at the address `url`; at its end it drains."""
 
-    `ready`: is called with the URL when requests are answered. UserError if the server cannot start.
-    """
-    bound = bind(config.host, config.port)
-    try:
-        parts = Parts(source, config)
-    except BaseException:
-        bound.close()
-        raise
-    logging.getLogger("uvicorn").handlers = [_Forward()]
-    # The requests of a slow client end by --timeout-ms.
-    server = uvicorn.Server(uvicorn.Config(
-        parts.app, log_config=None, log_level="warning", access_log=False, lifespan="off", ws="none",
-        timeout_keep_alive=KEEP_ALIVE, server_header=False,
-        timeout_graceful_shutdown=int(config.timeout_ms / 1000) + 1))
-    thread = threading.Thread(target=server.run, args=([bound],), name="http", daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive() and not server.started:
+    def __init__(self, source: Source, config: ServeConfig):
+        self._source, self._config = source, config
+
+    def __enter__(self) -> "Server":
+        """UserError if the server cannot start."""
+        self._socket = bind(self._config.host, self._config.port)
+        try:
+            self.url = url_of(self._socket)
+            self.parts = Parts(self._source, self._config)
+        except BaseException:
+            self._socket.close()
+            raise
+        logging.getLogger("uvicorn").handlers = [_Forward()]
+        self._http = uvicorn.Server(uvicorn.Config(
+            self.parts.app, log_config=None, log_level="warning", access_log=False, lifespan="off", ws="none",
+            timeout_keep_alive=KEEP_ALIVE, server_header=False,
+            timeout_graceful_shutdown=int(self._config.timeout_ms / 1000) + 1))
+        # In a thread, so that signals reach our handlers, in the main thread.
+        self._thread = threading.Thread(target=self._http.run, args=([self._socket],), name="http", daemon=True)
+        self._thread.start()
+        while self._thread.is_alive() and not self._http.started:
             time.sleep(TICK)
-        ready(url_of(bound))
-        thread.join()  # until a signal
-    finally:
-        _drain(parts.app, config)
-        server.should_exit = True
-        thread.join()
-        parts.close()
+        return self
 
+    def wait(self) -> None:
+        """Waits until a signal raises an exception."""
+        self._thread.join()
 
-def _drain(app, config):
-    """Finishes the requests in progress. New ones are still answered for `drain_seconds`, in which /readyz says no."""
-    app.draining = True
-    log.info("draining: %d requests in progress", app.in_progress)
-    started = time.monotonic()
-    end = started + config.drain_seconds + config.timeout_ms / 1000
-    while time.monotonic() < end and (app.in_progress or time.monotonic() < started + config.drain_seconds):
-        time.sleep(TICK)
+    def __exit__(self, *_) -> None:
+        self._drain()
+        self._http.should_exit = True
+        self._thread.join()
+        self.parts.close()
+
+    def _drain(self):
+        """Finishes the requests in progress. New ones are answered for `drain_seconds`, in which /readyz says no."""
+        app = self.parts.app
+        app.draining = True
+        log.info("draining: %d requests in progress", app.in_progress)
+        started = time.monotonic()
+        least = started + self._config.drain_seconds
+        most = least + self._config.timeout_ms / 1000
+        while time.monotonic() < least or app.in_progress and time.monotonic() < most:
+            time.sleep(TICK)
