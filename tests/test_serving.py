@@ -22,7 +22,7 @@ from aocr.config import ServeConfig
 from aocr.errors import UserError
 from aocr.serving.batching import Batcher, Full, Item, choose, joined
 from aocr.serving.models import ImageLimits
-from aocr.serving.server import Server
+from aocr.serving.server import Server, bind, url_of
 from aocr.serving.sources import Source
 
 PREDICT = "/v1/models/aocr:predict"
@@ -334,6 +334,22 @@ def test_other_origins(tiny, guarded, tiny_server):
     assert allowed(guarded.url, "OPTIONS", "https://example.org") == (200, "https://example.org")
     assert allowed(guarded.url, "OPTIONS", "null") == (400, None)
     assert allowed(tiny_server.url, "POST", "https://example.org") == (200, None)
+
+
+def test_an_address_that_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError) as caught:
+            bind("127.0.0.1", port)
+    assert str(caught.value) == (f"--host 127.0.0.1 --port {port}: cannot be served on: Address already in use; choose "
+                                 "another address or port, or 0 for a free one")
+    with pytest.raises(UserError, match="--host nowhere.invalid --port 1: cannot be served on"):
+        bind("nowhere.invalid", 1)
+
+
+def test_the_url_of_an_address():
+    with bind("127.0.0.1", 0) as bound:
+        assert url_of(bound) == f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 # ---- what a server tells of itself

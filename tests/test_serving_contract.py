@@ -192,7 +192,7 @@ BODIES = (st.binary(max_size=30)
           .map(lambda value: json.dumps(value).encode()))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES, method=st.sampled_from(["predict", "predict", "predict", "classify", "regress"]))
 def test_any_body_has_an_answer(tiny_server, body, method):
     status, _, answer = ask(tiny_server.url, "POST", f"/v1/models/aocr:{method}", body)
@@ -200,7 +200,7 @@ def test_any_body_has_an_answer(tiny_server, body, method):
     assert isinstance(answer, dict) and len(answer) == 1 and next(iter(answer)) in ("predictions", "outputs", "error")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.text('{}[]",:\\u0123456789dDnulINaf.eE+- \n', max_size=25) | VALUES.map(json.dumps))
 def test_what_python_parses_alike(text):
     """Python's parser and ours agree, where both should: on standard JSON."""
