@@ -31,6 +31,8 @@ from urllib.parse import urlsplit
 from latency import original_reader
 from PIL import Image
 
+from aocr.commands.runtime import quiet_tensorflow
+
 PREDICT = "/v1/models/aocr:predict"
 CLIENTS, ROUNDS = (1, 8, 32), 3
 MOST_BODY = 2_000_000  # bytes
@@ -48,6 +50,7 @@ def main():
     parser.add_argument("--rate-seconds", type=float, default=10.0, help="of a round; 0 for none")
     args = parser.parse_args()
     args.max_width, args.max_height = 160, 60  # of the original's graph
+    quiet_tensorflow()
     images = [read_file(path) for path in args.images]
     with tempfile.TemporaryDirectory() as directory:
         exported = os.path.join(directory, "exported")
@@ -191,8 +194,9 @@ def mixed_load(url, pid, images, exported, args):
     for (kind, status), count in sorted(counts.items(), key=str):
         print(f"{kind}: {status}: {count}{'' if status == EXPECTED[kind] else '  UNEXPECTED'}")
     total = sum(counts.values())
-    print(f"requests: {total}; status 5xx: {sum(n for (_, s), n in counts.items() if isinstance(s, int) and s >= 500)}; "
-          f"lost: {sum(n for (_, s), n in counts.items() if isinstance(s, str))}")
+    errors = sum(count for (_, status), count in counts.items() if isinstance(status, int) and status >= 500)
+    lost = sum(count for (_, status), count in counts.items() if isinstance(status, str))
+    print(f"requests: {total}; status 5xx: {errors}; lost: {lost}")
     connection = connect(url)
     connection.request("GET", "/v1/models/aocr")
     states = json.loads(connection.getresponse().read())["model_version_status"]

@@ -242,7 +242,7 @@ def guarded(tiny, tmp_path_factory):
     """A server with low limits, keys and an allowed origin."""
     keys = tmp_path_factory.mktemp("keys") / "keys.txt"
     keys.write_text("# ours\nfirst key\n\n  zweiter-schlüssel\n", encoding="utf-8")
-    config = ServeConfig(port=0, max_queue=6, max_body_bytes=20_000, max_pixels=3000, timeout_ms=1500,
+    config = ServeConfig(port=0, runs=2, max_queue=6, max_body_bytes=20_000, max_pixels=3000, timeout_ms=1500,
                          api_key_file=str(keys), cors_origin=("https://example.org",), drain_seconds=0.0)
     with Server(Source(tiny.export, config, None), config) as server:
         yield server

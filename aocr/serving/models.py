@@ -11,16 +11,17 @@ import tensorflow.compat.v1 as tf
 from google.protobuf import json_format
 from PIL import Image
 
-from aocr.checkpoint import Trained, read_description
-from aocr.colors import WHITE
+from aocr.checkpoint import Description, Trained
 from aocr.config import ModelConfig
 from aocr.errors import UserError
-from aocr.files import cause
+from aocr.files import cause, exists, read_bytes
 from aocr.inputs import INPUT_NAME
 from aocr.model import PREDICTION_NAME, PROBABILITY_NAME
 from aocr.serving.contract import DEFAULT_SIGNATURE, Signature
-from aocr.tasks.export import FROZEN_NAME
+from aocr.tasks.export import FORMATS
 
+SAVED_MODEL, FROZEN_GRAPH = (FORMATS[name].main_name for name in ("savedmodel", "frozengraph"))
+DESCRIPTION, FROZEN_DESCRIPTION = "assets.extra/model.json", "frozen_graph.json"  # of the model, in an export
 DETAIL_SIGNATURE = "serving_detail"
 WARM_UP_WIDTHS = (32, 160)  # pixels, of images that are read before a version takes requests
 
@@ -87,7 +88,8 @@ def open_saved_model(directory: str, version: int, max_pixels: int | None, confi
             loaded = tf.saved_model.load(session, [tf.saved_model.SERVING], directory)
         signatures = {name: definition for name, definition in loaded.signature_def.items()
                       if definition.outputs and not name.startswith("__")}
-        return Servable(version, session, signatures, _limits(posixpath.join(directory, "assets"), max_pixels))
+        return Servable(version, session, signatures,
+                        _limits(posixpath.join(directory, DESCRIPTION), max_pixels))
     except (tf.errors.OpError, OSError, ValueError, RuntimeError, KeyError) as error:
         session.close()
         raise UserError(f"{directory}: cannot be loaded: {cause(error)}; export it again") from None
@@ -95,7 +97,7 @@ def open_saved_model(directory: str, version: int, max_pixels: int | None, confi
 
 def open_frozen(directory: str, version: int, max_pixels: int | None, config: tf.ConfigProto | None) -> Servable:
     """Opens a frozen graph with the signature `serving_default`. UserError if it cannot be read."""
-    path = posixpath.join(directory, FROZEN_NAME)
+    path = posixpath.join(directory, FROZEN_GRAPH)
     try:
         definition = tf.GraphDef()
         with tf.io.gfile.GFile(path, "rb") as file:
@@ -108,7 +110,7 @@ def open_frozen(directory: str, version: int, max_pixels: int | None, config: tf
     except Exception as error:  # the parsers of damaged files raise what they like
         raise UserError(f"{path}: cannot be loaded: {cause(error)}; export it again") from None
     return Servable(version, tf.Session(graph=graph, config=config), {DEFAULT_SIGNATURE: signature},
-                    _limits(directory, max_pixels))
+                    _limits(posixpath.join(directory, FROZEN_DESCRIPTION), max_pixels))
 
 
 def open_trained(trained: Trained, version: int, config: tf.ConfigProto | None) -> Servable:
@@ -128,8 +130,7 @@ def _signature_def(encoded, **outputs):
     return tf.saved_model.predict_signature_def(inputs={"input": encoded}, outputs=outputs)
 
 
-def _limits(directory, max_pixels):
-    """Returns the limits by the description in a directory, if there is one; `max_pixels` lowers its own."""
-    description = read_description(directory)
-    known = description.config if description else ModelConfig(background=WHITE)
+def _limits(path, max_pixels):
+    """Returns the limits by the description of an export, if it has one; `max_pixels` lowers its own."""
+    known = Description.from_json(read_bytes(path).decode(), path).config if exists(path) else ModelConfig()
     return ImageLimits(known.background, min(known.max_pixels, max_pixels or known.max_pixels))

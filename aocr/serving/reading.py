@@ -43,11 +43,10 @@ class Reader:
                 raise Problem(413, f"{count} images in one request; the limit is --max-queue {self._config.max_queue}")
             self._admit(max(count, 1) - 1)
             admitted = max(count, 1)
-            if count:
-                outputs = await self._read(servable, request)
-            else:
-                outputs = await self._in_pool(self._run, servable, request)
-            return predictions_text(outputs, request.row)
+            if not count:
+                return await self._in_pool(_run, servable, request)
+            rows = await self._read(servable, request)
+            return await self._in_pool(_spell, rows, request)
         finally:
             self._batcher.release(admitted)
 
@@ -72,7 +71,7 @@ class Reader:
         return servables[0], request
 
     async def _read(self, servable, request):
-        """Reads the images of a request together with those of others."""
+        """Reads the images of a request together with those of others; returns the outputs of each."""
         tensor, = request.tensors.values()
         futures = []
         try:
@@ -80,25 +79,12 @@ class Reader:
                                            for image in tensor.values])
             futures = [item.result for item in items]
             self._batcher.submit(items)
-            rows = await asyncio.gather(*map(asyncio.wrap_future, futures))
+            return await asyncio.gather(*map(asyncio.wrap_future, futures))
         except Exception as error:
             raise _problem(error) from error
         finally:
             for future in futures:  # of a request that failed or took too long
                 future.cancel()
-        return {name: _output(value, tensor.shape) for name, value in joined(rows).items()}
-
-    def _run(self, servable, request):
-        """Runs a request on its own: prepared images, or no image at all."""
-        try:
-            inputs = {name: _array(tensor) for name, tensor in request.tensors.items()}
-            outputs = servable.run(request.signature, inputs)
-        except Exception as error:
-            raise _problem(error) from error
-        tensors = list(request.tensors.values())
-        if servable.reads_images(request.signature):
-            return {name: _output(value[:0], tensors[0].shape) for name, value in outputs.items()}
-        return {name: _output(value) for name, value in outputs.items()}
 
 
 def _count(servable, request):
@@ -106,6 +92,27 @@ def _count(servable, request):
     if not servable.reads_images(request.signature):
         return 0
     return sum(len(tensor.values) for tensor in request.tensors.values())
+
+
+def _run(servable, request):
+    """Returns the answer to a request that runs on its own: prepared images, or no image at all."""
+    rows = None
+    try:
+        if servable.reads_images(request.signature):
+            rows = next(iter(request.tensors.values())).shape
+            outputs = servable.read(request.signature, [])
+        else:
+            inputs = {name: _array(tensor) for name, tensor in request.tensors.items()}
+            outputs = servable.run(request.signature, inputs)
+    except Exception as error:
+        raise _problem(error) from error
+    return predictions_text({name: _output(value, rows) for name, value in outputs.items()}, request.row)
+
+
+def _spell(rows, request):
+    """Returns the answer to a request whose images were read."""
+    tensor, = request.tensors.values()
+    return predictions_text({name: _output(value, tensor.shape) for name, value in joined(rows).items()}, request.row)
 
 
 def _prepare(servable, signature, image):

@@ -11,11 +11,9 @@ from aocr.config import ServeConfig
 from aocr.errors import UserError
 from aocr.evaluation import validations
 from aocr.serving.contract import LARGEST_VERSION
-from aocr.serving.models import Servable, open_frozen, open_saved_model, open_trained
-from aocr.tasks.export import FROZEN_NAME
+from aocr.serving.models import FROZEN_GRAPH, SAVED_MODEL, Servable, open_frozen, open_saved_model, open_trained
 from aocr.weights import files_of
 
-SAVED_MODEL = "saved_model.pb"
 TRAINED = (STATE_NAME, posixpath.join(BEST_NAME, STATE_NAME), DESCRIPTION_NAME, validations.NAME)
 
 
@@ -43,7 +41,7 @@ class Source:
         there = self._directory
         if _is_file(posixpath.join(there, SAVED_MODEL)):
             return [self._saved_model(there, _version(posixpath.basename(there)) or 1)]
-        if _is_file(path := posixpath.join(there, FROZEN_NAME)):
+        if _is_file(path := posixpath.join(there, FROZEN_GRAPH)):
             return [Found(1, _state(path),
                           lambda: open_frozen(there, 1, self._config.max_pixels, self._session_config))]
         if any(_is_file(posixpath.join(there, name)) for name in TRAINED[:3]):
@@ -51,7 +49,7 @@ class Source:
         if found := self._find_versions():
             return found
         raise UserError(f"{there}: no model there; name an export ({SAVED_MODEL}, numbered versions of it, or "
-                        f"{FROZEN_NAME}) or a model directory ({DESCRIPTION_NAME} and checkpoints)")
+                        f"{FROZEN_GRAPH}) or a model directory ({DESCRIPTION_NAME} and checkpoints)")
 
     def _saved_model(self, directory, version):
         return Found(version, _state(posixpath.join(directory, SAVED_MODEL)),
