@@ -55,11 +55,14 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         exported = os.path.join(directory, "exported")
         aocr("export", exported, "--model-dir", args.model_dir, "--model-version", "1")
+        started = time.perf_counter()
         process = subprocess.Popen(
             command("serve", exported, "--port", "0", "--poll-seconds", "0.2", "--max-body-bytes", str(MOST_BODY)),
             stdout=subprocess.PIPE, text=True)
         try:
             url = process.stdout.readline().strip()
+            one_request(url, body_of(images[0]), False)
+            print(f"start to first answer: {time.perf_counter() - started:.1f} s")
             if args.rate_seconds:
                 measure_rates(url, images, args)
             if args.seconds:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from helpers import ask
 from model_fixtures import write_tiny_model
 from PIL import Image
@@ -92,6 +93,38 @@ def test_a_broken_image_fails_its_own_request_only(tiny, tiny_server):
         else:
             assert status == 200
             assert_reads(answer, tiny.readings[k // 4:k // 4 + 1])
+
+
+def test_every_signature_of_a_saved_model(tmp_path):
+    """A graph with inputs of two kinds, one output for each byte, and one that does not depend on the image."""
+    directory = str(tmp_path / "7")
+    with tf.Graph().as_default(), tf.Session() as session:
+        files = tf.placeholder(tf.string, [None])
+        pixels, widths = tf.placeholder(tf.float32, [None, None]), tf.placeholder(tf.int32, [None])
+        signatures = {"lengths": (dict(files=files), dict(length=tf.strings.length(files))),
+                      "serving_pixels": (dict(pixels=pixels, widths=widths),
+                                         dict(total=tf.reduce_sum(pixels, 1) + tf.cast(widths, tf.float32)))}
+        builder = tf.saved_model.Builder(directory)
+        builder.add_meta_graph_and_variables(session, ["serve"], {
+            name: tf.saved_model.predict_signature_def(*tensors) for name, tensors in signatures.items()})
+        builder.save()
+    config = ServeConfig(port=0, drain_seconds=0.0, name="any")
+    with Server(Source(directory, config, None), config) as server:
+        def predict(**body):
+            return ask(server.url, "POST", "/v1/models/any/versions/7:predict", json.dumps(body))[::2]
+
+        assert predict(signature_name="serving_pixels", instances=[
+            {"pixels": [0.5, 2], "widths": 3}, {"pixels": [1, 1], "widths": 40}]) == (200, {"predictions": [5.5, 42.0]})
+        assert predict(signature_name="serving_pixels", inputs={"pixels": [[0.25]], "widths": [1]}) == (
+            200, {"outputs": [1.25]})
+        status, answer = predict(signature_name="serving_pixels", inputs={"pixels": [1], "widths": [1]})
+        assert status == 400 and "shape" in answer["error"]
+        assert predict(instances=[1]) == (400, {"error": 'Serving signature name: "serving_default" not found in '
+                                                         "signature def"})
+        status, answer = predict(signature_name="lengths", inputs=[[]])
+        assert status == 200 and answer == {"outputs": [[]]}
+        facts = ask(server.url, "GET", "/aocr.json")[2]
+        assert facts["signatures"] == ["lengths", "serving_pixels"] and facts["version"] == "7"
 
 
 @pytest.mark.parametrize("directory, message", [("nothing", "no model there"), ("", "no model there")])

@@ -57,7 +57,10 @@ class Servable:
     def run(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs a signature; returns its outputs by name. Raises: tf.errors.OpError."""
         feeds, fetches = self._tensors[signature]
-        return self._session.run(fetches, {feeds[name]: value for name, value in inputs.items()})
+        try:
+            return self._session.run(fetches, {feeds[name]: value for name, value in inputs.items()})
+        except ValueError as error:  # a shape that does not fit
+            raise tf.errors.InvalidArgumentError(None, None, str(error)) from None
 
     def read(self, signature: str, images: Sequence[bytes]) -> dict[str, np.ndarray]:
         """Reads encoded images; returns outputs with a row for each. Raises: tf.errors.OpError."""
