@@ -322,6 +322,18 @@ def test_bodies_are_bounded(tiny, guarded):
         assert ask(guarded.url, "POST", PREDICT, broken, packed)[0] == 400
 
 
+def test_bodies_are_bounded_together(tiny, guarded):
+    bodies = guarded.parts.app.bodies
+    assert bodies.held == 0
+    bodies.held = 8 * 20_000 - 100  # those of others
+    try:
+        status, headers, _ = ask(guarded.url, "POST", PREDICT, body_of(tiny.images[0]), KEY)
+        assert status == 429 and headers["Retry-After"] == "1"
+    finally:
+        bodies.held -= 8 * 20_000 - 100
+    assert bodies.held == 0
+
+
 def test_pixels_are_bounded(guarded):
     file = io.BytesIO()
     Image.new("L", (101, 31)).save(file, "PNG")

@@ -17,7 +17,7 @@ from aocr.config import ServeConfig
 from aocr.serving import metrics as prometheus
 from aocr.serving.answers import error_text, json_text
 from aocr.serving.contract import Problem, metadata_answer, refuse_examples, status_answer, target_of
-from aocr.serving.limits import Keys, read_body
+from aocr.serving.limits import Bodies, Keys
 from aocr.serving.metrics import Metrics
 from aocr.serving.reading import Reader
 from aocr.serving.versions import Versions
@@ -38,6 +38,8 @@ class App:
     def __init__(self, config: ServeConfig, versions: Versions, reader: Reader, metrics: Metrics, keys: Keys):
         self._config, self._versions, self._reader = config, versions, reader
         self._metrics, self._keys = metrics, keys
+        self._seconds = config.timeout_ms / 1000
+        self.bodies = Bodies(config.max_body_bytes, self._seconds)
         self.in_progress = 0
         self.draining = False
         routes = [("/healthz", self._health), ("/readyz", self._ready), ("/metrics", self._tell_metrics),
@@ -102,12 +104,11 @@ class App:
             return _json(json_text(self._look(target)))
         if self.in_progress > self._config.max_queue:
             raise Problem(429, "The server has too many requests; try again later", {"Retry-After": "1"})
-        seconds = self._config.timeout_ms / 1000
-        body = await read_body(request, self._config.max_body_bytes, seconds)
-        try:
-            return _json(await asyncio.wait_for(self._call(target, body), seconds))
-        except asyncio.TimeoutError:
-            raise Problem(504, "Timed out waiting for notification") from None
+        async with self.bodies.received(request) as body:
+            try:
+                return _json(await asyncio.wait_for(self._call(target, body), self._seconds))
+            except asyncio.TimeoutError:
+                raise Problem(504, "Timed out waiting for notification") from None
 
     def _look(self, target):
         """Returns the status or the metadata of what a path names."""
@@ -128,9 +129,7 @@ class App:
         return _json(json_text({"status": "alive"}))
 
     async def _ready(self, _):
-        ready = self._versions.current and not self.draining
-        return _json(json_text({"status": "ready" if ready else "draining" if self.draining else "loading"}),
-                     200 if ready else 503)
+        return _json(json_text({"status": "draining" if self.draining else "ready"}), 503 if self.draining else 200)
 
     async def _tell_metrics(self, _):
         return Response(self._metrics.text(), headers={"Content-Type": prometheus.CONTENT_TYPE})
@@ -138,9 +137,8 @@ class App:
     async def _about(self, _):
         """What the page needs to know."""
         servable = self._versions.current
-        return _json(json_text({"name": self._versions.name, "version": servable and str(servable.version),
-                                "signatures": sorted(servable.signatures) if servable else [],
-                                "max_pixels": servable and servable.limits.max_pixels,
+        return _json(json_text({"name": self._versions.name, "version": str(servable.version),
+                                "signatures": sorted(servable.signatures), "max_pixels": servable.limits.max_pixels,
                                 "max_body_bytes": self._config.max_body_bytes}))
 
     async def _page(self, _):

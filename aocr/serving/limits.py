@@ -1,10 +1,11 @@
 """Bodies of bounded size and time, and the keys of clients."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -12,37 +13,89 @@ from aocr.errors import UserError
 from aocr.files import cause
 from aocr.serving.contract import Problem
 
-LINGER = 64 << 20  # bytes beyond the limit that are read and dropped: a client that is cut off would not see the answer
+TOGETHER = 8  # bodies of the largest size that may be held at once
+LINGER = 64 << 20  # bytes beyond the limit that are read and dropped
 
 
-async def read_body(request: Request, most: int, seconds: float) -> bytes:
-    """Returns the body of a request, unpacked. Raises: Problem if it is too large, too slow or cut off."""
-    length = request.headers.get("content-length", "")
-    read = most if "expect" in request.headers else most + LINGER
-    if length.isascii() and length.isdecimal() and int(length) > read:
-        raise _too_large(most)
-    try:
-        body = await asyncio.wait_for(_receive(request, most), seconds)
-    except asyncio.TimeoutError:
-        raise Problem(408, f"The request did not arrive within {seconds:g} s", {"Connection": "close"}) from None
-    except ClientDisconnect:
-        raise Problem(400, "The request was cut off") from None
-    return _unpacked(body, most) if request.headers.get("content-encoding", "").lower() == "gzip" else body
+class Bodies:
+    """Receives the bodies of requests; bounds each of them and all together."""
+
+    def __init__(self, most: int, seconds: float):
+        """`most`: bytes of one body, of which TOGETHER may be held at once. `seconds`: to receive one."""
+        self._most, self._seconds = most, seconds
+        self.held = 0  # bytes
+
+    @contextlib.asynccontextmanager
+    async def received(self, request: Request) -> AsyncIterator[bytes]:
+        """Yields the body of a request, unpacked, and holds it within the block.
+
+        Raises: Problem if it is too large, too slow or cut off, or if too much is held already.
+        """
+        length = request.headers.get("content-length", "")
+        read = self._most if "expect" in request.headers else self._most + LINGER
+        if length.isascii() and length.isdecimal() and int(length) > read:
+            raise _too_large(self._most)
+        held = _Held(self, TOGETHER * self._most)
+        try:
+            yield await self._whole(request, held)
+        finally:
+            held.release()
+
+    async def _whole(self, request, held):
+        try:
+            body = await asyncio.wait_for(self._receive(request, held), self._seconds)
+        except asyncio.TimeoutError:
+            raise Problem(408, f"The request did not arrive within {self._seconds:g} s",
+                          {"Connection": "close"}) from None
+        except ClientDisconnect:
+            raise Problem(400, "The request was cut off") from None
+        if request.headers.get("content-encoding", "").lower() == "gzip":
+            body = _unpacked(body, self._most)
+            if not held.add(len(body)):
+                raise _full()
+        return body
+
+    async def _receive(self, request, held):
+        """Returns the packed body. What is refused is read to its end, or the client would not see the answer."""
+        chunks: list[bytes] = []
+        size, refused = 0, None
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > self._most:
+                refused = _too_large(self._most)
+            elif not refused and not held.add(len(chunk)):
+                refused = _full()
+            if refused:
+                chunks.clear()
+            else:
+                chunks.append(chunk)
+            if size > self._most + LINGER:
+                break
+        if refused:
+            raise refused
+        return b"".join(chunks)
 
 
-async def _receive(request, most):
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most + LINGER:
-            break
-        if size <= most:
-            chunks.append(chunk)
-        else:
-            chunks.clear()
-    if size > most:
-        raise _too_large(most)
-    return b"".join(chunks)
+class _Held:
+    """The bytes of one request, counted in `bodies.held`."""
+
+    def __init__(self, bodies, most):
+        self._bodies, self._most, self._count = bodies, most, 0
+
+    def add(self, count):
+        """Counts further bytes; returns whether there is room for them."""
+        if self._bodies.held + count > self._most:
+            return False
+        self._bodies.held += count
+        self._count += count
+        return True
+
+    def release(self):
+        self._bodies.held -= self._count
+
+
+def _full():
+    return Problem(429, "The server has too many requests; try again later", {"Retry-After": "1"})
 
 
 def _too_large(most):

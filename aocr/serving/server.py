@@ -19,7 +19,6 @@ from aocr.serving.reading import Reader
 from aocr.serving.sources import Source
 from aocr.serving.versions import Versions
 
-BACKLOG = 256  # connections that wait to be accepted
 KEEP_ALIVE = 75  # seconds that an idle connection is kept; more than those of common proxies
 TICK = 0.02  # seconds between two looks at the requests in progress
 
@@ -63,8 +62,7 @@ def bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(address)
-            bound.listen(BACKLOG)
+            bound.bind(address)  # it listens when a model is loaded: until then, clients are refused
         except BaseException:
             bound.close()
             raise

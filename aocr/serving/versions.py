@@ -37,8 +37,9 @@ class Versions:
         self._thread = threading.Thread(target=self._watch, name="versions", daemon=True)
 
     @property
-    def current(self) -> Servable | None:
-        """The version that answers."""
+    def current(self) -> Servable:
+        """The version that answers, once `start` has returned."""
+        assert self._current
         return self._current
 
     def start(self) -> None:
@@ -59,10 +60,10 @@ class Versions:
 
     def get(self, target: Target) -> Servable:
         """Returns the model that a request names. It stays open as long as it is referred to. Raises: Problem."""
-        current = self._current
+        current = self.current
         if target.label is not None and target.name == self.name:
             raise Problem(400, f"Unrecognized servable version label: {target.label}")
-        if not current or target.name != self.name or target.version not in (None, current.version):
+        if target.name != self.name or target.version not in (None, current.version):
             raise Problem(404, f"Servable not found for request: {target.describe()}")
         return current
 
@@ -92,7 +93,7 @@ class Versions:
         """Logs why no new version can be looked for, once."""
         if str(error) != self._said:
             self._said = str(error)
-            log.warning("%s; version %s stays", error, self._current and self._current.version,
+            log.warning("%s; version %s stays", error, self.current.version,
                         exc_info=None if isinstance(error, (UserError, OSError, tf.errors.OpError)) else error)
 
     def _update(self):
