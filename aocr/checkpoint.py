@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 
 import aocr
 from aocr import original
+from aocr.calibration import LEAST, MOST, UNCALIBRATED
 from aocr.charset import FULL_ASCII, Charset
 from aocr.config import ATTENTION, DECODINGS, IMAGE_HEIGHT, JOINT, Decoding, ModelConfig, flags_of
 from aocr.errors import UserError, usage_error
@@ -48,6 +49,7 @@ class Description:
     config: ModelConfig
     charset: Charset
     decoding: Decoding = None  # type: ignore[assignment]  # the best one known; None: joint if there is CTC
+    temperature: float = UNCALIBRATED  # of the probabilities: see aocr/calibration.py
 
     def __post_init__(self) -> None:
         if not self.decoding:
@@ -61,6 +63,7 @@ class Description:
             "model": dataclasses.asdict(self.config),
             "network": network_numbers(self.config),
             "decoding": self.decoding._asdict(),
+            "temperature": self.temperature,
             "charset": list(self.charset.characters),
             "preprocessing": {"version": preprocess.VERSION, "height": IMAGE_HEIGHT,
                               "canvas_width": self.config.canvas_width, "channels": self.config.channels},
@@ -90,7 +93,11 @@ class Description:
             decoding = Decoding(**values["decoding"]) if "decoding" in values else None
             if decoding:
                 check_decoding(decoding, config)
-            return cls(config, Charset(values["charset"], config.graphemes), decoding)  # type: ignore[arg-type]
+            temperature = values.get("temperature", UNCALIBRATED)
+            if type(temperature) not in (int, float) or not LEAST <= temperature <= MOST:
+                raise ValueError(f"temperature is {temperature!r}")
+            return cls(config, Charset(values["charset"], config.graphemes),
+                       decoding, float(temperature))  # type: ignore[arg-type]
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UserError(f"{path}: broken description ({error!r}); restore it from a copy") from None
 
@@ -112,7 +119,11 @@ def check_decoding(decoding: Decoding, config: ModelConfig) -> None:
 
 def read_description(model_dir: str) -> Description | None:
     """Returns the description in a model directory, None if it is absent. UserError if it cannot be read."""
-    path = posixpath.join(model_dir, DESCRIPTION_NAME)
+    return description_at(posixpath.join(model_dir, DESCRIPTION_NAME))
+
+
+def description_at(path: str) -> Description | None:
+    """Returns the description in a file, None if it is absent. UserError if it cannot be read."""
     try:
         return Description.from_json(read_bytes(path).decode(), path)
     except (FileNotFoundError, NotADirectoryError):
@@ -133,6 +144,15 @@ def set_decoding(model_dir: str, decoding: Decoding) -> None:
     description = read_description(model_dir)
     if description and description.decoding != decoding:
         write_description(model_dir, dataclasses.replace(description, decoding=decoding))
+
+
+def set_temperature(model_dir: str, temperature: float) -> bool:
+    """Makes this the temperature of a model directory's description. Returns whether it was another one."""
+    description = read_description(model_dir)
+    changes = bool(description and description.temperature != temperature)
+    if description and changes:
+        write_description(model_dir, dataclasses.replace(description, temperature=temperature))
+    return changes
 
 
 def latest_checkpoint(model_dir: str) -> str | None:
@@ -294,6 +314,7 @@ class Trained(NamedTuple):
     decoding: Decoding
     checkpoint: str
     weights: dict[str, np.ndarray]  # by their names in the checkpoint
+    temperature: float = UNCALIBRATED
 
     @property
     def config(self) -> ModelConfig:
@@ -312,7 +333,7 @@ class Trained(NamedTuple):
 
     def open(self, **how: Any) -> Model:
         """Returns the model with weights; keyword arguments as of model.open_model. UserError if they do not fit."""
-        model = open_model(self.network, decoding=self.decoding, **how)
+        model = open_model(self.network, decoding=self.decoding, temperature=self.temperature, **how)
         try:
             model.take(self.weights, self.checkpoint)
         except BaseException:
@@ -339,7 +360,7 @@ def find_model(model_dir: str, given: dict[str, Any], charset: Charset | None = 
         description = with_flags(description, given, charset, model_dir)
         description = dataclasses.replace(description, decoding=_validated_decoding(checkpoint, description, model_dir))
         return Trained(Network(description.config, description.charset),
-                       _chosen(decoding, description, model_dir), checkpoint, weights)
+                       _chosen(decoding, description, model_dir), checkpoint, weights, description.temperature)
     if original.is_original(weights):
         try:
             description = Description(*original.settings(checkpoint, given, charset))

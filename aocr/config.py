@@ -26,6 +26,7 @@ NETWORK_PARTS = ("cnn", "encoder", "decoder")  # variable scopes that --freeze a
 WEIGHT_SCOPES = (*NETWORK_PARTS, "ctc")
 CACHED_BYTES = 256 << 20  # largest total of prepared images that is cached without --cache
 AUGMENTED_RECORDS = 50_000  # largest dataset that `--augment auto` augments
+AUTO_VERSION, LAST_VERSION = "auto", 2**63 - 1  # of --model-version
 DECODINGS = ATTENTION, CTC, JOINT = "attention", "ctc", "joint"
 
 
@@ -357,6 +358,13 @@ class TestConfig(Options):
 
 
 @dataclasses.dataclass(frozen=True)
+class CalibrateConfig(Options):
+    """How a model is calibrated."""
+
+    batch_size: int = option(64, "batch size for images of the mean width", least=1, most=MOST_BATCH)
+
+
+@dataclasses.dataclass(frozen=True)
 class CompareConfig(Options):
     """How two tests are compared."""
 
@@ -386,8 +394,35 @@ class ExportConfig(Options):
     decoding: str = decoding_option()
     format: str = option("savedmodel", "export format", choices=("savedmodel", "frozengraph"))
     force: bool = option(False, "replace an existing export in the target directory")
-    model_version: int = option(None, "write the SavedModel to DIR/N, where TensorFlow Serving looks for "
-                                      "versions", least=1, most=2**63 - 1)
+    model_version: str = option(None, "write the SavedModel to DIR/N, where TensorFlow Serving looks for versions; "
+                                      "auto: one above the highest number there")
+    keep_versions: int = option(None, "with --model-version: remove older versions beyond N, the new one included",
+                                least=1, most=1_000_000)
+    verify: str = option(None, "dataset whose first images the export is compared on with the checkpoint (default: "
+                               "drawn words)")
+    verification: bool = option(True, "do not compare the export with the checkpoint", flags=("--no-verify",),
+                                negated=True)
+    warm_up: bool = option(True, "do not add requests that TensorFlow Serving answers when it loads the SavedModel",
+                           flags=("--no-warm-up",), negated=True)
+    models_config: str = option(None, "with --model-version: write a --model_config_file for tensorflow_model_server")
+    batching_config: str = option(None, "write a --batching_parameters_file for tensorflow_model_server")
+    model_name: str = option("aocr", "the model's name in --models-config")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model_version not in (None, AUTO_VERSION):
+            number = self.model_version
+            if not (number.isascii() and number.isdecimal() and 0 < int(number) <= LAST_VERSION):
+                raise ValueError(f"--model-version is {number}; use a number from 1 to {LAST_VERSION}, or "
+                                 f"{AUTO_VERSION}")
+        if self.verify and not self.verification:
+            raise ValueError("--verify and --no-verify are mutually exclusive; use one of them")
+        if not self.model_version:
+            for name, used in (("--keep-versions", self.keep_versions), ("--models-config", self.models_config)):
+                if used:
+                    raise ValueError(f"{name} needs --model-version")
+        if not self.model_name or any(character in "/:" for character in self.model_name):
+            raise ValueError(f"--model-name is {self.model_name!r}; use a name without / and :")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,17 +4,23 @@ import tensorflow.compat.v1 as tf
 
 from aocr.augment.ops import augment, variant_seed
 from aocr.augment.recipes import Recipe
+from aocr.config import IMAGE_HEIGHT
 from aocr.data.pipeline import Batch, Source
 from aocr.graph.preprocess import PreparedImages, at_least_one, prepare_batch
 from aocr.graph.text import all_known, teaching_sequences, text_to_ids
 from aocr.network import AnyNetwork
 
 INPUT_NAME = "input_image_as_bytes"
+PIXELS_NAME, WIDTHS_NAME = "prepared_pixels", "prepared_widths"
 LAST_EPOCH = 1 << 62
 
 
 class EncodedImages:
-    """Encoded image files, in a placeholder of any shape."""
+    """Encoded image files, in a placeholder of any shape. Instead of it, the prepared images may be fed.
+
+    `prepared`: the images, N may be 0; `images`: what the network reads, at least one. `count`: N; `shape`: of the
+    placeholder.
+    """
 
     batch: Batch | None = None
 
@@ -23,7 +29,11 @@ class EncodedImages:
         with tf.device("/cpu:0"):  # a GPU would be slow on the many small operations on headers
             images = prepare_batch(tf.reshape(self.encoded, [-1]), network.prepare_image,
                                    canvas_width=network.config.canvas_width, channels=network.config.channels)
-        self.images = at_least_one(images)
+        size = [None, IMAGE_HEIGHT, None, network.config.channels]
+        self.prepared = PreparedImages(tf.placeholder_with_default(images.pixels, size, PIXELS_NAME),
+                                       tf.placeholder_with_default(images.widths, [None], WIDTHS_NAME))
+        self.images = at_least_one(self.prepared)
+        self.count = tf.size(self.prepared.widths)
         self.shape = tf.shape(self.encoded)
 
 
@@ -57,6 +67,11 @@ class Examples:
             self.batch = self._iterator.get_next()
         self.images = PreparedImages(self.batch.pixels, self.batch.widths)
         self.shape = tf.shape(self.batch.widths)
+
+    @property
+    def count(self) -> tf.Tensor:
+        """Number of images in the batch: int32 []."""
+        return tf.size(self.batch.widths)
 
     def start(self, session: tf.Session, first_epoch: int = 0, epochs: int | None = 1, first_batch: int = 0) -> None:
         """Restarts the dataset.

@@ -1,23 +1,27 @@
 """The model: a network on its inputs, with its session and its weights."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from aocr.calibration import UNCALIBRATED, calibrated
 from aocr.charset import EOS_ID
 from aocr.config import Decoding
 from aocr.data.pipeline import Source
 from aocr.graph import losses, text
 from aocr.graph.decoder import TeacherForcing
 from aocr.graph.decoding import transcribe
+from aocr.graph.details import Details, describe
 from aocr.inputs import EncodedImages, Examples
 from aocr.network import AnyNetwork, Branches
-from aocr.prediction import Candidate, Prediction
+from aocr.prediction import Alternative, Candidate, Character, Prediction, Reading
 from aocr.weights import check_fit
 
 PREDICTION_NAME, PROBABILITY_NAME = "prediction", "probability"
+DETAIL_NAMES = Details("characters", "character_confidences", "character_edges", "alternatives",  # type: ignore[arg-type]
+                       "alternative_probabilities")  # of the tensors of `Model.details`
 STATE_VARIABLE = "training/state"  # a run's own state, saved together with the weights
 
 
@@ -28,29 +32,34 @@ class Model:
     """
 
     def __init__(self, network: AnyNetwork, inputs: EncodedImages | Examples, *, decoding: Decoding | None = None,
-                 branches: Branches | None = None, precision: str = "float32", target: str = "",
-                 session_config: tf.ConfigProto | None = None):
+                 details: bool = False, temperature: float = UNCALIBRATED, branches: Branches | None = None,
+                 precision: str = "float32", target: str = "", session_config: tf.ConfigProto | None = None):
         """Must be called in the graph of the inputs; the session sees ops that are added later.
 
         Args:
           decoding: how to read; None: build no ops for reading.
+          details: also build the ops that describe each character that is read: `details`.
+          temperature: of all probabilities: see aocr/calibration.py.
           branches: of the network on these inputs, if it is built already.
           precision: number format of the convolutions.
           target, session_config: as of tf.Session.
         """
         self.network, self.inputs, self.graph = network, inputs, tf.get_default_graph()
-        self.config, self.charset = network.config, network.charset
+        self.config, self.charset, self.decoding = network.config, network.charset, decoding
+        self.temperature = temperature
         self.branches = branches or network.build(inputs.images, dtype=tf.as_dtype(precision))
         if decoding:
-            self._add_prediction(decoding)
+            self._add_prediction(decoding, temperature)
+            if details:
+                self._add_details(decoding, temperature)
             if inputs.batch:
                 self._add_losses()
-        self._target, self._session_config = target, session_config
+        self._target, self.session_config = target, session_config
         self.connect()
 
     def connect(self) -> None:
         """Opens a session. A cluster's weights persist; others must be initialized or restored again."""
-        self.session = tf.Session(self._target, graph=self.graph, config=self._session_config)
+        self.session = tf.Session(self._target, graph=self.graph, config=self.session_config)
 
     def __enter__(self) -> "Model":
         return self
@@ -60,15 +69,32 @@ class Model:
 
     # ---- the graph
 
-    def _add_prediction(self, decoding):
-        """Sets `reading` (decoding.Transcription), `prediction` and `probability`, in the shape of the inputs."""
+    details: Details | None = None  # if it is built for them
+
+    def _add_prediction(self, decoding, temperature):
+        """Sets `reading` (decoding.Transcription), and what was read: `texts` and `probabilities`, [N], and
+        `prediction` and `probability`, in the shape of the inputs.
+        """
         decoder, ctc_logits, lengths = self.branches[:3]
         self.reading = transcribe(decoding, decoder, ctc_logits, lengths, self.network.decoder_steps)
-        shape = self.inputs.shape
-        count = tf.reduce_prod(shape)
-        prediction = text.ids_to_text(self.reading.ids, self.charset)  # [N]
-        self.prediction = tf.reshape(prediction[:count], shape, name=PREDICTION_NAME)
-        self.probability = tf.reshape(self.reading.probability[:count], shape, name=PROBABILITY_NAME)
+        shape, count = self.inputs.shape, self.inputs.count
+        self.texts = tf.identity(text.ids_to_text(self.reading.ids, self.charset)[:count], "texts")
+        probability = calibrated(self.reading.probability, temperature)
+        self.probabilities = tf.identity(probability[:count], "probabilities")
+        self.prediction = tf.reshape(self.texts, shape, name=PREDICTION_NAME)
+        self.probability = tf.reshape(self.probabilities, shape, name=PROBABILITY_NAME)
+
+    def _add_details(self, decoding, temperature):
+        """Sets `details`: N is the shape of the inputs."""
+        decoder, ctc_logits, lengths = self.branches[:3]
+        encoded = self.inputs.encoded if self.inputs.batch is None else self.inputs.batch.encoded
+        images = self.network.as_drawn(self.inputs.images, tf.reshape(encoded, [-1]))
+        found = describe(self.reading.ids, decoder, ctc_logits, lengths, images, decoding=decoding,
+                         charset=self.charset, stride=self.config.network.stride,
+                         right_to_left=self.config.right_to_left, temperature=temperature)
+        shape, count = self.inputs.shape, self.inputs.count
+        self.details = Details(*(tf.reshape(part[:count], tf.concat([shape, tf.shape(part)[1:]], 0), name=name)
+                                 for part, name in zip(found, DETAIL_NAMES)))
 
     def _add_losses(self):
         """Sets `sample_losses` [N], the attention decoder's with teacher forcing."""
@@ -114,6 +140,21 @@ class Model:
                                                 {self.inputs.encoded: list(encoded)})
         return [(read.decode(), float(probability)) for read, probability in zip(texts, probabilities)]
 
+    def read_images(self, encoded: Sequence[bytes], *, details: bool = False) -> list[Reading]:
+        """Reads encoded images.
+
+        `details`: with their characters; the model must be built for them.
+        Raises: tf.errors.InvalidArgumentError if one of them cannot be decoded.
+        """
+        fetches = dict(texts=self.prediction, probabilities=self.probability)
+        if details:
+            assert self.details is not None, "open the model with details=True"
+            fetches["details"] = self.details
+        got = self.session.run(fetches, {self.inputs.encoded: list(encoded)})
+        return [Reading(read.decode(), float(got["probabilities"][k]),
+                        _characters(got["details"], k) if details else ())
+                for k, read in enumerate(got["texts"])]
+
     def read(self) -> Iterator[Prediction]:
         """Reads the dataset; yields a Prediction of each sample, in the order of the batches."""
         inputs = self.inputs
@@ -121,6 +162,8 @@ class Model:
         inputs.start(self.session)
         fetches = dict(batch=inputs.batch._replace(pixels=()), text=self.prediction, probability=self.probability,
                        losses=self.sample_losses, attention=self.reading.attention, ids=self.reading.ids)
+        if self.details:
+            fetches["details"] = self.details
         if self.reading.candidates:
             fetches["candidates"] = self.reading.candidates._replace(attention=())
         while True:
@@ -141,7 +184,8 @@ class Model:
             yield Prediction(
                 int(number), batch.labels[k].decode(), comment, batch.encoded[k], int(batch.widths[k]), read,
                 float(got["probability"][k]), float(got["losses"][k]), got["attention"][k, :steps, :length],
-                self._candidates(got["candidates"], k) if "candidates" in got else ())
+                self._candidates(got["candidates"], k) if "candidates" in got else (),
+                _characters(got["details"], k) if "details" in got else ())
 
     def _candidates(self, got, k):
         """Returns the Candidates of the k-th image, from the arrays of decoding.Candidates."""
@@ -149,10 +193,21 @@ class Model:
                      for ids, by_attention, by_ctc in zip(got.ids[k], got.by_attention[k], got.by_ctc[k]))
 
 
-def open_model(network: AnyNetwork, *, source: Source | None = None, decoding: Decoding, precision: str = "float32",
+def _characters(got: Details, k: int) -> tuple[Character, ...]:
+    """Returns the Characters of the k-th image, from the arrays of Details."""
+    return tuple(
+        Character(text.decode(), float(confidence),
+                  tuple(Alternative(other.decode(), float(p)) for other, p in zip(others, probabilities)),
+                  float(left), float(right))
+        for text, confidence, (left, right), others, probabilities in zip(*(part[k] for part in got)) if text)
+
+
+def open_model(network: AnyNetwork, *, source: Source | None = None, decoding: Decoding, details: bool = False,
+               temperature: float = UNCALIBRATED, precision: str = "float32",
                session_config: tf.ConfigProto | None = None) -> Model:
     """Returns a Model in a new graph that reads the samples of a Source, or else encoded images."""
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         inputs = Examples(network, source) if source else EncodedImages(network)
-        return Model(network, inputs, decoding=decoding, precision=precision, session_config=session_config)
+        return Model(network, inputs, decoding=decoding, details=details, temperature=temperature,
+                     precision=precision, session_config=session_config)

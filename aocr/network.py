@@ -40,6 +40,8 @@ class AnyNetwork(Protocol):
 
     def drawn_steps(self, width: int, height: int) -> float: ...
 
+    def as_drawn(self, images: PreparedImages, encoded: tf.Tensor) -> PreparedImages: ...
+
     @property
     def decoder_steps(self) -> int: ...
 
@@ -86,6 +88,13 @@ class Network:
     def drawn_steps(self, width: int, height: int) -> float:
         """Returns the encoder steps that an image of this size takes, the last one counted in part."""
         return min(max(scaled_width(width, height), 1), self.config.canvas_width) / self.config.network.stride
+
+    def as_drawn(self, images: PreparedImages, encoded: tf.Tensor) -> PreparedImages:
+        """Returns the columns of pixels that the images themselves take.
+
+        Args: images: N of them, from encoded images (string [N], or fewer if `at_least_one` has added one).
+        """
+        return images
 
     @property
     def decoder_steps(self) -> int:

@@ -113,15 +113,9 @@ class OriginalNetwork:
         canvas = self.config.canvas_width
         encoded = checked(encoded, self.config.max_pixels)
         pixels = tf.io.decode_png(encoded, channels=self.config.channels)  # [h, w, C]; also JPEG, GIF
-        height, width = tf.unstack(tf.shape(pixels)[:2])
-        fitting = -(-width * IMAGE_HEIGHT // height)  # the width at height 32
-        squeezed = fitting > canvas
-        small = tf.logical_and(height <= IMAGE_HEIGHT, tf.logical_not(squeezed))
-        target = tf.cond(squeezed, lambda: [-(-canvas * IMAGE_HEIGHT // fitting), canvas],
-                         lambda: [IMAGE_HEIGHT, fitting])
-        pixels = tf.cond(small, lambda: tf.cast(pixels, tf.float32),
-                         lambda: tf.compat.v2.image.resize(pixels, target, method="bicubic"))
-        size = tf.shape(pixels)
+        size, squeezed = _drawn_size(pixels, canvas)
+        pixels = tf.cond(tf.reduce_all(tf.equal(size, tf.shape(pixels)[:2])), lambda: tf.cast(pixels, tf.float32),
+                         lambda: tf.compat.v2.image.resize(pixels, size, method="bicubic"))
         pixels = tf.pad(pixels, [[0, IMAGE_HEIGHT - size[0]], [0, canvas - size[1]], [0, 0]])
         pixels.set_shape([IMAGE_HEIGHT, None, self.config.channels])  # any width, as in network.Network
         return PreparedImage((pixels - 128.0) / 128.0, tf.constant(canvas), squeezed)
@@ -133,10 +127,35 @@ class OriginalNetwork:
             fitting = width  # small images are not scaled
         return min(fitting, self.config.canvas_width) / self.config.network.stride
 
+    def as_drawn(self, images: PreparedImages, encoded: tf.Tensor) -> PreparedImages:
+        """Returns the widths without the padding. The pixels are blank, as the padding below an image looks like ink.
+
+        Args: as of network.Network. The images are decoded once more: their sizes are not kept.
+        """
+        def drawn_width(encoded):
+            pixels = tf.io.decode_png(encoded, channels=self.config.channels)
+            return _drawn_size(pixels, self.config.canvas_width)[0][1]
+
+        widths = tf.map_fn(drawn_width, encoded, fn_output_signature=tf.int32)
+        missing = tf.shape(images.widths)[0] - tf.shape(widths)[0]
+        return PreparedImages(tf.zeros_like(images.pixels), tf.pad(widths, [[0, missing]], constant_values=1))
+
     @property
     def decoder_steps(self) -> int:
         """Maximum number of greedy steps."""
         return self.config.max_prediction + 2
+
+
+def _drawn_size(pixels, canvas):
+    """Returns the size at which the original draws pixels [h, w, C] on its canvas, [height, width], and whether that
+    squeezes them.
+    """
+    height, width = tf.unstack(tf.shape(pixels)[:2])
+    fitting = -(-width * IMAGE_HEIGHT // height)  # the width at height 32
+    squeezed = fitting > canvas
+    small = tf.logical_and(height <= IMAGE_HEIGHT, tf.logical_not(squeezed))  # not scaled
+    scaled = tf.cond(squeezed, lambda: [-(-canvas * IMAGE_HEIGHT // fitting), canvas], lambda: [IMAGE_HEIGHT, fitting])
+    return tf.cond(small, lambda: [height, width], lambda: scaled), squeezed
 
 
 def _features(x):

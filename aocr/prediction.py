@@ -59,3 +59,4 @@ class Prediction(NamedTuple):
     loss: float  # with teacher forcing; nats per step
     attention: np.ndarray  # [steps, S]: steps of the text and EOS; encoder steps without padding
     candidates: tuple  # of Candidate, in joint decoding: CTC's best texts, then the attention decoder's greedy text
+    characters: tuple[Character, ...] = ()  # of the text; empty unless asked for

@@ -160,7 +160,7 @@ def test_export_refuses_a_directory_that_holds_something(trained, tmp_path, caps
     target = tmp_path / "out"
     target.mkdir()
     (target / "mine.txt").write_text("keep me")
-    arguments = ["export", str(target), "--model-dir", trained.model_dir, "--log-path", ""]
+    arguments = ["export", str(target), "--model-dir", trained.model_dir, "--log-path", "", "--no-verify"]
     assert main(arguments) == 1
     assert "not empty" in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 1  # --force replaces exports, not other files
@@ -173,7 +173,7 @@ def test_export_refuses_a_directory_that_holds_something(trained, tmp_path, caps
 
 
 def test_a_version_is_where_tensorflow_serving_looks(trained, tmp_path):
-    arguments = ["export", str(tmp_path / "served"), "--model-dir", trained.model_dir, "--log-path", ""]
+    arguments = ["export", str(tmp_path / "served"), "--model-dir", trained.model_dir, "--log-path", "", "--no-verify"]
     assert main([*arguments, "--model-version", "7"]) == 0
     assert main([*arguments, "--model-version", "12"]) == 0
     assert sorted(os.listdir(tmp_path / "served")) == ["12", "7"]

@@ -149,7 +149,7 @@ def test_a_model_directory_may_have_any_name(model_dir, dataset, words, tmp_path
     capsys.readouterr()
     assert main(["predict", *place, "--checkpoint", "best", words.images[0]]) == 0
     assert capsys.readouterr().out.startswith(words.images[0])
-    assert main(["export", str(tmp_path / "x[y]"), *place]) == 0
+    assert main(["export", str(tmp_path / "x[y]"), *place, "--no-verify"]) == 0
     assert os.path.exists(tmp_path / "x[y]" / "saved_model.pb")
 
 
@@ -174,4 +174,5 @@ def test_a_directory_with_names_that_are_not_utf_8(model_dir, tmp_path):
     directory = shutil.copytree(model_dir, tmp_path / "m")
     (directory / os.fsdecode(b"\xff")).touch()
     assert is_there(str(directory / "model.ckpt-1")) and not is_there(str(directory / "other"))
-    assert main(["export", str(tmp_path / "exported"), "--model-dir", str(directory), "--log-path", ""]) == 0
+    assert main(["export", str(tmp_path / "exported"), "--model-dir", str(directory), "--log-path", "",
+                 "--no-verify"]) == 0

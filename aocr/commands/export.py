@@ -2,7 +2,7 @@
 
 The SavedModel has the tag `serve` and the signature `serving_default`: `input` (encoded images) -> `output` (texts)
 and `probability`, both in the shape of the input. With --model-version N it is written to DIR/N, where TensorFlow
-Serving finds it.
+Serving finds it. Before an export appears, another process runs it and compares its answers with the checkpoint's.
 """
 
 import argparse
@@ -37,7 +37,6 @@ def run(args: argparse.Namespace) -> int:
     target = export.target_of(args.directory, config)
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
                          config.decoding)
-    with trained.open(session_config=session_config(place.gpu_id)) as model:
-        export.export(model, target, config)
-    print_values(dict(exported=target))
+    with trained.open(details=True, session_config=session_config(place.gpu_id)) as model:
+        print_values(export.export(model, target, config))
     return 0

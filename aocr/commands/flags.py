@@ -18,8 +18,8 @@ ORIGINAL_EVERYWHERE = {  # option class -> fields that the original accepted on 
     TestConfig: ("distance", "output_dir"),
 }
 POSITIONAL = ("dataset", "directory", "files", "output", "paths")
-PATHS = (*POSITIONAL, "augment", "backgrounds", "checkpoint", "fonts", "image_root", "init_from", "log_path",
-         "model_dir", "output_dir", "rejects", "sheet", "validation", "words")
+PATHS = (*POSITIONAL, "augment", "backgrounds", "batching_config", "checkpoint", "fonts", "image_root", "init_from",
+         "log_path", "model_dir", "models_config", "output_dir", "rejects", "sheet", "validation", "verify", "words")
 # Not options of ModelConfig, since a charset is stored as its characters.
 CHARSET_HELP = "charset: exactly these characters, or those in this UTF-8 file"
 FULL_ASCII_HELP = "charset: ASCII 32 to 126 (default: 0-9, A-Z and all other characters in the labels)"

@@ -145,6 +145,5 @@ def _export(model_dir, target):
         from aocr.checkpoint import find_model
         from aocr.tasks import export
 
-    with find_model(model_dir, {}).open(session_config=session_config(-1)) as model:
-        export.export(model, target, ExportConfig(force=True))
-    print_values(dict(exported=target))
+    with find_model(model_dir, {}).open(details=True, session_config=session_config(-1)) as model:
+        print_values(export.export(model, target, ExportConfig(force=True)))

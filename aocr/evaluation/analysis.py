@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from aocr.evaluation.alignment import EditCounts, Pair, align, edit_counts
+from aocr.evaluation.reliability import Reliability
 from aocr.metrics import METRICS, Metric, Totals, normalized, words_of
 from aocr.prediction import Prediction
 
-BINS = 10  # of the confidence, equally wide in [0, 1]
 EDITS = ("insertions", "deletions", "substitutions")
 WORD_CHARACTERS = ("L", "M", "N")  # Unicode categories: letters with their marks, and digits
 SHORT_NAMES = {"exact": "exact_match"}
@@ -61,17 +61,16 @@ def make_sample(record: int, image: str, label: str, text: str, confidence: floa
     return Sample(record, image, reference, characters, confidence, loss, align(characters, reference))
 
 
-class Tally(Totals):
+class Tally(Totals, Reliability):
     """Totals, and the other sums over samples that FIGURES are computed from."""
 
     def __init__(self, use_distance: bool = True):
-        super().__init__(use_distance)
+        Totals.__init__(self, use_distance)
+        Reliability.__init__(self)
         self.case_insensitive = self.alphanumeric = 0
         self.similarity = 0.0
         self.insertions = self.deletions = self.substitutions = 0
         self.word_insertions = self.word_deletions = self.word_substitutions = 0
-        # By bin of the confidence.
-        self.binned, self.binned_exact, self.binned_confidence = [0] * BINS, [0] * BINS, [0.0] * BINS
 
     def add_sample(self, sample: Sample) -> None:
         """Adds one sample."""
@@ -80,10 +79,7 @@ class Tally(Totals):
         self.case_insensitive += sample.exact or folded(text) == folded(label)
         self.alphanumeric += sample.exact or alphanumeric(text) == alphanumeric(label)
         self.similarity += sample.similarity
-        bin = min(int(max(0.0, sample.confidence) * BINS), BINS - 1)  # NaN is in the first
-        self.binned[bin] += 1
-        self.binned_exact[bin] += sample.exact
-        self.binned_confidence[bin] += sample.confidence
+        self.add_confidence(sample.confidence, sample.exact)
         if not sample.exact:
             self._add_edits("", sample.pairs)
             self._add_edits("word_", align(words_of(text), words_of(label)))
@@ -91,17 +87,6 @@ class Tally(Totals):
     def _add_edits(self, prefix, pairs):
         for name, count in edit_counts(pairs)._asdict().items():
             setattr(self, prefix + name, getattr(self, prefix + name) + count)
-
-    @property
-    def calibration_error(self) -> float:
-        """Expected calibration error: mean difference, over the samples' bins, of confidence and exact match."""
-        gaps = (abs(confidence - exact) for confidence, exact in zip(self.binned_confidence, self.binned_exact))
-        return self.mean(sum(gaps))
-
-    def reliability(self) -> list[dict[str, float]]:
-        """Returns the bins that have samples: limits, samples, mean confidence and exact match."""
-        return [dict(least=k / BINS, most=(k + 1) / BINS, samples=count, confidence=self.binned_confidence[k] / count,
-                     exact_match=self.binned_exact[k] / count) for k, count in enumerate(self.binned) if count]
 
     def vector(self) -> list[float]:
         """Returns all sums as numbers; vectors of several tallies may be added."""

@@ -9,6 +9,7 @@ import re
 import tensorflow.compat.v1 as tf
 
 from aocr import checkpoint
+from aocr.calibration import UNCALIBRATED
 from aocr.config import Decoding
 from aocr.errors import UserError
 from aocr.evaluation import validations
@@ -74,6 +75,7 @@ class Keeper:
             if self.newest and checkpoint.step_of(self.newest) == self._training.step() and (
                     self.newest in self.kept()[1:]):
                 checkpoint.hide_checkpoint(self.newest)  # the only one is replaced by renaming instead
+            self._forget_temperature()
             prefix = posixpath.join(self._model_dir, checkpoint.CHECKPOINT_PREFIX)
             self.newest = self._write(prefix, state)
         self._rolled_back = False
@@ -103,6 +105,14 @@ class Keeper:
         with self._writing():  # so that a run killed now resumes from it too
             checkpoint.keep_checkpoints(self._model_dir, kept)
         self.know_earlier()
+
+    def _forget_temperature(self):
+        """Drops a temperature that was fitted to other weights than those about to be saved."""
+        if self.newest and checkpoint.step_of(self.newest) == self._training.step():
+            return
+        if checkpoint.set_temperature(self._model_dir, UNCALIBRATED):
+            log.info("%s: the temperature is dropped, as the weights have changed; run `aocr calibrate` again",
+                     self._model_dir)
 
     def _write(self, prefix, state):
         """Writes the checkpoint `prefix`-STEP atomically and deletes the oldest one, if there are too many. Returns its

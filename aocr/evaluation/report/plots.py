@@ -9,7 +9,8 @@ import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from aocr.evaluation.analysis import BINS, Analysis
+from aocr.evaluation.analysis import Analysis
+from aocr.evaluation.reliability import BINS
 
 # Colours that are replaced by the page's variables.
 INK, MUTED, LINE, ACCENT, BAD, GOOD, CARD = (f"#0a0b{k:02x}" for k in range(7))
