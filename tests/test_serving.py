@@ -76,6 +76,22 @@ def test_other_forms_read_the_same(tiny, form):
     assert list(read["probability"]) == pytest.approx([p for _, p in tiny.readings], rel=1e-4)
 
 
+def test_details(tiny, tiny_server):
+    """Characters of texts of several lengths, from runs that are not the same."""
+    requests = [[tiny.images[0], as_tiff(tiny.images[4]), tiny.images[2]], [tiny.images[1]], [tiny.images[3]]]
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda images: ask(tiny_server.url, "POST", PREDICT, body_of(
+            *images, signature_name="serving_detail")), requests))
+    assert [status for status, *_ in answers] == [200] * 3
+    found = [one for *_, answer in answers for one in answer["predictions"]]
+    for one, k in zip(found, (0, 4, 2, 1, 3)):
+        text, probability = tiny.readings[k]
+        assert one["output"] == "".join(one["characters"]) == text
+        assert one["probability"] == pytest.approx(probability, rel=1e-4)
+        assert len(one["confidences"]) == len(one["edges"]) == len(one["alternatives"]) == len(one["characters"])
+        assert all(0 <= confidence <= 1 for confidence in one["confidences"])
+
+
 def test_formats_that_the_graph_does_not_read(tiny, tiny_server):
     status, answer = read(tiny_server.url, as_tiff(tiny.images[1]))
     assert status == 200

@@ -11,18 +11,17 @@ import tensorflow.compat.v1 as tf
 from google.protobuf import json_format
 from PIL import Image
 
-from aocr.checkpoint import Description, Trained
+from aocr.checkpoint import Trained
 from aocr.config import ModelConfig
 from aocr.errors import UserError
-from aocr.files import cause, exists, read_bytes
+from aocr.exports import FROZEN_GRAPH, read_export_description
+from aocr.files import cause
 from aocr.inputs import INPUT_NAME
 from aocr.model import PREDICTION_NAME, PROBABILITY_NAME
-from aocr.serving.contract import DEFAULT_SIGNATURE, Signature
-from aocr.tasks.export import FORMATS
+from aocr.serving import contract
+from aocr.tasks.freezing import serving_graph
+from aocr.tasks.signatures import DEFAULT, Signature, nodes_of, signatures_of, to_proto
 
-SAVED_MODEL, FROZEN_GRAPH = (FORMATS[name].main_name for name in ("savedmodel", "frozengraph"))
-DESCRIPTION, FROZEN_DESCRIPTION = "assets.extra/model.json", "frozen_graph.json"  # of the model, in an export
-DETAIL_SIGNATURE = "serving_detail"
 WARM_UP_WIDTHS = (32, 160)  # pixels, of images that are read before a version takes requests
 
 
@@ -79,8 +78,8 @@ class Servable:
 
 
 def _signature(definition, metadata):
-    return Signature({name: info["dtype"] for name, info in metadata["inputs"].items()}, tuple(definition.outputs),
-                     str(definition))
+    types = {name: info["dtype"] for name, info in metadata["inputs"].items()}
+    return contract.Signature(types, tuple(definition.outputs), str(definition))
 
 
 def open_saved_model(directory: str, version: int, max_pixels: int | None, config: tf.ConfigProto | None) -> Servable:
@@ -91,8 +90,7 @@ def open_saved_model(directory: str, version: int, max_pixels: int | None, confi
             loaded = tf.saved_model.load(session, [tf.saved_model.SERVING], directory)
         signatures = {name: definition for name, definition in loaded.signature_def.items()
                       if definition.outputs and not name.startswith("__")}
-        return Servable(version, session, signatures,
-                        _limits(posixpath.join(directory, DESCRIPTION), max_pixels))
+        return Servable(version, session, signatures, _limits(directory, max_pixels))
     except (tf.errors.OpError, OSError, ValueError, RuntimeError, KeyError) as error:
         session.close()
         raise UserError(f"{directory}: cannot be loaded: {cause(error)}; export it again") from None
@@ -109,31 +107,27 @@ def open_frozen(directory: str, version: int, max_pixels: int | None, config: tf
             tf.import_graph_def(definition, name="")
             encoded, output, probability = (graph.get_tensor_by_name(f"{name}:0")
                                             for name in (INPUT_NAME, PREDICTION_NAME, PROBABILITY_NAME))
-            signature = _signature_def(encoded, output=output, probability=probability)
+            signature = to_proto(Signature(dict(input=encoded), dict(output=output, probability=probability)))
     except Exception as error:  # the parsers of damaged files raise what they like
         raise UserError(f"{path}: cannot be loaded: {cause(error)}; export it again") from None
-    return Servable(version, tf.Session(graph=graph, config=config), {DEFAULT_SIGNATURE: signature},
-                    _limits(posixpath.join(directory, FROZEN_DESCRIPTION), max_pixels))
+    return Servable(version, tf.Session(graph=graph, config=config), {DEFAULT: signature},
+                    _limits(directory, max_pixels))
 
 
 def open_trained(trained: Trained, version: int, config: tf.ConfigProto | None) -> Servable:
-    """Opens a checkpoint with `serving_default`, and with `serving_detail` if its model tells details. UserError if it
-    cannot be restored."""
-    model = trained.open(session_config=config)
-    with model.graph.as_default():
-        outputs = dict(output=model.prediction, probability=model.probability)
-        signatures = {DEFAULT_SIGNATURE: _signature_def(model.inputs.encoded, **outputs)}
-        if details := getattr(model, "details", None):
-            signatures[DETAIL_SIGNATURE] = _signature_def(model.inputs.encoded, **outputs, **details._asdict())
+    """Opens a checkpoint as it would be exported. UserError if it cannot be restored."""
+    with trained.open(details=True, session_config=config) as model:
+        signatures = signatures_of(model)
+        definition = serving_graph(model, nodes_of(signatures))
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+        definitions = {name: to_proto(signature) for name, signature in signatures.items()}
     limits = ImageLimits(trained.config.background, trained.config.max_pixels)
-    return Servable(version, model.session, signatures, limits)
+    return Servable(version, tf.Session(graph=graph, config=config), definitions, limits)
 
 
-def _signature_def(encoded, **outputs):
-    return tf.saved_model.predict_signature_def(inputs={"input": encoded}, outputs=outputs)
-
-
-def _limits(path, max_pixels):
+def _limits(directory, max_pixels):
     """Returns the limits by the description of an export, if it has one; `max_pixels` lowers its own."""
-    known = Description.from_json(read_bytes(path).decode(), path).config if exists(path) else ModelConfig()
+    description = read_export_description(directory)
+    known = description.config if description else ModelConfig()
     return ImageLimits(known.background, min(known.max_pixels, max_pixels or known.max_pixels))

@@ -10,8 +10,9 @@ from aocr.checkpoint import BEST_NAME, DESCRIPTION_NAME, STATE_NAME, Trained, fi
 from aocr.config import ServeConfig
 from aocr.errors import UserError
 from aocr.evaluation import validations
+from aocr.exports import FROZEN_GRAPH, SAVED_MODEL
 from aocr.serving.contract import LARGEST_VERSION
-from aocr.serving.models import FROZEN_GRAPH, SAVED_MODEL, Servable, open_frozen, open_saved_model, open_trained
+from aocr.serving.models import Servable, open_frozen, open_saved_model, open_trained
 from aocr.weights import files_of
 
 TRAINED = (STATE_NAME, posixpath.join(BEST_NAME, STATE_NAME), DESCRIPTION_NAME, validations.NAME)
@@ -75,7 +76,7 @@ class Source:
     def _of_checkpoint(self, trained: Trained):
         version = max(step_of(trained.checkpoint), 0)
         files = tuple(_state(path) for path in files_of(trained.checkpoint))
-        return Found(version, (trained.checkpoint, trained.decoding, files),
+        return Found(version, (trained.checkpoint, trained.decoding, trained.temperature, files),
                      lambda: open_trained(trained, version, self._session_config))
 
 
