@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from helpers import ask
-from model_fixtures import write_tiny_model
 from PIL import Image
 
 from aocr.config import ServeConfig
@@ -51,7 +50,7 @@ def as_tiff(image):
     return file.getvalue()
 
 
-def wait_for(what, seconds=60):
+def wait_for(what, seconds=200):
     end = time.monotonic() + seconds
     while not (found := what()) and time.monotonic() < end:
         time.sleep(0.02)
@@ -67,10 +66,9 @@ def test_the_export_reads_what_the_checkpoint_reads(tiny, tiny_server):
     assert_reads(answer, tiny.readings)
 
 
-@pytest.mark.parametrize("form", ["frozen", "model_dir"])
-def test_other_forms_read_the_same(tiny, form):
-    found, = Source(getattr(tiny, form), ServeConfig(), None).find()
-    assert found.version == {"frozen": 1, "model_dir": 3}[form]
+def test_the_frozen_graph_reads_the_same(tiny):
+    found, = Source(tiny.frozen, ServeConfig(), None).find()
+    assert found.version == 1
     read = found.open().read("serving_default", tiny.images)
     assert [text.decode() for text in read["output"]] == [text for text, _ in tiny.readings]
     assert list(read["probability"]) == pytest.approx([p for _, p in tiny.readings], rel=1e-4)
@@ -271,13 +269,23 @@ def test_a_new_version_takes_over_without_a_lost_request(tiny, tmp_path):
         assert "aocr_model_version 2.0" in text and 'aocr_model_loads_total{result="failed"} 1.0' in text
 
 
+def write_halved(model_dir, step):
+    """Writes another checkpoint, with half of each weight."""
+    last = tf.train.load_checkpoint(model_dir)
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = [tf.Variable(last.get_tensor(name) / 2, name=name) for name in last.get_variable_to_shape_map()]
+        session.run([variable.initializer for variable in variables])
+        tf.train.Saver(variables, save_relative_paths=True).save(session, os.path.join(model_dir, "model.ckpt"), step)
+
+
 def test_a_new_checkpoint_takes_over(tiny, tmp_path):
     model_dir = str(tmp_path / "model")
     shutil.copytree(tiny.model_dir, model_dir)
     config = ServeConfig(port=0, poll_seconds=0.05, drain_seconds=0.0)
     with Server(Source(model_dir, config, None), config) as server:
+        assert server.parts.versions.current.version == 3
         assert_reads(read(server.url, *tiny.images)[1], tiny.readings)
-        write_tiny_model(model_dir, 9, seed=2)
+        write_halved(model_dir, 9)
         wait_for(lambda: ask(server.url, "GET", "/v1/models/aocr/versions/9")[0] == 200
                  and server.parts.versions.current.version == 9)
         other = read(server.url, *tiny.images)[1]["predictions"]
