@@ -13,6 +13,10 @@ README = HERE / "README.md"
 # `aocr train --graphemes` splits by UAX #29. Its rules and tables change with Unicode, and this package follows each
 # version; it is small and has no dependencies. Prediction and export do not need it.
 GRAPHEMES = ["regex>=2024.4"]
+# `aocr serve`. starlette: routing, requests and responses of ASGI and nothing more, since the contract checks bodies
+# with messages of its own. uvicorn: the server that most run it on; httptools parses HTTP for it, in C.
+# prometheus-client: the official library.
+SERVE = ["starlette>=0.40", "uvicorn>=0.30", "httptools>=0.6", "prometheus-client>=0.20"]
 PLOTS = ["matplotlib>=3.7"]
 # `aocr test --report`: jinja2 escapes what labels contain, and matplotlib, which draws the curves already, draws SVG.
 REPORT = ["jinja2>=3.1", *PLOTS]
@@ -27,6 +31,7 @@ TEST = [
     "trustme",  # the emulator's certificate, since TensorFlow supports https only
     *GRAPHEMES,
     *REPORT,
+    *SERVE,
 ]
 
 setup(
@@ -53,6 +58,7 @@ setup(
         "graphemes": GRAPHEMES,
         "plots": PLOTS,  # training curves as a PNG file; TensorBoard shows them without it
         "report": REPORT,
+        "serve": SERVE,
         "test": TEST,
         "dev": [*TEST, "build", "ruff==0.17.6", "mypy==2.4.1"],  # pinned: findings depend on the version
     },

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import aocr
-from aocr.commands import augment, calibrate, compare, dataset, export, inspect, predict, synth, test, train
+from aocr.commands import augment, calibrate, compare, dataset, export, inspect, predict, serve, synth, test, train
 from aocr.commands.flags import add_options, check_paths
 from aocr.commands.streams import drop_rest, one_line, standard_streams, write
 from aocr.config import CommonConfig, PlaceConfig
@@ -20,7 +20,7 @@ from aocr.files import environment_problem, is_remote
 from aocr.logs import LogFile
 from aocr.outputs import check_log
 
-COMMANDS = (synth, dataset, inspect, augment, train, test, calibrate, compare, predict, export)
+COMMANDS = (synth, dataset, inspect, augment, train, test, calibrate, compare, predict, export, serve)
 
 EXIT_CODES = """\
 exit codes: 0 success; 1 error in data, files or environment, or nobody reads the results; 2 error in the command line;

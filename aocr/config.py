@@ -497,6 +497,42 @@ class ExportConfig(SearchConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class ServeConfig(Options):
+    """How a model answers requests."""
+
+    host: str = option("127.0.0.1", "address to serve on; 0.0.0.0 for all of this machine's")
+    port: int = option(8501, "port to serve on; 0 for a free one, which is printed", least=0, most=65535)
+    name: str = option("aocr", "the model's name in URLs: /v1/models/NAME")
+    decoding: str = option(None, "of a model directory: decode with the attention decoder, with CTC, or with both "
+                                 "jointly (default: the most accurate one in training)", choices=DECODINGS)
+    gpu_id: int = gpu_option()
+    max_batch: int = option(16, "most images in a run of the graph", least=1, most=MOST_BATCH)
+    batch_timeout_ms: float = option(5.0, "longest time that an image waits for others which are on their way, in "
+                                          "milliseconds", least=0.0, most=10_000.0)
+    runs: int = option(1, "runs of the graph at the same time", least=1, most=64)
+    max_queue: int = option(256, "most images in progress, and most requests; others get status 429", least=1,
+                            most=1_000_000)
+    max_pixels: int = option(None, "largest image to decode, in pixels (default: that of the model)", least=1,
+                             most=1_000_000_000)
+    max_body_bytes: int = option(32 << 20, "largest request, in bytes; others get status 413", least=1, most=1 << 31)
+    timeout_ms: int = option(30_000, "longest time to receive a request, and to answer it, in milliseconds; after it "
+                                     "the status is 408 or 504", least=1, most=3_600_000)
+    poll_seconds: float = option(1.0, "time between two looks for a new version or checkpoint", least=0.01,
+                                 most=86_400.0)
+    drain_seconds: float = option(1.0, "after SIGTERM: time in which new requests are still answered, while /readyz "
+                                       "has status 503", least=0.0, most=3600.0)
+    api_key_file: str = option(None, "UTF-8 file of keys, one per line; requests need one of them, as `Authorization: "
+                                     "Bearer KEY`")
+    cors_origin: tuple = option((), "origin whose pages may read answers, such as https://example.org, or '*' for all; "
+                                    "may be repeated")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.name or set(self.name) & set("/:"):
+            raise ValueError(f"--name is {self.name!r}; it is part of URLs, so it must not be empty or hold / or :")
+
+
+@dataclasses.dataclass(frozen=True)
 class DatasetConfig(Options):
     """How annotations become a dataset."""
 

@@ -47,15 +47,6 @@ class Reading(NamedTuple):
     hypotheses: tuple[Hypothesis, ...] = ()  # the n best texts, best first; empty unless asked for
 
 
-class FilePrediction(NamedTuple):
-    """The text read from a file, or the problem with it."""
-
-    path: str
-    text: str = ""
-    probability: float = 0.0
-    problem: str | None = None
-
-
 class Prediction(NamedTuple):
     """The prediction for one sample of a dataset."""
 

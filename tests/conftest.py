@@ -15,6 +15,11 @@ pytest_plugins = ["model_fixtures"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--serving-url", metavar="URL", help="also check this server's answers, of TensorFlow Serving or "
+                                                          "`aocr serve`, such as http://localhost:8501/v1/models/aocr")
+
+
 SLOW = ("test_cluster.py", "test_survival.py", "test_training.py")  # minutes each; started first, they end in time
 
 

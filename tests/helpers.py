@@ -1,4 +1,8 @@
-"""What several test modules do with the command line and with datasets."""
+"""What several test modules do with the command line, with datasets and with servers."""
+
+import http.client
+import json
+from urllib.parse import urlsplit
 
 import tensorflow.compat.v1 as tf
 
@@ -25,3 +29,18 @@ def relabel(dataset, path, labels):
             image = tf.train.Example.FromString(record.numpy()).features.feature["image"].bytes_list.value[0]
             writer.write(to_example(image, label).SerializeToString())
     return str(path)
+
+
+def ask(url, method, path, body=None, headers=(), timeout=60):
+    """Sends one request; returns its status, its headers, and its body as JSON or, if it is none, as text."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout)
+    try:
+        connection.request(method, path, body, dict(headers))
+        response = connection.getresponse()
+        text = response.read().decode()
+        try:
+            return response.status, response.headers, json.loads(text)
+        except ValueError:
+            return response.status, response.headers, text
+    finally:
+        connection.close()

@@ -4,11 +4,20 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from PIL import Image, ImageDraw, ImageFont
 
-from aocr.checkpoint import find_model
+from aocr.charset import charset_for
+from aocr.checkpoint import CHECKPOINT_PREFIX, Description, find_model, write_description
 from aocr.cli import main
+from aocr.config import ATTENTION, Decoding, ExportConfig, ModelConfig, ServeConfig
+from aocr.model import open_model
+from aocr.network import Network
+from aocr.serving.server import Server
+from aocr.serving.sources import Source
+from aocr.tasks.export import export, target_of
 
 
 def draw_word(text, size=24):
@@ -64,3 +73,44 @@ def exported_model(trained, tmp_path_factory):
         readings = model.predict([Path(path).read_bytes() for path in trained.images])
     return SimpleNamespace(directory=saved_model, frozen=os.path.join(frozen, "frozen_graph.pb"), images=trained.images,
                            texts=[text for text, _ in readings], probabilities=[value for _, value in readings])
+
+
+@pytest.fixture(scope="session")
+def tiny(words, tmp_path_factory):
+    """A model with drawn weights: .model_dir (checkpoint 3), .export and .frozen (its exports), .images (files of the
+    words), and .readings, what the checkpoint reads of them."""
+    directory = tmp_path_factory.mktemp("tiny")
+    model_dir = str(directory / "model")
+    write_tiny_model(model_dir)
+    exports = dict(savedmodel=str(directory / "saved"), frozengraph=str(directory / "frozen"))
+    images = [Path(path).read_bytes() for path in words.images]
+    with find_model(model_dir, {}).open(details=True) as model:
+        readings = model.predict(images)
+        for form, path in exports.items():
+            config = ExportConfig(format=form, verification=False)
+            export(model, target_of(path, config), config)
+    return SimpleNamespace(model_dir=model_dir, export=exports["savedmodel"], frozen=exports["frozengraph"],
+                           images=images, readings=readings)
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny):
+    """`aocr serve` with the tiny model's export, in this process: a serving.server.Server."""
+    with Server(Source(tiny.export, ServeConfig(port=0), None), ServeConfig(port=0, drain_seconds=0.0)) as server:
+        yield server
+
+
+def write_tiny_model(model_dir):
+    """Writes a model directory with one checkpoint, whose weights are drawn: it reads texts that differ."""
+    config = ModelConfig(attn_num_hidden=8, max_width=70, max_height=40, max_prediction=5, attention_units=8)
+    with open_model(Network(config, charset_for("0123456789ABCDEFGHIJ")), decoding=Decoding(ATTENTION)) as model:
+        model.initialize()
+        random = np.random.RandomState(1)
+        model.load({name: value + random.normal(scale=0.5, size=value.shape).astype(value.dtype)
+                    for name, value in model.values().items()
+                    if value.dtype == np.float32 and not name.endswith("variance")})
+        os.makedirs(model_dir, exist_ok=True)
+        write_description(model_dir, Description(config, model.charset, Decoding(ATTENTION)))
+        with model.graph.as_default():
+            saver = tf.train.Saver(model.variables, save_relative_paths=True)
+            saver.save(model.session, os.path.join(model_dir, CHECKPOINT_PREFIX), 3, write_meta_graph=False)

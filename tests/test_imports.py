@@ -10,13 +10,14 @@ import pytest
 import aocr
 
 PACKAGE = Path(aocr.__file__).parent
-HEAVY = ("tensorflow", "numpy", "PIL", "keras", "tqdm", "matplotlib", "jinja2")
+HEAVY = ("tensorflow", "numpy", "PIL", "keras", "tqdm", "matplotlib", "jinja2", "starlette", "uvicorn",
+         "prometheus_client")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["test", "--help"],
                                        ["predict", "--help"], ["export", "--help"], ["dataset", "--help"],
                                        ["inspect", "--help"], ["augment", "--help"], ["synth", "--help"],
-                                       ["compare", "--help"], ["calibrate", "--help"],
+                                       ["compare", "--help"], ["calibrate", "--help"], ["serve", "--help"],
                                        ["bogus"]])
 def test_help_imports_nothing_heavy(arguments):
     code = ("import sys; from aocr.cli import main\n"
@@ -67,8 +68,9 @@ def test_dependencies_go_one_way():
     ("aocr.model", ("aocr.tasks", "aocr.training", "aocr.commands", "aocr.evaluation", "aocr.original",
                     "aocr.checkpoint")),
     ("aocr.reading", ("aocr.tasks", "aocr.training", "aocr.commands", "aocr.evaluation", "aocr.api")),
-    ("aocr.training", ("aocr.tasks", "aocr.commands")),
-    ("aocr.tasks", ("aocr.training", "aocr.commands")),
+    ("aocr.training", ("aocr.tasks", "aocr.commands", "aocr.serving")),
+    ("aocr.tasks", ("aocr.training", "aocr.commands", "aocr.serving")),
+    ("aocr.serving", ("aocr.training", "aocr.commands")),
     ("aocr.client", ("aocr.graph", "aocr.data", "aocr.model", "aocr.tasks", "aocr.training", "aocr.commands",
                      "aocr.evaluation", "aocr.serving", "aocr.reading")),
 ])
