@@ -39,7 +39,7 @@ class Model:
           target, session_config: as of tf.Session.
         """
         self.network, self.inputs, self.graph = network, inputs, tf.get_default_graph()
-        self.config, self.charset = network.config, network.charset
+        self.config, self.charset, self.decoding = network.config, network.charset, decoding
         self.branches = branches or network.build(inputs.images, dtype=tf.as_dtype(precision))
         if decoding:
             self._add_prediction(decoding)

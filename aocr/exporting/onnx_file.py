@@ -1,14 +1,20 @@
 """Writes a model as an ONNX file: prepared images in, readings out."""
 
+import os
+
 import numpy as np
 import onnx
+import onnxruntime
 
 from aocr.checkpoint import Description
 from aocr.config import CTC, IMAGE_HEIGHT
 from aocr.exporting import onnx_network as stages
+from aocr.exporting import parity
 from aocr.exporting.onnx_builder import Builder, tensor
 from aocr.exporting.weights import Weights
+from aocr.model import Model
 
+MAIN_NAME = "model.onnx"
 DESCRIPTION_KEY = "aocr"  # of the metadata: the content of model.json
 
 
@@ -37,3 +43,16 @@ def onnx_model(description: Description, weights: Weights) -> onnx.ModelProto:
         graph.name(probabilities, "probabilities")
         outputs = [tensor("ids", np.int32, ["N", "T"]), tensor("probabilities", np.float32, ["N", "T"])]
     return graph.model("aocr", inputs, outputs, **{DESCRIPTION_KEY: description.to_json()})
+
+
+def write(model: Model, directory: str) -> None:
+    """Writes a model to a new directory, and reads it again. UserError if it does not read as the model does."""
+    description = Description(model.config, model.charset, model.decoding)
+    content = onnx_model(description, model.values()).SerializeToString()
+    os.makedirs(directory)
+    path = os.path.join(directory, MAIN_NAME)
+    with open(path, "wb") as file:
+        file.write(content)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    read = parity.read_by_ctc if model.decoding.method == CTC else parity.read_by_attention
+    parity.verify(model, lambda pixels, widths: read(model, *session.run(None, {"pixels": pixels, "widths": widths})))

@@ -1,4 +1,4 @@
-"""Exports a model as SavedModel or frozen graph."""
+"""Exports a model: SavedModel, frozen graph, ONNX, TFLite."""
 
 import os
 import posixpath
@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 from aocr.aside import aside, swap_in
 from aocr.config import ExportConfig
 from aocr.errors import UserError, usage_error
+from aocr.exporting.formats import write_onnx, write_tflite
 from aocr.files import cause, exists, is_remote, names_in, read_bytes
 from aocr.inputs import INPUT_NAME
 from aocr.model import PREDICTION_NAME, PROBABILITY_NAME, Model
@@ -24,6 +25,9 @@ def target_of(directory: str, config: ExportConfig) -> str:
     if config.model_version and not FORMATS[config.format].versioned:
         versioned = " or ".join(name for name, kind in FORMATS.items() if kind.versioned)
         raise usage_error(f"--model-version {config.model_version} needs --format {versioned}, not {config.format}")
+    if config.quantize and not FORMATS[config.format].quantized:
+        quantized = " or ".join(name for name, kind in FORMATS.items() if kind.quantized)
+        raise usage_error(f"--quantize {config.quantize} needs --format {quantized}, not {config.format}")
     target = directory if is_remote(directory) else os.path.abspath(directory)
     target = target.rstrip("/") or target
     if config.model_version:
@@ -57,11 +61,11 @@ def _other_file(target):
 
 
 def _is_model(path):
-    """Returns whether a file is a graph with the input of our models; an empty one counts."""
+    """Returns whether a file is a graph of one of our models, as its name says; an empty one counts."""
     if not os.path.isfile(path):
         return False
-    content = read_bytes(path)
-    return not content or INPUT_NAME.encode() in content
+    content, name = read_bytes(path), os.path.basename(path)
+    return not content or any(kind.mark in content for kind in FORMATS.values() if kind.main_name == name)
 
 
 def export(model: Model, target: str, config: ExportConfig) -> None:
@@ -69,32 +73,34 @@ def export(model: Model, target: str, config: ExportConfig) -> None:
 
     `target`: from `target_of`. Raises: UserError if it cannot be written.
     """
-    write = FORMATS[config.format].write
+    def write(directory):
+        FORMATS[config.format].write(model, directory, config)
+
     try:
         if is_remote(target):
-            _upload(model, write, target)
+            _upload(write, target)
         else:
-            _put(model, write, target)
+            _put(write, target)
     except (tf.errors.OpError, OSError) as error:
         raise UserError(f"{target}: cannot be written: {cause(error)}") from None
 
 
-def _put(model, write, target):
+def _put(write, target):
     """Writes under a temporary name, which TensorFlow Serving ignores, then swaps the directories. A link stays."""
     place = os.path.realpath(target)
     parent, name = os.path.split(place)
     os.makedirs(parent, exist_ok=True)
     with aside(parent) as directory:
         part = os.path.join(directory, name)
-        write(model, part)
+        write(part)
         swap_in(part, place)
 
 
-def _upload(model, write, target):
+def _upload(write, target):
     """Copies file by file, since remote storage cannot rename directories; the file that makes it an export is last."""
     with tempfile.TemporaryDirectory() as directory:
         part = os.path.join(directory, "part")
-        write(model, part)
+        write(part)
         names = [os.path.relpath(os.path.join(place, name), part) for place, _, names in os.walk(part)
                  for name in names]
         _remove(target)
@@ -103,7 +109,7 @@ def _upload(model, write, target):
             tf.io.gfile.copy(os.path.join(part, name), to, overwrite=True)
 
 
-def _save(model, directory):
+def _save(model, directory, _):
     with model.graph.as_default():
         builder = tf.saved_model.Builder(directory)
         signature = tf.saved_model.predict_signature_def(
@@ -116,7 +122,7 @@ def _save(model, directory):
         builder.save()
 
 
-def _freeze(model, directory):
+def _freeze(model, directory, _):
     graph_def = model.graph.as_graph_def()
     for node in graph_def.node:
         node.device = ""
@@ -139,17 +145,21 @@ def _remove(path):
 class Format(NamedTuple):
     """An export format."""
 
-    write: Callable[[Model, str], None]  # writes a model to a local directory
+    write: Callable[[Model, str, ExportConfig], None]  # writes a model to a new local directory
     main_name: str  # the file that makes a directory an export; it is uploaded last and removed first
     other_names: tuple[str, ...] = ()  # of files and directories beside it
     versioned: bool = False  # whether --model-version may name its directory
+    quantized: bool = False  # whether --quantize may store its weights in fewer bits
+    mark: bytes = INPUT_NAME.encode()  # what the main file contains, by which it is told from files of others
 
 
 FORMATS = {
     "savedmodel": Format(_save, "saved_model.pb", ("variables", "assets", "assets.extra", "fingerprint.pb"),
                          versioned=True),
     "frozengraph": Format(_freeze, FROZEN_NAME),
+    "onnx": Format(write_onnx, "model.onnx", mark=b'"aocr_version"'),
+    "tflite": Format(write_tflite, "model.tflite", ("description.json",), quantized=True, mark=b"log_probabilities"),
 }
-PARTS = re.compile(r"fingerprint\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})")  # files of a SavedModel of ours
+PARTS = re.compile(r"description\.json|fingerprint\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})")  # our other files
 MAIN_NAMES = {kind.main_name for kind in FORMATS.values()}
 EXPORTED_NAMES = MAIN_NAMES.union(*(kind.other_names for kind in FORMATS.values()))
