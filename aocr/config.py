@@ -385,8 +385,8 @@ class ExportConfig(Options):
 
     decoding: str = decoding_option()
     format: str = option("savedmodel", "export format", choices=("savedmodel", "frozengraph", "onnx", "tflite"))
-    quantize: str = option(None, "store the weights of a TFLite file in fewer bits: float16, or dynamic (8-bit integers; "
-                                 "activations as they come); less exact", choices=("float16", "dynamic"))
+    quantize: str = option(None, "store the weights of a TFLite file in fewer bits, less exactly: float16, or dynamic "
+                                 "(8-bit integers)", choices=("float16", "dynamic"))
     force: bool = option(False, "replace an existing export in the target directory")
     model_version: int = option(None, "write the SavedModel to DIR/N, where TensorFlow Serving looks for "
                                       "versions", least=1, most=2**63 - 1)

@@ -67,6 +67,7 @@ def test_dependencies_go_one_way():
     ("aocr.model", ("aocr.tasks", "aocr.training", "aocr.commands", "aocr.evaluation", "aocr.original",
                     "aocr.checkpoint")),
     ("aocr.training", ("aocr.tasks", "aocr.commands")),
+    ("aocr.exporting", ("aocr.tasks", "aocr.training", "aocr.commands")),
     ("aocr.tasks", ("aocr.training", "aocr.commands")),
 ])
 def test_wings_do_not_know_each_other(wing, may_not_know):

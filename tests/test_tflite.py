@@ -41,7 +41,8 @@ def file_of(network, config, quantize=None):
 
 def network_of(bench, config):
     random = np.random.RandomState(3)
-    output = 8 * random.normal(size=[2 * config.encoder_units, len(CHARSET.characters) + 1])
+    depth = 2 * config.encoder_units
+    output = 8 / np.sqrt(depth) * random.normal(size=[depth, len(CHARSET.characters) + 1])
     return bench(lambda pixels, widths: tf.nn.softmax(Network(config, CHARSET).build(
         PreparedImages(pixels, widths)).ctc_logits), images(config), {"ctc/output/kernel": output})
 

@@ -1,5 +1,6 @@
 """The formats of other runtimes: what each can hold, and writing it."""
 
+from aocr.checkpoint import Description
 from aocr.config import ATTENTION, CTC, ExportConfig
 from aocr.errors import UserError, usage_error
 from aocr.model import Model
@@ -8,13 +9,14 @@ from aocr.original import OriginalNetwork
 METHODS = {"onnx": (ATTENTION, CTC), "tflite": (CTC,)}  # decodings that a format can hold
 
 
-def check_decoding(model: Model, name: str) -> None:
-    """Raises UserError if a format (of METHODS) cannot hold a model as it decodes."""
+def described(model: Model, name: str) -> Description:
+    """Returns the description of a model. UserError if a format (of METHODS) cannot hold it as it decodes."""
+    assert model.decoding
     if isinstance(model.network, OriginalNetwork):
-        raise usage_error(f"--format {name} holds models of this aocr only, and the original aocr trained this one; use "
-                          "--format savedmodel or frozengraph")
+        raise usage_error(f"--format {name} holds models of this aocr only, and the original aocr trained this one; "
+                          "use --format savedmodel or frozengraph")
     if model.decoding.method in METHODS[name]:
-        return
+        return Description(model.config, model.charset, model.decoding)
     possible = [method for method in METHODS[name] if model.config.ctc or method != CTC]
     if not possible:
         raise usage_error(f"--format {name} holds a CTC branch only, and this model has none; use --format onnx")
@@ -25,22 +27,22 @@ def check_decoding(model: Model, name: str) -> None:
 
 def write_onnx(model: Model, directory: str, config: ExportConfig) -> None:
     """Writes model.onnx. Raises: UserError if it cannot hold the model or does not read as the model does."""
-    check_decoding(model, "onnx")
+    description = described(model, "onnx")
     try:
         from aocr.exporting import onnx_file
     except ImportError as error:
         raise _missing("onnx", "onnx and onnxruntime", error) from None
-    onnx_file.write(model, directory)
+    onnx_file.write(model, description, directory)
 
 
 def write_tflite(model: Model, directory: str, config: ExportConfig) -> None:
     """Writes model.tflite and description.json. Raises: as `write_onnx`."""
-    check_decoding(model, "tflite")
+    description = described(model, "tflite")
     try:
         from aocr.exporting import tflite_file
     except ImportError as error:
         raise _missing("tflite", "ai-edge-litert", error) from None
-    tflite_file.write(model, directory, config.quantize)
+    tflite_file.write(model, description, directory, config.quantize)
 
 
 def _missing(name, packages, error):

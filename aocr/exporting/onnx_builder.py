@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 OPSET, IR_VERSION = 17, 8  # of 2022: every runtime since then reads them
 
-Value = str | np.ndarray  # the name of a value, or a constant
+Value = str | np.ndarray | np.generic  # the name of a value, or a constant
 
 
 class Builder:

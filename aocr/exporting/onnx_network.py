@@ -121,10 +121,11 @@ def attention(graph: Builder, weights: Weights, config: ModelConfig, encoded: En
     count = graph.op("Slice", graph.op("Shape", encoded.memory), integers(0), integers(1))
     depth = 2 * config.encoder_units
     context = graph.op("Expand", np.float32(0), graph.op("Concat", count, integers(depth), axis=0))
-    previous, ended = graph.op("Expand", np.int64(GO_ID), count), graph.op("Expand", np.bool_(False), count)
+    previous, ended = graph.op("Expand", np.int64(GO_ID), count), graph.op("Expand", np.array(False), count)
 
     body = Builder(graph)
-    shapes = {"previous": (np.int64, ["N"]), "ended": (bool, ["N"]), "context": (np.float32, ["N", depth]),
+    shapes: dict[str, tuple[type, list[int | str]]] = {
+        "previous": (np.int64, ["N"]), "ended": (bool, ["N"]), "context": (np.float32, ["N", depth]),
               **{f"state{k}": (np.float32, ["N", config.attn_num_hidden]) for k in range(len(states))}}
     after, ids, probabilities = _step(body, weights, config, encoded.memory, keys, floor,
                                       [f"state{k}" for k in range(len(states))])
@@ -135,7 +136,7 @@ def attention(graph: Builder, weights: Weights, config: ModelConfig, encoded: En
                      [tensor(more, bool, []),
                       *(tensor(name, *shape) for name, shape in zip(after, shapes.values())),
                       tensor(ids, np.int64, ["N"]), tensor(probabilities, np.float32, ["N"])])
-    outputs = graph.ops("Loop", [np.int64(config.max_prediction + 1), np.bool_(True), previous, ended, context,
+    outputs = graph.ops("Loop", [np.array(config.max_prediction + 1), np.array(True), previous, ended, context,
                                  *states], len(shapes) + 2, body=loop)
     by_step = [graph.op("Transpose", value, perm=[1, 0]) for value in outputs[-2:]]  # [T, N] -> [N, T]
     return by_step[0], by_step[1]

@@ -55,15 +55,15 @@ def samples_of(model: Model, encoded: Sequence[bytes]) -> Samples:
     """Reads encoded images by a model that decodes by CTC or attention."""
     images = model.inputs.images
     fetches = [images.pixels, images.widths, model.prediction, model.probability]
-    by_ctc = model.decoding.method == CTC
+    by_ctc = model.decoding is not None and model.decoding.method == CTC
     if by_ctc:
-        fetches += [tf_softmax(model), model.branches.lengths]
+        fetches += [_softmax(model), model.branches.lengths]
     pixels, widths, texts, probabilities, *steps = model.session.run(fetches, {model.inputs.encoded: list(encoded)})
     classes = steps[0] * _inside(steps[1], steps[0].shape[1]) if by_ctc else None
     return Samples(pixels, widths, Readings([text.decode() for text in texts], probabilities, classes))
 
 
-def tf_softmax(model):
+def _softmax(model):
     """Adds CTC's probabilities of the classes to a model's graph: float32 [N, S, K]."""
     with model.graph.as_default():
         return tf.nn.softmax(model.branches.ctc_logits)
@@ -109,6 +109,6 @@ def verify(model: Model, run: Callable[[np.ndarray, np.ndarray], Readings], tole
     summary = (f"{same} of {len(widths)} images give the checkpoint's text, and probabilities differ by up to "
                f"{worst:.1e}")
     if not np.isfinite(worst) or tolerance and (worst > tolerance or same < len(widths)):
-        raise UserError(f"the exported model does not read as the checkpoint does: {summary}; the limit is {tolerance}. "
-                        "Use --format savedmodel")
+        raise UserError(f"the exported model does not read as the checkpoint does: {summary}; the limit is "
+                        f"{tolerance}. Use --format savedmodel")
     log.info("verified: %s", summary)

@@ -27,12 +27,11 @@ def tflite_model(description: Description, weights: Weights, quantize: str | Non
     return converter.convert()
 
 
-def write(model: Model, directory: str, quantize: str | None) -> None:
+def write(model: Model, description: Description, directory: str, quantize: str | None) -> None:
     """Writes a model, and its description, to a new directory, and reads it again.
 
     Raises: UserError if it does not read as the model does; quantized, only if its output is not finite.
     """
-    description = Description(model.config, model.charset, model.decoding)
     content = tflite_model(description, model.values(), quantize)
     os.makedirs(directory)
     for name, part in ((MAIN_NAME, content), (DESCRIPTION_NAME, description.to_json().encode())):

@@ -1,7 +1,7 @@
 """The network from plain TensorFlow operations that TFLite has, with constant weights, one function a stage.
 
-TFLite has no BlockLSTM, so the cells of `graph/layers.py` run in a while loop here. There is one image at a time: N is 1
-in all shapes, and left out within the encoder. The other shape letters are as in `aocr/network.py`.
+TFLite has no BlockLSTM, so the cells of `graph/layers.py` run in a while loop here. There is one image at a time: N is
+1 in all shapes, and left out within the encoder. The other shape letters are as in `aocr/network.py`.
 """
 
 from collections.abc import Callable

@@ -160,6 +160,7 @@ FORMATS = {
     "onnx": Format(write_onnx, "model.onnx", mark=b'"aocr_version"'),
     "tflite": Format(write_tflite, "model.tflite", ("description.json",), quantized=True, mark=b"log_probabilities"),
 }
-PARTS = re.compile(r"description\.json|fingerprint\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})")  # our other files
+# Our other files.
+PARTS = re.compile(r"description\.json|fingerprint\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})")
 MAIN_NAMES = {kind.main_name for kind in FORMATS.values()}
 EXPORTED_NAMES = MAIN_NAMES.union(*(kind.other_names for kind in FORMATS.values()))
