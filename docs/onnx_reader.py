@@ -40,6 +40,7 @@ class Reader:
             places, probability = places[:model["max_prediction"]], np.exp(min(log_probability, 0))
         else:
             places, probability = [k - 3 for k in first[0] if k >= 3], np.prod(second[0], dtype=float)
+        probability **= 1 / self.about.get("temperature", 1)  # of calibration
         return "".join(self.about["charset"][k] for k in places), probability
 
 

@@ -126,7 +126,7 @@ def attention(graph: Builder, weights: Weights, config: ModelConfig, encoded: En
     body = Builder(graph)
     shapes: dict[str, tuple[type, list[int | str]]] = {
         "previous": (np.int64, ["N"]), "ended": (bool, ["N"]), "context": (np.float32, ["N", depth]),
-              **{f"state{k}": (np.float32, ["N", config.attn_num_hidden]) for k in range(len(states))}}
+        **{f"state{k}": (np.float32, ["N", config.attn_num_hidden]) for k in range(len(states))}}
     after, ids, probabilities = _step(body, weights, config, encoded.memory, keys, floor,
                                       [f"state{k}" for k in range(len(states))])
     more = body.op("Not", body.op("Cast", body.op("ReduceMin", body.op("Cast", after[1], to=INT32), keepdims=0),

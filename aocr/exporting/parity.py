@@ -54,7 +54,7 @@ def drawn_images(config: ModelConfig, charset: Charset) -> list[bytes]:
 def samples_of(model: Model, encoded: Sequence[bytes]) -> Samples:
     """Reads encoded images by a model that decodes by CTC or attention."""
     images = model.inputs.images
-    fetches = [images.pixels, images.widths, model.prediction, model.probability]
+    fetches = [images.pixels, images.widths, model.prediction, model.reading.probability]
     by_ctc = model.decoding is not None and model.decoding.method == CTC
     if by_ctc:
         fetches += [_softmax(model), model.branches.lengths]
