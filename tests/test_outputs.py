@@ -323,7 +323,7 @@ def test_a_sheet_replaces_a_sheet(shards):
 
 # ---- exports
 
-def write_export(_, directory):
+def write_export(directory):
     """Writes what looks like an export of ours, with its own number in it."""
     os.makedirs(f"{directory}/variables")
     for name in ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"):
@@ -331,30 +331,30 @@ def write_export(_, directory):
 
 
 def test_an_export_takes_the_place_of_the_earlier_one_behind_a_link(here):
-    write_export(None, "live")
+    write_export("live")
     os.symlink("live", "link")
     before = Path("live/saved_model.pb").read_text()
     target = export.target_of("link", ExportConfig(force=True))
 
-    def failing(_, directory):
-        write_export(None, directory)
+    def failing(directory):
+        write_export(directory)
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        export._put(None, failing, target)
+        export._put(failing, target)
     assert Path("link/saved_model.pb").read_text() == before
-    export._put(None, write_export, target)
+    export._put(write_export, target)
     assert os.path.islink("link") and Path("live/saved_model.pb").read_text() != before
     assert sorted(os.listdir()) == ["0.png", "1.png", "link", "list.txt", "live"]
 
 
 def test_there_is_an_export_at_any_moment(here):
-    write_export(None, "live")
-    write_export(None, "new")
+    write_export("live")
+    write_export("new")
     if not aside._exchange("live", "new"):
         pytest.skip("this file system cannot exchange directories")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        swaps = pool.submit(lambda: [export._put(None, write_export, "live") for _ in range(50)])
+        swaps = pool.submit(lambda: [export._put(write_export, "live") for _ in range(50)])
         while not swaps.done():
             assert os.path.exists("live")
         swaps.result()
@@ -364,7 +364,7 @@ def test_there_is_an_export_at_any_moment(here):
     ("mine.txt", "x"), ("assets/mine.txt", "x"), ("variables/mine.txt", "x"), ("saved_model.pb", "of another program"),
     ("frozen_graph.pb", "of another program"), (".git/config", "x")])
 def test_only_an_export_is_replaced(here, name, content):
-    write_export(None, "live")
+    write_export("live")
     path = Path("live", name)
     path.parent.mkdir(exist_ok=True)
     path.write_text(content)
