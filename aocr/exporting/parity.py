@@ -89,18 +89,16 @@ def read_by_attention(model: Model, ids: np.ndarray, probabilities: np.ndarray) 
     return Readings([model.charset.decode(row) for row in ids], probabilities.astype(np.float64).prod(1))
 
 
-def verify(model: Model, run: Callable[[np.ndarray, np.ndarray], Readings], tolerance: float | None = TOLERANCE,
-           encoded: Sequence[bytes] = ()) -> None:
+def verify(model: Model, run: Callable[[np.ndarray, np.ndarray], Readings], tolerance: float | None = TOLERANCE) -> None:
     """Compares an exported file with the model.
 
     Args:
       run: reads prepared images by the file: pixels [N, 32, W, C], widths [N].
       tolerance: of probabilities; None: of a file that is less precise by request, whose differences are logged.
-      encoded: images to read; none: drawn ones.
 
     Raises: UserError if a text differs, or a probability by more than the tolerance.
     """
-    pixels, widths, expected = samples_of(model, encoded or drawn_images(model.config, model.charset))
+    pixels, widths, expected = samples_of(model, drawn_images(model.config, model.charset))
     found = run(pixels, widths)
     differences = np.abs(found.probabilities - expected.probabilities)
     if found.classes is not None and expected.classes is not None:
