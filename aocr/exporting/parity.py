@@ -89,7 +89,8 @@ def read_by_attention(model: Model, ids: np.ndarray, probabilities: np.ndarray) 
     return Readings([model.charset.decode(row) for row in ids], probabilities.astype(np.float64).prod(1))
 
 
-def verify(model: Model, run: Callable[[np.ndarray, np.ndarray], Readings], tolerance: float | None = TOLERANCE) -> None:
+def verify(model: Model, run: Callable[[np.ndarray, np.ndarray], Readings],
+           tolerance: float | None = TOLERANCE) -> None:
     """Compares an exported file with the model.
 
     Args:
