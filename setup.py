@@ -20,6 +20,12 @@ SERVE = ["starlette>=0.40", "uvicorn>=0.30", "httptools>=0.6", "prometheus-clien
 PLOTS = ["matplotlib>=3.7"]
 # `aocr test --report`: jinja2 escapes what labels contain, and matplotlib, which draws the curves already, draws SVG.
 REPORT = ["jinja2>=3.1", *PLOTS]
+# `aocr export --format onnx`: the file is written with onnx, ONNX's own library, from the weights; the converter for
+# TensorFlow, tf2onnx, does not know BlockLSTM. onnxruntime reads the file back. Prediction elsewhere needs onnxruntime
+# alone.
+ONNX = ["onnx>=1.17", "onnxruntime>=1.20"]
+# `aocr export --format tflite`: TensorFlow converts; LiteRT's interpreter, which left TensorFlow, reads the file back.
+TFLITE = ["ai-edge-litert>=2"]
 TEST = [
     "pytest>=8",
     "pytest-xdist>=3.5",  # parallel tests: many of them wait for a process to start
@@ -32,6 +38,8 @@ TEST = [
     *GRAPHEMES,
     *REPORT,
     *SERVE,
+    *ONNX,
+    *TFLITE,
 ]
 
 setup(
@@ -59,6 +67,8 @@ setup(
         "plots": PLOTS,  # training curves as a PNG file; TensorBoard shows them without it
         "report": REPORT,
         "serve": SERVE,
+        "onnx": ONNX,
+        "tflite": TFLITE,
         "test": TEST,
         "dev": [*TEST, "build", "ruff==0.17.6", "mypy==2.4.1"],  # pinned: findings depend on the version
     },

@@ -463,7 +463,9 @@ class ExportConfig(SearchConfig):
     """How a model is exported."""
 
     decoding: str = decoding_option()
-    format: str = option("savedmodel", "export format", choices=("savedmodel", "frozengraph"))
+    format: str = option("savedmodel", "export format", choices=("savedmodel", "frozengraph", "onnx", "tflite"))
+    quantize: str = option(None, "store the weights of a TFLite file in fewer bits, less exactly: float16, or dynamic "
+                                 "(8-bit integers)", choices=("float16", "dynamic"))
     force: bool = option(False, "replace an existing export in the target directory")
     model_version: str = option(None, "write the SavedModel to DIR/N, where TensorFlow Serving looks for versions; "
                                       "auto: one above the highest number there")

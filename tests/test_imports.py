@@ -73,6 +73,7 @@ def test_dependencies_go_one_way():
     ("aocr.serving", ("aocr.training", "aocr.commands")),
     ("aocr.client", ("aocr.graph", "aocr.data", "aocr.model", "aocr.tasks", "aocr.training", "aocr.commands",
                      "aocr.evaluation", "aocr.serving", "aocr.reading")),
+    ("aocr.exporting", ("aocr.tasks", "aocr.training", "aocr.commands")),
 ])
 def test_wings_do_not_know_each_other(wing, may_not_know):
     for name, imports in modules().items():

@@ -1,4 +1,4 @@
-"""Exports a model as SavedModel or frozen graph."""
+"""Exports a model: SavedModel, frozen graph, ONNX, TFLite."""
 
 import os
 import posixpath
@@ -13,6 +13,7 @@ from aocr.aside import aside, swap_in
 from aocr.config import AUTO_VERSION, ExportConfig
 from aocr.data.records import files_of
 from aocr.errors import UserError, usage_error
+from aocr.exporting.formats import write_onnx, write_tflite
 from aocr.exports import DESCRIPTIONS, FROZEN_GRAPH, SAVED_MODEL, WARM_UP, description_of
 from aocr.files import cause, exists, is_remote, names_in, read_bytes
 from aocr.inputs import INPUT_NAME
@@ -59,7 +60,10 @@ def _check_format(config):
     """Raises UserError for an option that the format has no use for."""
     for flag, value, able in (("--model-version", config.model_version, "versioned"),
                               ("--batching-config", config.batching_config, "versioned"),
-                              ("--verify", config.verify, "verified")):
+                              ("--verify", config.verify, "verified"), ("--quantize", config.quantize, "quantized"),
+                              ("--lexicon", config.lexicon, "searches"), ("--pattern", config.pattern, "searches"),
+                              ("--allow", config.allow, "searches"), ("--n-best", config.n_best, "searches"),
+                              ("--beam", config.width if config.width > 1 else None, "searches")):
         if value and not getattr(FORMATS[config.format], able):
             formats = " or ".join(name for name, kind in FORMATS.items() if getattr(kind, able))
             raise usage_error(f"{flag} {value} needs --format {formats}, not {config.format}")
@@ -85,11 +89,11 @@ def _is_export(directory):
 
 
 def _is_model(path):
-    """Returns whether a file is a graph with the input of our models; an empty one counts."""
+    """Returns whether a file is a graph of one of our models, as its name says; an empty one counts."""
     if not os.path.isfile(path):
         return False
-    content = read_bytes(path)
-    return not content or INPUT_NAME.encode() in content
+    content, name = read_bytes(path), os.path.basename(path)
+    return not content or any(kind.mark in content for kind in FORMATS.values() if kind.main_name == name)
 
 
 def export(model: Model, target: str, config: ExportConfig) -> dict[str, str]:
@@ -231,18 +235,24 @@ class Format(NamedTuple):
     main_name: str  # the file that makes a directory an export; it is uploaded last and removed first
     other_names: tuple[str, ...] = ()  # of files and directories beside it
     versioned: bool = False  # whether --model-version may name its directory
+    quantized: bool = False  # whether --quantize may store its weights in fewer bits
+    mark: bytes = INPUT_NAME.encode()  # what the main file contains, by which it is told from files of others
     unsigned: bool = False  # whether its tensors have the names of the model's, not those of signatures
     verified: bool = False  # whether `replay` can run it
+    searches: bool = False  # whether it holds a beam search
     warms_up: bool = False  # whether a server answers requests in it when it loads it
 
 
 FORMATS = {
     "savedmodel": Format(_save, SAVED_MODEL, ("variables", "assets", "assets.extra", "fingerprint.pb"),
-                         versioned=True, verified=True, warms_up=True),
-    "frozengraph": Format(_freeze, FROZEN_GRAPH, (DESCRIPTIONS[FROZEN_GRAPH],), unsigned=True, verified=True),
+                         versioned=True, verified=True, searches=True, warms_up=True),
+    "frozengraph": Format(_freeze, FROZEN_GRAPH, (DESCRIPTIONS[FROZEN_GRAPH],), unsigned=True, verified=True,
+                          searches=True),
+    "onnx": Format(write_onnx, "model.onnx", mark=b'"aocr_version"'),
+    "tflite": Format(write_tflite, "model.tflite", ("description.json",), quantized=True, mark=b"log_probabilities"),
 }
 MAIN_NAMES = {kind.main_name for kind in FORMATS.values()}
 EXPORTED_NAMES = MAIN_NAMES.union(*(kind.other_names for kind in FORMATS.values()))
 # Files of our exports besides; earlier ones had variables.
-PARTS = re.compile(r"fingerprint\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})|" + "|".join(
+PARTS = re.compile(r"description\.json|fingerprint\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})|" + "|".join(
     map(re.escape, (WARM_UP, *DESCRIPTIONS.values()))))

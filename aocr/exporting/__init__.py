@@ -1,0 +1,1 @@
+"""Other runtimes' formats: ONNX and TFLite files, written from a model's weights."""
