@@ -33,7 +33,7 @@ def write_onnx(model: Model, directory: str, config: ExportConfig) -> None:
         from aocr.exporting import onnx_file
     except ImportError as error:
         raise _missing("onnx", "onnx and onnxruntime", error) from None
-    onnx_file.write(model, description, directory)
+    onnx_file.write(model, description, directory, config.verification)
 
 
 def write_tflite(model: Model, directory: str, config: ExportConfig) -> None:
@@ -43,7 +43,7 @@ def write_tflite(model: Model, directory: str, config: ExportConfig) -> None:
         from aocr.exporting import tflite_file
     except ImportError as error:
         raise _missing("tflite", "ai-edge-litert", error) from None
-    tflite_file.write(model, description, directory, config.quantize)
+    tflite_file.write(model, description, directory, config.quantize, config.verification)
 
 
 def _missing(name, packages, error):

@@ -45,13 +45,15 @@ def onnx_model(description: Description, weights: Weights) -> onnx.ModelProto:
     return graph.model("aocr", inputs, outputs, **{DESCRIPTION_KEY: description.to_json()})
 
 
-def write(model: Model, description: Description, directory: str) -> None:
-    """Writes a model to a new directory, and reads it again. UserError if it does not read as the model does."""
+def write(model: Model, description: Description, directory: str, verification: bool) -> None:
+    """Writes a model to a new directory; with `verification`, UserError if the file does not read as the model does."""
     content = onnx_model(description, model.values()).SerializeToString()
     os.makedirs(directory)
     path = os.path.join(directory, MAIN_NAME)
     with open(path, "wb") as file:
         file.write(content)
+    if not verification:
+        return
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     read = parity.read_by_ctc if description.decoding.method == CTC else parity.read_by_attention
     parity.verify(model, lambda pixels, widths: read(model, *session.run(None, {"pixels": pixels, "widths": widths})))

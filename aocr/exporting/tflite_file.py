@@ -27,16 +27,19 @@ def tflite_model(description: Description, weights: Weights, quantize: str | Non
     return converter.convert()
 
 
-def write(model: Model, description: Description, directory: str, quantize: str | None) -> None:
-    """Writes a model, and its description, to a new directory, and reads it again.
+def write(model: Model, description: Description, directory: str, quantize: str | None, verification: bool) -> None:
+    """Writes a model, and its description, to a new directory.
 
-    Raises: UserError if it does not read as the model does; quantized, only if its output is not finite.
+    Raises: with `verification`, UserError if the file does not read as the model does; quantized, only if its output is
+      not finite.
     """
     content = tflite_model(description, model.values(), quantize)
     os.makedirs(directory)
     for name, part in ((MAIN_NAME, content), (DESCRIPTION_NAME, description.to_json().encode())):
         with open(os.path.join(directory, name), "wb") as file:
             file.write(part)
+    if not verification:
+        return
     read = Interpreter(os.path.join(directory, MAIN_NAME)).get_signature_runner()
 
     def run(pixels, widths):
