@@ -35,6 +35,10 @@ def read(**change):
 def test_a_description_is_read_as_it_was_written():
     assert read() == Description(ModelConfig(), Charset("AB"))
     assert read(color=True, max_width=7).config == ModelConfig(color=True, max_width=7)
+    calibrated = Description(ModelConfig(), Charset("AB"), temperature=1.75)
+    assert Description.from_json(calibrated.to_json(), "model.json") == calibrated
+    older = {name: value for name, value in VALUES.items() if name != "temperature"}
+    assert Description.from_json(json.dumps(older), "model.json").temperature == 1.0
 
 
 @pytest.mark.parametrize("change, message", [
@@ -44,6 +48,8 @@ def test_a_description_is_read_as_it_was_written():
     (dict(color="yes"), "color is 'yes', not bool"),
     (dict(max_width=0), "the minimum is 1"),
     (dict(model=[]), "AttributeError"),
+    (dict(temperature=0.001), "temperature is 0.001"),
+    (dict(temperature=True), "temperature is True"),
     (dict(charset="AB"), "charset is not a list"),
     (dict(charset={"A": 1}), "charset is not a list"),
     (dict(charset=["\ud800"]), "surrogates not allowed"),

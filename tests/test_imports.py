@@ -16,7 +16,7 @@ HEAVY = ("tensorflow", "numpy", "PIL", "keras", "tqdm", "matplotlib", "jinja2")
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["test", "--help"],
                                        ["predict", "--help"], ["export", "--help"], ["dataset", "--help"],
                                        ["inspect", "--help"], ["augment", "--help"], ["synth", "--help"],
-                                       ["compare", "--help"],
+                                       ["compare", "--help"], ["calibrate", "--help"],
                                        ["bogus"]])
 def test_help_imports_nothing_heavy(arguments):
     code = ("import sys; from aocr.cli import main\n"

@@ -18,6 +18,7 @@ from aocr.evaluation.analysis import Analysis, make_sample
 from aocr.evaluation.report import gallery
 from aocr.evaluation.report.gallery import Gallery, Top, segments, thumbnail
 from aocr.evaluation.report.page import matrix
+from aocr.evaluation.report.plots import calibration_plot
 from aocr.evaluation.report.writer import report_in
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -67,10 +68,12 @@ def test_samples_are_lines_of_json_and_rows_of_csv(written):
     lines = [json.loads(line) for line in (written / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 130
     assert lines[70] == dict(record=70, image="images/70.png", label="ward", text="wo d", confidence=0.35, exact=False,
-                             edits=2, insertions=0, deletions=0, substitutions=2, loss=0.25)
+                             edits=2, insertions=0, deletions=0, substitutions=2, loss=0.25,
+                             character_confidences=[])
     with open(written / "samples.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [list(row.values()) for row in rows] == [[str(value) for value in line.values()] for line in lines]
+    assert [list(row.values()) for row in rows] == [
+        [str(value) for value in list(line.values())[:-1]] for line in lines]
     assert rows[129]["text"] == HOSTILE
 
 
@@ -104,7 +107,7 @@ def test_the_parts_of_the_gallery(written):
     assert [card[0] for card in parts["worst"][:2]] == [60, 61]  # half of the characters; the earlier ones first
     assert [card[0] for card in parts["confident"][:2]] == [128, 127]
     assert parts["confident"][0][2] == ["w", ["o", "a"], [" ", "r"], "d"]
-    columns, attention = parts["confident"][0][7]
+    columns, attention = parts["confident"][0][8]
     assert columns == 6 and attention  # of 4 steps
     assert any(card[4] == 0 for card in parts["random"])
 
@@ -161,7 +164,7 @@ def test_a_report_without_wrong_samples_or_attention(tmp_path):
     page = (write(tmp_path, [sample(0, "a", "a"), sample(1, "", "")], b"not for Pillow") / "report.html").read_text(
         encoding="utf-8")
     assert "Confusions" not in page and "Characters" in page
-    assert [row[6] for row in data_of(page)["rows"]] == ["", ""]
+    assert [row[7] for row in data_of(page)["rows"]] == ["", ""]
 
 
 def test_a_full_page_takes_less_than_20_mb(monkeypatch, tmp_path):
@@ -179,16 +182,51 @@ def test_a_full_page_takes_less_than_20_mb(monkeypatch, tmp_path):
     assert b"wrong ones first" in page
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed; install it to open the report's page in it")
+def in_browser(page, profile):
+    """Returns the number of samples that a page shows in Chromium, and its elements."""
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         "--no-first-run", f"--user-data-dir={profile}", "--virtual-time-budget=2000", "--dump-dom", f"file://{page}"],
+        capture_output=True, text=True, timeout=120)
+    found = re.search(r'data-found="(\d+)"', done.stdout)
+    assert found, done.stderr
+    return int(found[1]), done.stdout
+
+
+in_chromium = pytest.mark.skipif(
+    not CHROMIUM, reason="Chromium is not installed; install it to open the report's page in it")
+
+
+@in_chromium
+def test_characters_have_the_colour_of_their_confidence(tmp_path):
+    """Levels begin at 90, 70 and 50%; a missing character has none."""
+    one = sample(0, "abcd", "axcde")._replace(confidences=[0.9, 0.7, 0.5, 0.49])
+    _, page = in_browser(f"{write(tmp_path / 'report', [one])}/report.html", tmp_path / "profile")
+    assert ('<span class="sure" title="confidence 90%" data-step="0">a</span>'
+            '<mark class="substituted likely" title="label: x, confidence 70%" data-step="1">b</mark>'
+            '<span class="doubtful" title="confidence 50%" data-step="2">c</span>'
+            '<span class="unsure" title="confidence 49%" data-step="3">d</span>'
+            '<mark class="deleted" title="missing">e</mark>') in page
+    assert "Characters by confidence" in page
+
+
+def test_a_calibrated_test_tells_what_it_was_before(tmp_path):
+    """Of a temperature of 2, confidences of 0.81 and 0.25 were 0.6561 and 0.0625."""
+    analysis = Analysis(temperature=2.0)
+    for one in (sample(0, "a", "a", 0.81), sample(1, "b", "c", 0.25)):
+        analysis.add(one)
+    assert analysis.calibration() == pytest.approx(dict(
+        temperature=2.0, calibration_error_before=(1 - 0.6561 + 0.0625) / 2))
+    assert analysis.tally.calibration_error == pytest.approx((0.19 + 0.25) / 2)
+    assert analysis.as_dict()["reliability_before"][0]["confidence"] == pytest.approx(0.0625)
+    assert "before calibration" in calibration_plot(analysis) and "before" not in calibration_plot(Analysis())
+    assert Analysis().calibration() == {}
+
+
+@in_chromium
 def test_the_page_in_a_browser(written, tmp_path):
     def shown(fragment):
-        done = subprocess.run(
-            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-             "--no-first-run", f"--user-data-dir={tmp_path}", "--virtual-time-budget=2000", "--dump-dom",
-             f"file://{written}/report.html{fragment}"], capture_output=True, text=True, timeout=120)
-        found = re.search(r'data-found="(\d+)"', done.stdout)
-        assert found, done.stderr
-        return int(found[1]), done.stdout
+        return in_browser(f"{written}/report.html{fragment}", tmp_path)
 
     found, page = shown("")
     assert found == gallery.SHOWN and page.count("<li class=\"wrong\"") == gallery.SHOWN
@@ -210,7 +248,9 @@ def test_a_report_of_a_model(trained, tmp_path, capsys):
     assert [line["text"] for line in lines] == trained.labels and lines[0]["image"] == trained.images[0]
     data = data_of((directory / "report.html").read_text())
     assert sorted(card[2] for card in data["gallery"]["random"]) == sorted(list(label) for label in trained.labels)
-    assert all(len(card) == 8 for card in data["gallery"]["random"])  # with attention
+    assert all(len(card) == 9 for card in data["gallery"]["random"])  # with attention
+    assert lines[3]["text"] == "K90" and len(lines[3]["character_confidences"]) == 3
+    assert all(0.5 < confidence <= 1.0 for line in lines for confidence in line["character_confidences"])
 
 
 def test_missed_limits_end_with_1_after_the_results(trained, capsys):

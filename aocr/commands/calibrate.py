@@ -27,10 +27,8 @@ def run(args: argparse.Namespace) -> int:
     place, config = collect(args, PlaceConfig), collect(args, CalibrateConfig)
     quiet_tensorflow(in_batches=True)
     with at_once():
-        from aocr.checkpoint import find_model
         from aocr.tasks.calibrate import calibrate
 
-    trained = find_model(place.model_dir, {})
-    result = calibrate(args.dataset, trained, place.model_dir, config, session_config(place.gpu_id))
+    result = calibrate(args.dataset, place.model_dir, config, session_config(place.gpu_id))
     print_values(result._asdict())
     return 0

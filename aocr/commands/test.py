@@ -60,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
                          config.decoding)
     result = test(args.dataset, trained, config, session_config(place.gpu_id))
     values = result._asdict()
-    metrics = values.pop("metrics")
+    metrics, calibration = values.pop("metrics"), values.pop("calibration")
     seconds = {name: values.pop(name) for name in FORMATS}
-    print_values({**values, **metrics, **seconds}, FORMATS)
+    print_values({**values, **metrics, **calibration, **seconds}, FORMATS)
     if config.report:
         log.info("report: %s", posixpath.join(config.report, PAGE))
     if problem := missed(limits, metrics):

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from aocr.calibration import UNCALIBRATED, calibrated
 from aocr.evaluation.alignment import EditCounts, Pair, align, edit_counts
 from aocr.evaluation.reliability import Reliability
 from aocr.metrics import METRICS, Metric, Totals, normalized, words_of
@@ -25,6 +26,7 @@ class Sample(NamedTuple):
     confidence: float  # probability of the text
     loss: float
     pairs: Sequence[Pair]  # alignment of text and label
+    confidences: Sequence[float] = ()  # of the text's characters, if they are known
 
     @property
     def exact(self) -> bool:
@@ -50,8 +52,11 @@ class Sample(NamedTuple):
 
 def sample_of(prediction: Prediction, split: Callable[[str], list[str]]) -> Sample:
     """Returns the Sample of a prediction; `split`: splits a text into characters."""
-    return make_sample(prediction.number, prediction.comment, prediction.label, prediction.text,
-                       prediction.probability, prediction.loss, split)
+    sample = make_sample(prediction.number, prediction.comment, prediction.label, prediction.text,
+                         prediction.probability, prediction.loss, split)
+    if [character.text for character in prediction.characters] != sample.text:  # NFC has changed them
+        return sample
+    return sample._replace(confidences=[character.confidence for character in prediction.characters])
 
 
 def make_sample(record: int, image: str, label: str, text: str, confidence: float, loss: float,
@@ -127,9 +132,12 @@ FIGURES: dict[str, Metric] = {
 class Analysis:
     """Figures over all samples added so far, by label length and by character. Memory does not grow with samples."""
 
-    def __init__(self, use_distance: bool = True):
-        """`use_distance`: as in Totals."""
-        self.tally = Tally(use_distance)
+    def __init__(self, use_distance: bool = True, temperature: float = UNCALIBRATED):
+        """
+        Args: use_distance: as in Totals. temperature: of the samples' confidences: see aocr/calibration.py.
+        """
+        self.tally, self.temperature = Tally(use_distance), temperature
+        self.uncalibrated = Reliability() if temperature != UNCALIBRATED else None  # of the same texts without it
         self.lengths: dict[int, Tally] = {}
         # By character: how often labels and texts have it, and how often they agree on it.
         self.labelled, self.written, self.correct = (collections.Counter() for _ in range(3))
@@ -138,6 +146,8 @@ class Analysis:
     def add(self, sample: Sample) -> None:
         """Adds one sample."""
         self.tally.add_sample(sample)
+        if self.uncalibrated:
+            self.uncalibrated.add_confidence(calibrated(sample.confidence, 1.0 / self.temperature), sample.exact)
         self.lengths.setdefault(len(sample.label), Tally()).add_sample(sample)
         for text, label in sample.pairs:
             self.labelled[label] += 1
@@ -167,8 +177,14 @@ class Analysis:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns everything but the metrics, as plain values for JSON."""
+        before = dict(reliability_before=self.uncalibrated.reliability()) if self.uncalibrated else {}
         return dict(by_length=self.by_length(), by_character=self.by_character(), confusions=self.confused(),
-                    reliability=self.tally.reliability())
+                    reliability=self.tally.reliability(), **before)
+
+    def calibration(self) -> dict[str, float]:
+        """Returns the temperature and the calibration error without it, by name; nothing if there is none."""
+        return dict(temperature=self.temperature, calibration_error_before=self.uncalibrated.calibration_error) if (
+            self.uncalibrated) else {}
 
 
 def folded(text: str) -> str:

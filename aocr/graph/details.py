@@ -53,7 +53,8 @@ def describe(ids: tf.Tensor, decoder: AttentionDecoder, logits: tf.Tensor | None
         found = gather_evidence(ids, decoder, logits, lengths)
         scores = character_scores(found, decoding) / temperature  # [N, T, K - 1]
         counts = tf.reduce_sum(tf.cast(tf.not_equal(found.ids, PAD_ID), tf.int32), 1)
-        edges = find_edges(stride * _centres(found, lengths, right_to_left), counts, images, right_to_left)
+        centres = stride * character_centres(found, lengths, decoding, right_to_left)
+        edges = find_edges(centres, counts, images, right_to_left)
         return _details(found.ids, scores, edges, charset)
 
 
@@ -87,10 +88,14 @@ def character_scores(found: Evidence, decoding: Decoding) -> tf.Tensor:
     return _where_rows(found.fits, mixed, found.by_attention)
 
 
-def _centres(found, lengths, right_to_left):
-    """Returns about where each character is, in encoder steps from the left: float32 [N, T]."""
+def character_centres(found: Evidence, lengths: tf.Tensor, decoding: Decoding, right_to_left: bool) -> tf.Tensor:
+    """Returns about where each character is, in encoder steps from the left: float32 [N, T].
+
+    Attention places as well as CTC's alignment where both read well, and better at the start of a text, where CTC may
+    write the first character too early. If CTC alone was found to read best, attention may not know where to look.
+    """
     by_attention = attention_centres(found.attention)
-    if found.spans is None:
+    if found.spans is None or decoding.method != CTC:
         return by_attention
     by_ctc = tf.cast(found.spans.starts + found.spans.ends, tf.float32) / 2.0
     if right_to_left:  # CTC counts its steps from the right

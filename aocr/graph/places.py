@@ -4,8 +4,11 @@ import tensorflow.compat.v1 as tf
 
 from aocr.graph.preprocess import PreparedImages
 
-# Share of the way from the column with the least ink to that with the most, above which a column counts as ink.
-LEAST_INK = 0.1
+LEAST_INK = 0.1  # of `relative_ink`; a column with less is empty
+MIDDLE = 0.5  # added to the relative ink of a column, times its distance from the middle in distances of the centres
+# How far the first and the last character reach outwards at most: in mean distances between neighbouring characters, or
+# in distances to their own inner cut. Beyond it may be other print.
+OUTWARDS = 1.0, 1.5
 FAR = 1e9  # beyond all columns
 
 
@@ -35,7 +38,7 @@ def find_edges(centres: tf.Tensor, counts: tf.Tensor, images: PreparedImages, ri
     """
     with tf.name_scope("find_edges"):
         widths = tf.cast(images.widths, tf.float32)[:, tf.newaxis]  # [N, 1]
-        ink = column_ink(images)  # [N, W]
+        ink = relative_ink(images)  # [N, W]
         centres = tf.clip_by_value(centres, 0.0, widths)
         if right_to_left:  # as in a mirror
             centres, ink = widths - centres, tf.reverse_sequence(ink, images.widths, seq_axis=1, batch_axis=0)
@@ -49,53 +52,69 @@ def find_edges(centres: tf.Tensor, counts: tf.Tensor, images: PreparedImages, ri
         return edges * tf.cast(real, tf.float32)[:, :, tf.newaxis]
 
 
-def column_ink(images: PreparedImages) -> tf.Tensor:
-    """Returns the contrast within each column of pixels: float32 [N, W]."""
+def relative_ink(images: PreparedImages) -> tf.Tensor:
+    """Returns the contrast within each column of pixels, from 0 in the image's emptiest column to 1 in its fullest:
+    float32 [N, W]; without meaning in the padding, 0 where all columns are alike.
+    """
     grey = tf.reduce_mean(images.pixels, 3)  # [N, H, W]
-    return tf.reduce_max(grey, 1) - tf.reduce_min(grey, 1)
+    contrast = tf.reduce_max(grey, 1) - tf.reduce_min(grey, 1)  # [N, W]
+    inside = tf.sequence_mask(images.widths, tf.shape(contrast)[1])
+    least = tf.reduce_min(tf.where(inside, contrast, tf.fill(tf.shape(contrast), FAR)), 1, keepdims=True)
+    most = tf.reduce_max(tf.where(inside, contrast, tf.zeros_like(contrast)), 1, keepdims=True)
+    return (contrast - least) / tf.maximum(most - least, 1e-6)
 
 
 def _cuts(centres, ink, widths):
     """Returns where to cut between neighbouring centres: float32 [N, T] (ascending) -> [N, T - 1].
 
-    The column with the least ink; of several, the one nearest to the middle.
+    Where the ink is least; columns far from the middle count as fuller, so that it decides where there is no gap.
     """
     before, after = centres[:, :-1], centres[:, 1:]
     middles = (before + after) / 2.0  # [N, T - 1]
     gaps = _places(centres, ink, widths) - 1  # [N, W]: columns from centre k on are in gap k
     gaps = tf.where(gaps < tf.shape(middles)[1], gaps, -tf.ones_like(gaps))
-    least = _of_columns(_least(ink, gaps, middles), gaps)  # [N, W]
     columns = _columns(ink)
-    distances = tf.where(ink <= least, tf.abs(columns - _of_columns(middles, gaps)), tf.fill(tf.shape(ink), FAR))
-    nearest = _of_columns(_least(distances, gaps, middles), gaps)
-    chosen = tf.where(distances <= nearest, columns, tf.fill(tf.shape(ink), FAR))
-    cuts = _least(chosen, gaps, middles)
+    distances = tf.abs(columns - _of_columns(middles, gaps)) / _of_columns(tf.maximum(after - before, 1.0), gaps)
+    costs = ink + MIDDLE * distances  # [N, W]
+    chosen = costs <= _of_columns(_least(costs, gaps, middles), gaps)
+    cuts = _least(tf.where(chosen, columns, tf.fill(tf.shape(ink), FAR)), gaps, middles)
     return tf.where(cuts < FAR, tf.clip_by_value(cuts, before, after), middles)  # no column between the two centres
 
 
 def _trimmed(centres, cuts, counts, ink, widths):
     """Returns the edges of the ink between the cuts: (lefts, rights), float32 [N, T]; without ink, the cuts."""
-    count, steps = tf.unstack(tf.shape(centres))
-    last = tf.one_hot(counts - 1, steps, on_value=True, off_value=False, dtype=tf.bool)  # [N, T]
-    wide = tf.broadcast_to(tf.cast(widths, tf.float32)[:, tf.newaxis], [count, steps])
-    lefts = tf.pad(cuts, [[0, 0], [1, 0]])
-    rights = tf.where(last, wide, tf.pad(cuts, [[0, 0], [0, 1]], constant_values=FAR))
+    lefts, rights, first, last = _bounds(centres, cuts, counts, widths)
     owners = _places(lefts, ink, widths) - 1  # [N, W]
     owners = tf.minimum(owners, counts[:, tf.newaxis] - 1)  # -1 without characters
-    inside = tf.sequence_mask(widths, tf.shape(ink)[1])
-    least = tf.reduce_min(tf.where(inside, ink, tf.fill(tf.shape(ink), FAR)), 1, keepdims=True)
-    most = tf.reduce_max(tf.where(inside, ink, tf.fill(tf.shape(ink), -FAR)), 1, keepdims=True)
-    dark = ink > least + LEAST_INK * (most - least)
+    end = tf.reduce_max(tf.where(last, rights, tf.zeros_like(rights)), 1, keepdims=True)
+    dark = tf.logical_and(ink > LEAST_INK, _columns(ink) < end)
     owners = tf.where(dark, owners, -tf.ones_like(owners))
     inked_left = _least(_columns(ink) - 0.5, owners, centres)
     inked_right = -_least(-_columns(ink) - 0.5, owners, centres)
     # Without ink, the first and the last character end as far outside as they do inside.
-    first = tf.one_hot(tf.zeros_like(counts), steps, on_value=True, off_value=False, dtype=tf.bool)
     outer_left = tf.where(first, tf.maximum(2.0 * centres - rights, lefts), lefts)
     outer_right = tf.where(last, tf.minimum(2.0 * centres - lefts, rights), rights)
     found = inked_left < FAR
     return (tf.where(found, tf.clip_by_value(inked_left, lefts, rights), outer_left),
             tf.where(found, tf.clip_by_value(inked_right, lefts, rights), outer_right))
+
+
+def _bounds(centres, cuts, counts, widths):
+    """Returns how far the characters reach, from cut to cut: (lefts, rights), float32 [N, T]; and which is the first
+    and the last one of each text, bool [N, T] each.
+    """
+    count, steps = tf.unstack(tf.shape(centres))
+    first = tf.one_hot(tf.zeros_like(counts), steps, on_value=True, off_value=False, dtype=tf.bool)
+    last = tf.one_hot(counts - 1, steps, on_value=True, off_value=False, dtype=tf.bool)
+    ends = tf.gather(centres, tf.maximum(counts - 1, 0), batch_dims=1)  # [N], of the last characters
+    mean = (ends - centres[:, 0]) / tf.cast(tf.maximum(counts - 1, 1), tf.float32)
+    mean = tf.where(counts > 1, OUTWARDS[0] * mean, tf.fill(tf.shape(mean), FAR))[:, tf.newaxis]  # [N, 1]
+    lefts, rights = tf.pad(cuts, [[0, 0], [1, 0]]), tf.pad(cuts, [[0, 0], [0, 1]], constant_values=FAR)
+    outer_left = centres - tf.maximum(mean, OUTWARDS[1] * (rights - centres))
+    outer_right = centres + tf.maximum(mean, OUTWARDS[1] * (centres - lefts))
+    wide = tf.broadcast_to(tf.cast(widths, tf.float32)[:, tf.newaxis], [count, steps])
+    lefts = tf.where(first, tf.maximum(outer_left, 0.0), lefts)
+    return lefts, tf.where(last, tf.minimum(outer_right, wide), rights), first, last
 
 
 def _columns(ink):

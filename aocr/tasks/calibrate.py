@@ -7,7 +7,14 @@ import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
 from aocr.calibration import LEAST, MOST, UNCALIBRATED, calibrated
-from aocr.checkpoint import DESCRIPTION_NAME, Trained, set_temperature
+from aocr.checkpoint import (
+    DESCRIPTION_NAME,
+    Trained,
+    find_model,
+    latest_checkpoint,
+    read_description,
+    set_temperature,
+)
 from aocr.config import CalibrateConfig
 from aocr.data import scanning
 from aocr.data.background import warn_of_other_background
@@ -38,19 +45,14 @@ class Calibration(NamedTuple):
     nll: float
 
 
-def calibrate(dataset: str, trained: Trained, model_dir: str, config: CalibrateConfig,
-              session_config: tf.ConfigProto) -> Calibration:
-    """Fits the temperature to a dataset and stores it in the model's description.
+def calibrate(dataset: str, model_dir: str, config: CalibrateConfig, session_config: tf.ConfigProto) -> Calibration:
+    """Fits the temperature of a directory's model to a dataset and stores it in the model's description.
 
-    Raises: UserError if the model is the original's, if the dataset cannot be read or has no samples, or if the
-      description cannot be written.
+    Raises: UserError if there is no model or it is the original's, if the dataset cannot be read or has no samples, or
+      if the description cannot be written.
     """
-    if trained.is_original:
-        raise UserError(f"{model_dir}: a model of the original aocr has no {DESCRIPTION_NAME} to store a temperature "
-                        "in; start a new model from it with `aocr train --init-from`")
+    trained = _find(model_dir)
     scan = scanning.scan(dataset, max_pixels=trained.config.max_pixels)
-    if not scan.usable:
-        raise UserError(f"{dataset}: no samples that can be read; give a dataset with at least {FEW}")
     warn_of_other_background(scan, trained.config.background)
     probabilities, right = _read(scan, trained._replace(temperature=UNCALIBRATED), config, session_config)
     if len(right) < FEW:
@@ -67,6 +69,13 @@ def calibrate(dataset: str, trained: Trained, model_dir: str, config: CalibrateC
                        _error(probabilities, right, UNCALIBRATED), _error(probabilities, right, temperature),
                        negative_log_likelihood(probabilities, right, UNCALIBRATED),
                        negative_log_likelihood(probabilities, right, temperature))
+
+
+def _find(model_dir: str) -> Trained:
+    if not read_description(model_dir) and latest_checkpoint(model_dir):
+        raise UserError(f"{model_dir}: no {DESCRIPTION_NAME} to store a temperature in. A model of the original has "
+                        "none: start a new model from it with `aocr train --init-from`")
+    return find_model(model_dir, {})
 
 
 def _read(scan, trained, config, session_config):

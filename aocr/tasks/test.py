@@ -38,6 +38,7 @@ class TestResult(NamedTuple):
     samples: int
     skipped: int  # records that cannot be read
     metrics: dict[str, float]  # by names of analysis.FIGURES
+    calibration: dict[str, float]  # as of Analysis.calibration
     seconds: float
     images_per_second: float
 
@@ -52,9 +53,10 @@ def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.
     split = splitter(trained.config.graphemes)
     scan = scanning.scan(dataset, max_pixels=trained.config.max_pixels)
     warn_of_other_background(scan, trained.config.background)
-    analysis = Analysis(config.distance)
+    analysis = Analysis(config.distance, trained.temperature)
     with report_in(config.report) as report, trained.open(
-            source=Source(scan, config.batch_size), precision=config.precision, session_config=session_config) as model:
+            source=Source(scan, config.batch_size), details=bool(config.report), precision=config.precision,
+            session_config=session_config) as model:
         started = time.monotonic()
         bar = tqdm(desc="test", total=scan.usable, unit=" images", disable=None)
         with bar, logging_redirect_tqdm([logging.getLogger("aocr")]):
@@ -85,14 +87,15 @@ def _read(model, dataset):
 
 def _result(trained, scan, analysis, seconds):
     samples = analysis.tally.samples
-    return TestResult(trained.decoding.method, samples, len(scan.unreadable), analysis.tally.figures(), seconds,
-                      samples / seconds)
+    return TestResult(trained.decoding.method, samples, len(scan.unreadable), analysis.tally.figures(),
+                      analysis.calibration(), seconds, samples / seconds)
 
 
 def _facts(dataset, trained, result):
     """Returns what a report says of a test, beside its metrics."""
     return dict(dataset=dataset, checkpoint=trained.checkpoint, decoding=result.decoding,
                 graphemes=trained.config.graphemes, samples=result.samples, skipped=result.skipped,
+                **result.calibration,
                 seconds=round(result.seconds, 3), images_per_second=round(result.images_per_second, 1))
 
 

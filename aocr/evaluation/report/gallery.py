@@ -25,7 +25,8 @@ QUALITY = 60  # of their WebP
 COLUMNS = 96  # most columns of the attention over a picture
 STEPS = 100  # most characters with attention
 
-VALUES = ("record", "image", "parts", "confidence", "edits", "length")  # parts: see `segments`
+# parts: see `segments`; confidences: of the text's characters, in percent, or none.
+VALUES = ("record", "image", "parts", "confidence", "edits", "length", "confidences")
 DrawnSteps = Callable[[int, int], float]
 
 
@@ -122,10 +123,11 @@ class Gallery:
 
 
 def values_of(sample: Sample, apart: bool = False) -> list:
-    """Returns the VALUES of a sample; `apart`: as of `segments`."""
+    """Returns the VALUES of a sample; `apart`: as of `segments`, which confidences of characters imply."""
     confidence = max(0.0, sample.confidence)  # 0 for NaN, which JSON lacks
-    return [sample.record, sample.image, segments(sample, apart), round(confidence, 4), sample.edits,
-            len(sample.label)]
+    confidences = [round(100.0 * max(0.0, value)) for value in sample.confidences]
+    return [sample.record, sample.image, segments(sample, apart or bool(confidences)), round(confidence, 4),
+            sample.edits, len(sample.label), confidences]
 
 
 def encoded_bytes(content: bytes) -> int:

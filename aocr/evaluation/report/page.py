@@ -14,6 +14,7 @@ TILES = ("exact_match", "cer", "wer", "one_minus_ned", "mean_probability", "cali
 MATRIX = 20  # most characters in the confusion matrix
 PAIRS, CHARACTERS = 30, 200  # most lines of the tables of confusions and characters
 PARTS = {"worst": "Worst", "confident": "Confidently wrong", "random": "Random"}
+COLORS = VALUES.index("confidences")
 NAMES = {" ": "␣", "\t": "⇥", "\u00a0": "⍽"}
 
 
@@ -28,8 +29,9 @@ def render(head: dict[str, Any], metrics: dict[str, float], analysis: Analysis, 
     rows = gallery.rows()
     return environment.get_template("report.html").render(
         head=head, metrics=metrics, figures=FIGURES, tiles=TILES, samples=analysis.tally.samples, listed=len(rows),
-        plots=_plots(analysis), matrix=matrix(analysis), confusions=analysis.confused()[:PAIRS],
-        characters=analysis.by_character()[:CHARACTERS], parts=PARTS, data=_data(gallery, rows))
+        colored=any(row.values[COLORS] for row in rows), plots=_plots(analysis), matrix=matrix(analysis),
+        confusions=analysis.confused()[:PAIRS], characters=analysis.by_character()[:CHARACTERS], parts=PARTS,
+        data=_data(gallery, rows))
 
 
 def _plots(analysis):

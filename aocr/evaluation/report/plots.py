@@ -48,7 +48,9 @@ def length_plot(analysis: Analysis) -> str:
 
 
 def calibration_plot(analysis: Analysis) -> str:
-    """Draws the share of exact matches among samples of like confidence, against that confidence."""
+    """Draws the share of exact matches among samples of like confidence, against that confidence; with a temperature,
+    also without it.
+    """
     bins = analysis.tally.reliability()
     with _style("calibration"):
         figure = Figure(INCHES, layout="constrained")
@@ -58,6 +60,10 @@ def calibration_plot(analysis: Analysis) -> str:
                  color=ACCENT, alpha=0.35, label="exact match")
         axes.plot([bin["confidence"] for bin in bins], [bin["exact_match"] for bin in bins], color=ACCENT, marker="o",
                   markersize=4, linestyle="")
+        if analysis.uncalibrated:
+            before = analysis.uncalibrated.reliability()
+            axes.plot([bin["confidence"] for bin in before], [bin["exact_match"] for bin in before], color=BAD,
+                      marker="x", markersize=5, linestyle="--", linewidth=1, label="before calibration")
         axes.set(xlim=(-0.01, 1.01), ylim=(0, 1.03), xlabel="confidence")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
         return _svg(figure)

@@ -34,8 +34,10 @@ class Report:
     def add(self, sample: Sample, encoded: bytes, attention: np.ndarray, drawn_steps: DrawnSteps) -> None:
         """Adds a sample; the other arguments as of Gallery.add."""
         values = as_values(sample)
+        confidences = [finite(confidence) for confidence in sample.confidences]
+        line = json.dumps(dict(values, character_confidences=confidences), ensure_ascii=False)
         with _writing(self._directory):
-            self._samples.write(json.dumps(values, ensure_ascii=False) + "\n")
+            self._samples.write(line + "\n")
             self._table.writerow(values)
         self._gallery.add(sample, encoded, attention, drawn_steps)
 
@@ -56,7 +58,7 @@ class Report:
 
 
 def as_values(sample: Sample) -> dict[str, Any]:
-    """Returns a sample's line of samples.jsonl: COLUMNS by name."""
+    """Returns a sample's line of samples.csv: COLUMNS by name."""
     counts = sample.edit_counts
     return dict(record=sample.record, image=sample.image, label="".join(sample.label), text="".join(sample.text),
                 confidence=finite(sample.confidence), exact=sample.exact, edits=sum(counts), **counts._asdict(),

@@ -35,7 +35,7 @@
   function marked(sample) {
     const line = element("dd", "parts");
     line.dir = "auto";
-    let step = 0;
+    let step = 0, written = 0;
     for (const part of sample.parts) {
       let made;
       if (typeof part === "string") {
@@ -45,12 +45,20 @@
         made = element("mark", !label ? "inserted" : !text ? "deleted" : "substituted", visible(text || label));
         made.title = !label ? "not in the label" : !text ? "missing" : `label: ${visible(label)}`;
       }
+      if (sample.confidences.length && (typeof part === "string" || part[0])) {
+        const percent = sample.confidences[written++];
+        made.classList.add(level(percent));
+        made.title = [made.title, `confidence ${percent}%`].filter(Boolean).join(", ");
+      }
       if (sample.attention && !(typeof part !== "string" && !part[0])) made.dataset.step = step++;
       line.append(made);
     }
     if (!sample.parts.length) line.append(element("span", "empty", "empty"));
     return line;
   }
+
+  const level = (percent) =>
+    percent >= 90 ? "sure" : percent >= 70 ? "likely" : percent >= 50 ? "doubtful" : "unsure";
 
   const visible = (text) => text.replaceAll(" ", "␣");
 
