@@ -1,5 +1,8 @@
 """A batch shared by several virtual devices has the same loss, gradients and statistics as on one."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -90,10 +93,51 @@ def test_a_run_on_two(dataset, tmp_path, words, capsys):
     assert main(["predict", *flags, *words.images]) == 0
 
 
+def show_gpus(monkeypatch, names):
+    """Pretends that the machine has these GPUs. Returns the list of what is asked of them."""
+    asked = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: names)
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: asked.append(devices))
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda name, on: asked.append(f"{name} grows"))
+    return asked
+
+
+def test_a_deterministic_gpu(monkeypatch):
+    asked = show_gpus(monkeypatch, ["a"])
+    monkeypatch.setattr(tf.compat.v2.config.experimental, "enable_op_determinism", lambda: asked.append("same"))
+    config = session_config(0, deterministic=True)
+    assert (config.gpu_options.allow_growth, config.intra_op_parallelism_threads) == (True, 1)
+    assert asked == ["a grows", ["a"], "same"]
+
+
+def test_no_gpu_unless_chosen():
+    """The eager context, which datasets and loops open, holds no GPU until a command chooses one."""
+    program = """
+from tensorflow.python.eager import context
+import tensorflow as tf
+from aocr.commands.runtime import quiet_tensorflow, session_config
+c = context.context()
+c._initialize_physical_devices()
+gpus = [tf.config.PhysicalDevice(f"/physical_device:GPU:{k}", "GPU") for k in range(3)]
+c._physical_devices = [*c._physical_devices, *gpus]
+c._visible_device_list = list(c._physical_devices)
+c._memory_growth_map.update(dict.fromkeys(gpus))
+quiet_tensorflow()
+print(c.config.device_count["GPU"])
+session = session_config(1, gpus=2)
+own = c.config
+print(own.device_count["GPU"], own.gpu_options.visible_device_list, own.gpu_options.allow_growth)
+print(session.gpu_options.visible_device_list)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["0", "2", "1,2", "True", "1,2"]
+
+
 def test_gpus_that_contradict(dataset, tmp_path, capsys, monkeypatch):
     assert main(["train", dataset, "--model-dir", str(tmp_path), *SMALL, "--gpus", "2", "--gpu-id", "-1"]) == 2
     assert "--gpus is 2, but --gpu-id -1 selects the CPU" in capsys.readouterr().err
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b", "c"])
+    shown = show_gpus(monkeypatch, ["a", "b", "c"])
     assert session_config(1, gpus=2).gpu_options.visible_device_list == "1,2"
+    assert shown == ["b grows", "c grows", ["b", "c"]]
     with pytest.raises(UserError, match="--gpus is 3 from --gpu-id 1 on, but the available GPUs are 0 to 2"):
         session_config(1, gpus=3)

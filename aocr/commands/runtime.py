@@ -41,6 +41,8 @@ def quiet_tensorflow(in_batches: bool = False) -> None:
 
     The import writes straight to the file descriptor at any log level (about a missing GPU, for example), so stderr is
     redirected meanwhile; if the import fails, the captured output is written to it.
+
+    No GPU is used until `session_config` chooses one.
     """
     os.environ.setdefault(RETRIES, "5")
     if in_batches:
@@ -50,6 +52,7 @@ def quiet_tensorflow(in_batches: bool = False) -> None:
         with _stderr_aside() as stderr, at_once(stderr):
             import tensorflow  # noqa: F401
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    _show_gpus([])
 
 
 @contextlib.contextmanager
@@ -97,7 +100,8 @@ def session_config(gpu_id: int, deterministic: bool = False, gpus: int = 1) -> "
             raise usage_error(f"--gpus is {gpus}, but --gpu-id {gpu_id} selects the CPU; remove one of them")
         config.device_count["GPU"] = 0
         return config
-    here = len(tf.config.list_physical_devices("GPU"))
+    devices = tf.config.list_physical_devices("GPU")
+    here = len(devices)
     if here and gpu_id >= here:
         raise usage_error(f"--gpu-id is {gpu_id}, but the available GPUs are 0 to {here - 1}; use -1 for the CPU")
     if here and gpu_id + gpus > here:
@@ -105,14 +109,30 @@ def session_config(gpu_id: int, deterministic: bool = False, gpus: int = 1) -> "
                           "use fewer")
     config.gpu_options.allow_growth = True
     if here:
+        _show_gpus(devices[gpu_id:gpu_id + gpus])
         if deterministic:
-            tf.config.experimental.enable_op_determinism()
+            tf.compat.v2.config.experimental.enable_op_determinism()  # compat.v1 lacks it
         config.gpu_options.visible_device_list = ",".join(map(str, range(gpu_id, gpu_id + gpus)))
     elif gpus > 1:
         log.warning("--gpus %d: no GPU is available; using virtual CPU devices instead, which is no faster and only "
                     "for testing", gpus)
         config.device_count["CPU"] = gpus
     return config
+
+
+def _show_gpus(devices):
+    """Limits TensorFlow to these GPUs (list of tf.config.PhysicalDevice), their memory allocated on demand.
+
+    A session's ConfigProto is not enough: building a dataset or a loop opens the process's eager context before there
+    is a session. It would take all memory of all GPUs, and a session that numbers them otherwise would fail
+    (github.com/tensorflow/tensorflow/issues/58952).
+    """
+    import tensorflow.compat.v1 as tf
+
+    with contextlib.suppress(RuntimeError):  # the context is open: an earlier command of this process has chosen
+        for device in devices:
+            tf.config.experimental.set_memory_growth(device, True)
+        tf.config.set_visible_devices(devices, "GPU")
 
 
 def print_values(values: dict[str, Any], formats: dict[str, str] | None = None) -> None:
