@@ -134,7 +134,6 @@ def test_derived_sizes():
     (TrainConfig, "max_gradient_norm", 0.0, 0.001, "--max-gradient-norm"),
     (TestConfig, "batch_size", 0, 1, "--batch-size"),
     (PredictConfig, "batch_size", 0, 1, "--batch-size"),
-    (ExportConfig, "model_version", 0, 1, "--model-version"),
     (DatasetConfig, "log_step", 0, 1, "--log-step"),
     (SynthConfig, "count", 0, 1, "--count"),
     (SynthConfig, "seed", -1, 0, "--seed"),

@@ -52,7 +52,7 @@ def drawn_images(config: ModelConfig, characters: Sequence[str]) -> list[bytes]:
 
 
 def _drawable(artist, character):
-    return (character.strip() and unicodedata.category(character)[0] != "M"
+    return (len(character) == 1 and character.strip() and unicodedata.category(character)[0] != "M"
             and unicodedata.bidirectional(character) not in ("R", "AL")
             and artist.fonts.lacks(BUILT_IN, character) is None)
 

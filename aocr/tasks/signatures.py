@@ -30,8 +30,14 @@ def signatures_of(model: Model) -> dict[str, Signature]:
         PIXELS: Signature(prepared, {"output": model.texts, "probability": model.probabilities}),
     }
     if model.details:
-        found[DETAIL] = Signature(encoded, {**read, **model.details._asdict()})
+        found[DETAIL] = Signature(encoded, {**read, **model.details._asdict(), **_n_best(model)})
     return found
+
+
+def _n_best(model):
+    """Returns the outputs of the n best texts, if the model is built to find them."""
+    found = getattr(model, "hypotheses", None)
+    return {"hypotheses": found.texts, "hypothesis_probabilities": found.probabilities} if found else {}
 
 
 def prepared(model: Model, images: Sequence[bytes]) -> dict[str, np.ndarray]:

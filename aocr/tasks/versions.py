@@ -5,11 +5,9 @@ import os
 import posixpath
 from collections.abc import Callable
 
-import tensorflow.compat.v1 as tf
-
 from aocr.aside import aside
 from aocr.config import LAST_VERSION
-from aocr.files import exists, is_remote, names_in
+from aocr.files import is_remote, names_in
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +19,10 @@ def version_of(name: str) -> int | None:
 
 def next_version(directory: str) -> int:
     """Returns a version above all in a directory, at least 1. Raises OSError."""
-    names = names_in(directory) if exists(directory) and tf.io.gfile.isdir(directory) else []
+    try:
+        names = names_in(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
     return 1 + max((version for name in names if (version := version_of(name)) is not None), default=0)
 
 
