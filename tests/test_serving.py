@@ -267,6 +267,8 @@ def test_a_new_version_takes_over_without_a_lost_request(tiny, tmp_path):
         wait_for(lambda: old() is None)  # it is released
         text = ask(server.url, "GET", "/metrics")[2]
         assert "aocr_model_version 2.0" in text and 'aocr_model_loads_total{result="failed"} 1.0' in text
+        shutil.copytree(tiny.export, versions / "3", dirs_exist_ok=True)  # it has become whole
+        wait_for(lambda: ("3", "AVAILABLE", "OK") in states())
 
 
 def write_halved(model_dir, step):

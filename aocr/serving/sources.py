@@ -53,7 +53,11 @@ class Source:
                         f"{FROZEN_GRAPH}) or a model directory ({DESCRIPTION_NAME} and checkpoints)")
 
     def _saved_model(self, directory, version):
-        return Found(version, _state(posixpath.join(directory, SAVED_MODEL)),
+        # With the files of the weights, which arrive later where a directory is copied.
+        weights = posixpath.join(directory, "variables")
+        names = sorted(tf.io.gfile.listdir(weights)) if tf.io.gfile.isdir(weights) else []
+        files = [posixpath.join(directory, SAVED_MODEL), *(posixpath.join(weights, name) for name in names)]
+        return Found(version, tuple(map(_state, files)),
                      lambda: open_saved_model(directory, version, self._config.max_pixels, self._session_config))
 
     def _find_versions(self):

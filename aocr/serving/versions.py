@@ -117,10 +117,11 @@ class Versions:
         try:
             new = found.open()
             new.warm_up()
-        except (UserError, tf.errors.OpError) as error:
+        except Exception as error:  # whatever it is, the old version must stay
             problem = error if isinstance(error, UserError) else UserError(
                 f"version {found.version}: cannot read an image: {cause(error)}; export it again")
-            log.error("version %d: not served: %s", found.version, problem)
+            log.error("version %d: not served: %s", found.version, problem,
+                      exc_info=None if isinstance(error, (UserError, tf.errors.OpError)) else error)
             self._failed.add(_key(found))
             self._set_state(found.version, replaced if replaced and replaced[0] == AVAILABLE
                             else (END, "INTERNAL", "The version could not be loaded; the server's log tells why"))
