@@ -22,6 +22,7 @@ from aocr.config import CheckpointConfig, ModelConfig, PlaceConfig, PredictConfi
 from aocr.ending import at_once
 from aocr.errors import usage_error
 from aocr.files import is_remote
+from aocr.tasks.paths import check_lists, image_paths, parts_of, waiting_parts
 
 if TYPE_CHECKING:
     from aocr.tasks.predict import FileReading
@@ -53,13 +54,14 @@ def run(args: argparse.Namespace) -> int:
     if config.visualize and is_remote(config.visualize):
         raise usage_error(f"--visualize {config.visualize}: remote storage cannot hold pictures; name a local "
                           "directory")
+    lists = check_lists(args.files)
     parts = _parts(args, config)
     with at_once():
         from aocr.tasks.predict import read_files
         from aocr.tasks.review import check_review, review_in
 
     form, watchers = FORMS[config.output_format], []
-    delimiter = check_review(config.review, args.files) if config.review else ""
+    delimiter = check_review(config.review, [*args.files, *lists]) if config.review else ""
     with contextlib.ExitStack() as stack:
         reader, model = open_reader(form, stack)
         if config.review:
@@ -74,11 +76,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _parts(args, config) -> Iterator[list[str]]:
-    """Yields the paths to read, in the parts in which they arrive. UserError if a list or stdin cannot be read."""
-    from aocr.tasks.paths import check_lists, image_paths, parts_of, waiting_parts
-
+    """Yields the paths to read, in the parts in which they arrive. UserError if stdin cannot be read."""
     if args.files:
-        check_lists(args.files)
         return parts_of(image_paths(args.files, config.recursive), config.batch_size)
     return waiting_parts(standard_input(), config.batch_size, b"\0" if config.stdin0 else b"\n")
 
