@@ -128,7 +128,7 @@ def train_rate(graph, steps, epoch_steps):
     run_steps = graph.train(epochs=wanted + 1)  # an epoch has at least one step
     next(run_steps)  # warm-up
     started = time.perf_counter()
-    images = sum(len(step.numbers) for step, _ in itertools.islice(run_steps, wanted))
+    images = sum(len(step.numbers) for step in itertools.islice(run_steps, wanted))
     return images / (time.perf_counter() - started)
 
 
