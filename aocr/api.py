@@ -21,6 +21,7 @@ from aocr.config import (
     ParallelConfig,
     PlaceConfig,
     PredictConfig,
+    SearchConfig,
     TestConfig,
     TrainConfig,
 )
@@ -65,7 +66,7 @@ class _Model(NamedTuple):
 
 
 def load(path: PathLike, *, checkpoint: str | None = None, decoding: str | None = None, details: bool = True,
-         batch_size: int = READ_TOGETHER, gpu_id: int = PlaceConfig.gpu_id) -> "Reader":
+         batch_size: int = READ_TOGETHER, gpu_id: int = PlaceConfig.gpu_id, **search: Any) -> "Reader":
     """Opens a model to read images with.
 
     Args:
@@ -76,15 +77,17 @@ def load(path: PathLike, *, checkpoint: str | None = None, decoding: str | None 
       details: whether results hold the characters, with their confidences, alternatives and edges.
       batch_size: most images that are read together.
       gpu_id: GPU to use; negative for the CPU.
+      search: beam, n_best, lexicon, lexicon_weight, pattern, allow: which texts are searched for, as in `aocr predict`.
 
     Returns: a Reader. Close it, or use it in a `with` statement.
-    Raises: UserError if there is no model, or it cannot be read.
+    Raises: UserError if there is no model, or it cannot be read; TypeError for an unknown option.
     """
     options_of("load", dict(batch_size=batch_size, gpu_id=gpu_id, decoding=decoding), PredictConfig, PlaceConfig)
+    searching, = options_of("load", search, SearchConfig)
     from aocr.reading.engines import open_engine
     from aocr.reading.reader import Reader
 
-    engine = open_engine(os.fspath(path), checkpoint=checkpoint, decoding=decoding, details=details,
+    engine = open_engine(os.fspath(path), searching, checkpoint=checkpoint, decoding=decoding, details=details,
                          session_config=runtime.session_config(gpu_id))
     return Reader(engine, details=details, batch_size=batch_size)
 

@@ -15,7 +15,7 @@ import aocr
 from aocr import original
 from aocr.calibration import LEAST, MOST, UNCALIBRATED
 from aocr.charset import FULL_ASCII, Charset
-from aocr.config import ATTENTION, DECODINGS, IMAGE_HEIGHT, JOINT, Decoding, ModelConfig, flags_of
+from aocr.config import ATTENTION, DECODINGS, IMAGE_HEIGHT, JOINT, Decoding, ModelConfig, SearchConfig, flags_of
 from aocr.errors import UserError, usage_error
 from aocr.evaluation import validations
 from aocr.evaluation.validations import Validations
@@ -24,6 +24,7 @@ from aocr.graph import preprocess
 from aocr.model import Model, open_model
 from aocr.network import AnyNetwork, Network
 from aocr.networks import ORIGINAL
+from aocr.search import Search, search_of
 from aocr.weights import files_of, is_there, read_weights
 
 log = logging.getLogger(__name__)
@@ -330,6 +331,10 @@ class Trained(NamedTuple):
     def is_original(self) -> bool:
         """Whether the original aocr wrote it."""
         return isinstance(self.network, original.OriginalNetwork)
+
+    def search(self, config: SearchConfig) -> Search:
+        """Returns the search that some options describe. UserError as of search.search_of."""
+        return search_of(config, self.charset, self.network.decoder_steps - 1)
 
     def open(self, **how: Any) -> Model:
         """Returns the model with weights; keyword arguments as of model.open_model. UserError if they do not fit."""

@@ -28,6 +28,7 @@ CACHED_BYTES = 256 << 20  # largest total of prepared images that is cached with
 AUGMENTED_RECORDS = 50_000  # largest dataset that `--augment auto` augments
 AUTO_VERSION, LAST_VERSION = "auto", 2**63 - 1  # of --model-version
 DECODINGS = ATTENTION, CTC, JOINT = "attention", "ctc", "joint"
+CONSTRAINED_BEAM, WIDEST_BEAM = 16, 256  # default of --beam where texts are constrained; its maximum
 
 
 class Decoding(NamedTuple):
@@ -347,7 +348,41 @@ def gpu_option() -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class TestConfig(Options):
+class SearchConfig(Options):
+    """How the text is searched for, and which texts may be read."""
+
+    beam: int = option(None, "beam width: texts of an image that are followed side by side; 1: greedy (default: 1; "
+                             f"{CONSTRAINED_BEAM} with --lexicon, --pattern or --allow; at least --n-best)",
+                       least=1, most=WIDEST_BEAM)
+    n_best: int = option(None, "find the N best texts of each image, at most as many as --beam", least=1,
+                         most=WIDEST_BEAM)
+    lexicon: str = option(None, "read only the words of this UTF-8 file, one per line")
+    lexicon_weight: float = option(None, "prefer the words of --lexicon instead: multiply their probabilities by "
+                                         "e^X, and read other texts as well", above=0.0, most=1000.0)
+    pattern: str = option(None, "read only texts of this pattern, as of `aocr synth`, such as [A-Z]{3}-?[0-9]{2,4}")
+    allow: str = option(None, "read only these characters")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.beam and self.n_best and self.n_best > self.beam:
+            raise ValueError(f"--n-best is {self.n_best}, but --beam is {self.beam}; use a --beam of at least "
+                             f"{self.n_best}")
+        if self.lexicon_weight is not None and self.lexicon is None:
+            raise ValueError(f"--lexicon-weight is {self.lexicon_weight}, but there is no --lexicon; add one")
+
+    @property
+    def constrained(self) -> bool:
+        """Whether there are texts that may not be read, or are preferred."""
+        return any(value is not None for value in (self.lexicon, self.pattern, self.allow))
+
+    @property
+    def width(self) -> int:
+        """The beam width."""
+        return self.beam or max(CONSTRAINED_BEAM if self.constrained else 1, self.n_best or 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TestConfig(SearchConfig):
     """How a model is tested."""
 
     batch_size: int = option(64, "batch size for images of the mean width", least=1, most=MOST_BATCH)
@@ -371,7 +406,7 @@ class CalibrateConfig(Options):
 
 
 @dataclasses.dataclass(frozen=True)
-class CompareConfig(Options):
+class CompareConfig(SearchConfig):
     """How two tests are compared."""
 
     dataset: str = option(None, "test two model directories on this dataset, or glob pattern, and compare them")
@@ -385,7 +420,7 @@ class CompareConfig(Options):
 
 
 @dataclasses.dataclass(frozen=True)
-class PredictConfig(Options):
+class PredictConfig(SearchConfig):
     """How a model reads files."""
 
     decoding: str = decoding_option()
@@ -424,7 +459,7 @@ class ServerConfig(Options):
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportConfig(Options):
+class ExportConfig(SearchConfig):
     """How a model is exported."""
 
     decoding: str = decoding_option()

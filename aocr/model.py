@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -14,15 +15,24 @@ from aocr.graph import losses, text
 from aocr.graph.decoder import TeacherForcing
 from aocr.graph.decoding import transcribe
 from aocr.graph.details import Details, describe
+from aocr.graph.searching import transcribe_by_search
 from aocr.inputs import EncodedImages, Examples
 from aocr.network import AnyNetwork, Branches
-from aocr.prediction import Alternative, Candidate, Character, Prediction, Reading
+from aocr.prediction import Alternative, Candidate, Character, Hypothesis, Prediction, Reading
+from aocr.search import Search
 from aocr.weights import check_fit
 
 PREDICTION_NAME, PROBABILITY_NAME = "prediction", "probability"
 DETAIL_NAMES = Details("characters", "character_confidences", "character_edges", "alternatives",  # type: ignore[arg-type]
                        "alternative_probabilities")  # of the tensors of `Model.details`
 STATE_VARIABLE = "training/state"  # a run's own state, saved together with the weights
+
+
+class Hypotheses(NamedTuple):
+    """The n best texts, best first, in the shape of the inputs and one dimension more: B."""
+
+    texts: tf.Tensor  # [N, B] string (UTF-8); empty where there are fewer texts
+    probabilities: tf.Tensor  # [N, B] float64 in [0, 1]; 0 where there are fewer texts
 
 
 class Model:
@@ -32,12 +42,14 @@ class Model:
     """
 
     def __init__(self, network: AnyNetwork, inputs: EncodedImages | Examples, *, decoding: Decoding | None = None,
-                 details: bool = False, temperature: float = UNCALIBRATED, branches: Branches | None = None,
-                 precision: str = "float32", target: str = "", session_config: tf.ConfigProto | None = None):
+                 search: Search | None = None, details: bool = False, temperature: float = UNCALIBRATED,
+                 branches: Branches | None = None, precision: str = "float32", target: str = "",
+                 session_config: tf.ConfigProto | None = None):
         """Must be called in the graph of the inputs; the session sees ops that are added later.
 
         Args:
           decoding: how to read; None: build no ops for reading.
+          search: the beam and the texts that may be read; None: greedily, any text.
           details: also build the ops that describe each character that is read: `details`.
           temperature: of all probabilities: see aocr/calibration.py.
           branches: of the network on these inputs, if it is built already.
@@ -49,7 +61,7 @@ class Model:
         self.temperature = temperature
         self.branches = branches or network.build(inputs.images, dtype=tf.as_dtype(precision))
         if decoding:
-            self._add_prediction(decoding, temperature)
+            self._add_prediction(decoding, search or Search(), temperature)
             if details:
                 self._add_details(decoding, temperature)
             if inputs.batch:
@@ -71,18 +83,30 @@ class Model:
 
     details: Details | None = None  # if it is built for them
 
-    def _add_prediction(self, decoding, temperature):
-        """Sets `reading` (decoding.Transcription), and what was read: `texts` and `probabilities`, [N], and
-        `prediction` and `probability`, in the shape of the inputs.
+    def _add_prediction(self, decoding, search, temperature):
+        """Sets `reading` (decoding.Transcription), and what was read: `texts` and `probabilities`, [N], `prediction`
+        and `probability`, in the shape of the inputs, and `hypotheses`, None unless the n best texts are asked for.
         """
         decoder, ctc_logits, lengths = self.branches[:3]
-        self.reading = transcribe(decoding, decoder, ctc_logits, lengths, self.network.decoder_steps)
+        read = transcribe if search.greedy else functools.partial(transcribe_by_search, search)
+        self.reading = read(decoding, decoder, ctc_logits, lengths, self.network.decoder_steps)
         shape, count = self.inputs.shape, self.inputs.count
         self.texts = tf.identity(text.ids_to_text(self.reading.ids, self.charset)[:count], "texts")
         probability = calibrated(self.reading.probability, temperature)
         self.probabilities = tf.identity(probability[:count], "probabilities")
         self.prediction = tf.reshape(self.texts, shape, name=PREDICTION_NAME)
         self.probability = tf.reshape(self.probabilities, shape, name=PROBABILITY_NAME)
+        self.hypotheses = self._hypotheses(count, shape, search.n_best, temperature) if search.n_best else None
+
+    def _hypotheses(self, count, shape, best, temperature):
+        """Returns the Hypotheses of the first images, as many as `best`; those of a greedy reading are itself."""
+        found, shape = self.reading.hypotheses, tf.concat([shape, [best]], 0)
+        if not found:
+            return Hypotheses(tf.reshape(self.prediction, shape), tf.reshape(self.probability, shape))
+        rows = tf.reshape(found.ids, [-1, tf.shape(found.ids)[2]])  # [N * B, T]
+        texts = text.ids_to_text(rows, self.charset)
+        return Hypotheses(tf.reshape(texts[:count * best], shape),
+                          tf.reshape(calibrated(found.probabilities[:count], temperature), shape))
 
     def _add_details(self, decoding, temperature):
         """Sets `details`: N is the shape of the inputs."""
@@ -158,9 +182,12 @@ class Model:
         if details:
             assert self.details is not None, "open the model with details=True"
             fetches["details"] = self.details
+        if self.hypotheses:
+            fetches["hypotheses"] = self.hypotheses
         got = self.session.run(fetches, {self.inputs.encoded: list(encoded)})
         return [Reading(read.decode(), float(got["probabilities"][k]),
-                        characters_of(got["details"], k) if details else ())
+                        characters_of(got["details"], k) if details else (),
+                        _hypotheses(got["hypotheses"], k) if self.hypotheses else ())
                 for k, read in enumerate(got["texts"])]
 
     def read(self) -> Iterator[Prediction]:
@@ -215,12 +242,19 @@ def characters_of(got: Details, k: int) -> tuple[Character, ...]:
         for text, confidence, (left, right), others, probabilities in zip(*(part[k] for part in got)) if text)
 
 
-def open_model(network: AnyNetwork, *, source: Source | None = None, decoding: Decoding, details: bool = False,
-               temperature: float = UNCALIBRATED, precision: str = "float32",
+def _hypotheses(got: Hypotheses, k: int) -> tuple[Hypothesis, ...]:
+    """Returns the Hypothesis of each text of the k-th image, from the arrays of Hypotheses; the best one always."""
+    found = [Hypothesis(text.decode(), float(p)) for text, p in zip(got.texts[k], got.probabilities[k])]
+    return (*found[:1], *(other for other in found[1:] if other.confidence > 0.0))
+
+
+def open_model(network: AnyNetwork, *, source: Source | None = None, decoding: Decoding, search: Search | None = None,
+               details: bool = False, temperature: float = UNCALIBRATED, precision: str = "float32",
                session_config: tf.ConfigProto | None = None) -> Model:
-    """Returns a Model in a new graph that reads the samples of a Source, or else encoded images."""
+    """Returns a Model in a new graph that reads the samples of a Source, or else encoded images; the rest as of Model.
+    """
     with tf.Graph().as_default():
         tf.set_random_seed(0)
         inputs = Examples(network, source) if source else EncodedImages(network)
-        return Model(network, inputs, decoding=decoding, details=details, temperature=temperature,
+        return Model(network, inputs, decoding=decoding, search=search, details=details, temperature=temperature,
                      precision=precision, session_config=session_config)

@@ -11,6 +11,7 @@ from helpers import printed, relabel, train
 
 from aocr.calibration import LEAST, MOST, calibrated
 from aocr.cli import main
+from aocr.data.records import to_example
 from aocr.evaluation.temperature import fit_temperature, negative_log_likelihood
 
 
@@ -81,9 +82,12 @@ def test_a_model_is_calibrated_and_training_forgets_it(trained, tmp_path, capsys
     assert json.loads((tmp_path / "model" / "model.json").read_text())["temperature"] == 1.0
 
 
-def test_an_empty_dataset_is_an_error(trained, tmp_path, capsys):
-    empty = str(tmp_path / "empty.tfrecords")
-    tf.io.TFRecordWriter(empty).close()
-    assert main(["calibrate", empty, "--model-dir", trained.model_dir, "--log-path", ""]) == 1
+@pytest.mark.parametrize("images, message", [([], "the dataset is empty"), ([b"broken"], "none of the 1 records")])
+def test_a_dataset_without_samples_is_an_error(trained, tmp_path, capsys, images, message):
+    path = str(tmp_path / "images.tfrecords")
+    with tf.io.TFRecordWriter(path) as writer:
+        for image in images:
+            writer.write(to_example(image, "A1").SerializeToString())
+    assert main(["calibrate", path, "--model-dir", trained.model_dir, "--log-path", ""]) == 1
     error = capsys.readouterr().err
-    assert "no samples" in error and "Traceback" not in error
+    assert message in error and "Traceback" not in error

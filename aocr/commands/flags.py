@@ -20,7 +20,7 @@ ORIGINAL_EVERYWHERE = {  # option class -> fields that the original accepted on 
 }
 POSITIONAL = ("dataset", "directory", "files", "output", "paths")
 PATHS = (*POSITIONAL, "api_key_file", "augment", "backgrounds", "batching_config", "checkpoint", "fonts", "image_root",
-         "init_from", "log_path", "model_dir", "models_config", "output_dir", "rejects", "review", "sheet",
+         "init_from", "lexicon", "log_path", "model_dir", "models_config", "output_dir", "rejects", "review", "sheet",
          "validation", "verify", "visualize", "words")
 # Not options of ModelConfig, since a charset is stored as its characters.
 CHARSET_HELP = "charset: exactly these characters, or those in this UTF-8 file"

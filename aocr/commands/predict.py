@@ -18,7 +18,7 @@ from aocr.commands.flags import add_model_options, add_options, collect, given, 
 from aocr.commands.forms import FORMS, Form
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
 from aocr.commands.streams import standard_input, write
-from aocr.config import CheckpointConfig, ModelConfig, PlaceConfig, PredictConfig, ServerConfig, flag_of
+from aocr.config import CheckpointConfig, ModelConfig, PlaceConfig, PredictConfig, SearchConfig, ServerConfig, flag_of
 from aocr.ending import at_once
 from aocr.errors import usage_error
 from aocr.files import is_remote
@@ -104,7 +104,7 @@ def _open_model(arguments, checkpoint, config, form, stack):
 
     place, chosen, charset = arguments
     trained = find_model(place.model_dir, chosen, charset, checkpoint, config.decoding)
-    engine = ModelEngine(trained, session_config(place.gpu_id), form.details)
+    engine = ModelEngine(trained, config, session_config(place.gpu_id), form.details)
     return stack.enter_context(Reader(engine, details=form.details, batch_size=config.batch_size)), engine.model
 
 
@@ -121,7 +121,8 @@ def _check_for_server(args):
     """Raises UserError if an option chooses a model here, changes it or looks into it."""
     flags = [flag_of(options, name) for options in (PlaceConfig, CheckpointConfig, ModelConfig)
              for name in given(args, options) if name not in WITH_SERVER]
-    flags += [flag_of(PredictConfig, name) for name in ("decoding", "visualize") if name in given(args, PredictConfig)]
+    own = given(args, SearchConfig).keys() | given(args, PredictConfig).keys() & {"decoding", "visualize"}
+    flags += [flag_of(PredictConfig, name) for name in sorted(own)]
     flags += [f"--{name.replace('_', '-')}" for name in ("full_ascii", "charset") if hasattr(args, name)]
     if flags:
         raise usage_error(f"--server and {flags[0]} are mutually exclusive, since the server's model is what it was "

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from aocr.charset import EOS_ID, GO_ID
+from aocr.graph.beam import Beam
+from aocr.graph.ctc import Texts
 from aocr.graph.encoder import EncoderOutput, bridge
 from aocr.graph.layers import GLOROT, GRUCell, Initializers, Linear, LSTMCell, variable
 
@@ -24,6 +26,7 @@ class Greedy:
     """Feeds each step the most likely character of the previous one; ends when every image has written EOS."""
 
     needs_logits = True  # in each step; otherwise they are computed in one matrix product after the loop
+    records = True  # logits and attention of each step
 
     def initialise(self, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Returns the strategy's state before the first step: (previous ids [N] int32, ended [N] bool)."""
@@ -33,10 +36,14 @@ class Greedy:
         """Returns the characters that step `t` reads: [N] int32."""
         return state[0]
 
-    def step(self, state: tuple[tf.Tensor, ...], logits: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Returns the state after a step, from its logits [N, V]."""
+    def step(self, t: tf.Tensor, state: tuple[tf.Tensor, ...], logits: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Returns the state after step `t`, from its logits [N, V]."""
         ids = tf.argmax(logits, axis=1, output_type=tf.int32)
         return ids, tf.logical_or(state[1], tf.equal(ids, EOS_ID))
+
+    def origins(self, state: tuple[tf.Tensor, ...]) -> tf.Tensor | None:
+        """Returns which row of the last step each row goes on from: [N] int32; None: from itself."""
+        return None
 
     def finished(self, state: tuple[tf.Tensor, ...]) -> tf.Tensor | bool:
         """Returns whether no image needs a further step: [] bool."""
@@ -46,7 +53,7 @@ class Greedy:
 class TeacherForcing:
     """Feeds each step the given character: the methods of Greedy, which have nothing to remember here."""
 
-    needs_logits = False
+    needs_logits, records = False, True
 
     def __init__(self, inputs: tf.Tensor):
         """`inputs`: int32 [N, T], GO first."""
@@ -106,7 +113,26 @@ class AttentionDecoder:
 
         Returns: T is `steps`, or less if the strategy finished early.
         """
-        strategy = strategy or Greedy()
+        _, outputs, attention = self._run(steps, strategy := strategy or Greedy(), copies)
+        with tf.name_scope("decode"):
+            logits = outputs
+            if not strategy.needs_logits:  # no step depends on logits, so one matrix product computes them all
+                size, vocabulary = self._output.kernel.shape
+                logits = self._output(tf.reshape(outputs, [-1, size]))
+                logits = tf.reshape(logits, [tf.shape(outputs)[0], -1, vocabulary])  # [N, T, V]
+            return DecoderOutput(logits, attention, tf.argmax(logits, axis=2, output_type=tf.int32))
+
+    def search(self, steps: tf.Tensor | int, beam: Beam) -> Texts:
+        """Returns the best texts of each image that a beam finds within some steps, EOS included."""
+        progress, *_ = self._run(steps, beam, beam.width)
+        return beam.texts(progress)
+
+    def _run(self, steps, strategy, copies):
+        """Runs the loop: as for `decode`.
+
+        Returns: the strategy's last state; outputs [N, T, V], or [N, T, U + depth] unless the strategy needs logits;
+          attention [N, T, S]. The latter two are None unless the strategy records them.
+        """
         memory, keys, floor, initial = (_repeated(part, copies) for part in (
             self._memory, self._keys, self._floor, self._initial))
         count, depth = tf.shape(memory)[0], memory.shape[2]
@@ -117,7 +143,7 @@ class AttentionDecoder:
         def unfinished(t, progress, *_):
             return tf.logical_and(t < steps, tf.logical_not(strategy.finished(progress)))
 
-        def step(t, progress, context, states, outputs, attention):
+        def step(t, progress, context, states, records):
             states, top, query = self._recur(strategy.inputs(t, progress), context, states)
             weights = self._attend(query, keys, floor)  # [N, S]
             context = tf.einsum("ns,nsd->nd", weights, memory)
@@ -126,8 +152,11 @@ class AttentionDecoder:
             output = tf.concat([top, context], 1)  # [N, U + depth]
             if in_loop:
                 output = self._output(output)  # [N, V]
-                progress = strategy.step(progress, output)
-            return t + 1, progress, context, states, outputs.write(t, output), attention.write(t, weights)
+                progress = strategy.step(t, progress, output)
+                if (origins := strategy.origins(progress)) is not None:
+                    context, states = tf.nest.map_structure(lambda part: tf.gather(part, origins), (context, states))
+            return t + 1, progress, context, states, tuple(
+                record.write(t, value) for record, value in zip(records, (output, weights)))
 
         def empty(size):
             return tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=[None, size],
@@ -135,16 +164,13 @@ class AttentionDecoder:
 
         with tf.name_scope("decode"):
             size, vocabulary = self._output.kernel.shape
-            start = (0, strategy.initialise(count), tf.zeros([count, depth]), initial,
-                     empty(vocabulary if in_loop else size), empty(None))
-            *_, outputs, attention = tf.while_loop(unfinished, step, start)
-            outputs = tf.transpose(outputs.stack(), [1, 0, 2])  # [N, T, V or U + depth]
-            found["attention"] = attention = tf.transpose(attention.stack(), [1, 0, 2])  # [N, T, S]
-            logits = outputs
-            if not in_loop:  # no step depends on logits, so one matrix product computes them all
-                logits = self._output(tf.reshape(outputs, [-1, size]))
-                logits = tf.reshape(logits, [count, -1, vocabulary])  # [N, T, V]
-            return DecoderOutput(logits, attention, tf.argmax(logits, axis=2, output_type=tf.int32))
+            records = (empty(vocabulary if in_loop else size), empty(None)) if strategy.records else ()
+            start = (0, strategy.initialise(count), tf.zeros([count, depth]), initial, records)
+            _, progress, _, _, records = tf.while_loop(unfinished, step, start)
+            if not records:
+                return progress, None, None
+            outputs, found["attention"] = (tf.transpose(record.stack(), [1, 0, 2]) for record in records)
+            return progress, outputs, found["attention"]
 
     def _recur(self, previous, context, states):
         """Updates the layers: [N] ids, [N, depth], states -> new states, top layer's output [N, U], query [N, Q]."""

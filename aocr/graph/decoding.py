@@ -22,6 +22,13 @@ class Candidates(NamedTuple):
     attention: tf.Tensor  # [N, B, T + 1, S] float32
 
 
+class Hypotheses(NamedTuple):
+    """The best texts of each image, best first; B texts of at most T characters."""
+
+    ids: tf.Tensor  # [N, B, T] int32, characters, PAD_ID after the end
+    probabilities: tf.Tensor  # [N, B] float64 in [0, 1]; 0 where there are fewer texts
+
+
 class Transcription(NamedTuple):
     """The text read in each image."""
 
@@ -29,6 +36,7 @@ class Transcription(NamedTuple):
     probability: tf.Tensor  # [N] float64 in [0, 1]
     attention: tf.Tensor  # [N, T, S] float32
     candidates: Candidates | None = None  # of joint decoding
+    hypotheses: Hypotheses | None = None  # of a search for the n best texts
 
 
 def transcribe(decoding: Decoding, decoder: AttentionDecoder, logits: tf.Tensor | None, lengths: tf.Tensor,
@@ -55,7 +63,7 @@ def _by_ctc(_, decoder, logits, lengths, steps):
     ids = texts.ids[:, 0, :steps - 1]  # [N, T]
     inputs, targets = taught_with(ids)
     attention = decoder.decode(tf.shape(inputs)[1], TeacherForcing(inputs)).attention
-    return Transcription(targets, _probability(texts.log_probabilities[:, 0]), attention)
+    return Transcription(targets, probability_of(texts.log_probabilities[:, 0]), attention)
 
 
 def _jointly(decoding, decoder, logits, lengths, steps):
@@ -71,7 +79,7 @@ def _jointly(decoding, decoder, logits, lengths, steps):
         return tf.gather(parts, best, batch_dims=1)
 
     _, targets = taught_with(chosen(found.ids))
-    return Transcription(targets, _probability(chosen(scores)), chosen(found.attention), found)
+    return Transcription(targets, probability_of(chosen(scores)), chosen(found.attention), found)
 
 
 def candidates(decoder: AttentionDecoder, logits: tf.Tensor, lengths: tf.Tensor, steps: int) -> Candidates:
@@ -111,8 +119,8 @@ def taught_with(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return inputs, targets + EOS_ID * tf.one_hot(lengths, tf.shape(targets)[1], dtype=tf.int32)
 
 
-def _probability(logarithm):
-    """Exponentiates log probabilities, which rounding may have raised above 0: float32 [N] -> float64 [N] in [0, 1]."""
+def probability_of(logarithm: tf.Tensor) -> tf.Tensor:
+    """Exponentiates log probabilities, which rounding may have raised above 0: float32 [...] -> float64 [...] <= 1."""
     return tf.exp(tf.minimum(tf.cast(logarithm, tf.float64), 0.0))
 
 

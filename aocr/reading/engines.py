@@ -1,5 +1,6 @@
 """What reads encoded images: a trained model, or an export of one."""
 
+import dataclasses
 import functools
 import posixpath
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from aocr.checkpoint import Trained, find_model
 from aocr.colors import WHITE
-from aocr.config import MOST_PIXELS
+from aocr.config import MOST_PIXELS, SearchConfig
 from aocr.errors import UserError
 from aocr.exports import DEFAULT, DETAIL, FROZEN_GRAPH, SAVED_MODEL, read_export_description
 from aocr.files import cause, names_in
@@ -38,9 +39,10 @@ def one_by_one(read: Callable[[Sequence[bytes]], Sequence[Reading]],
 class ModelEngine:
     """A trained model."""
 
-    def __init__(self, trained: Trained, session_config: tf.ConfigProto | None = None, details: bool = False):
-        """`details`: build what they need. Raises: UserError if the weights do not fit."""
-        self.model = trained.open(session_config=session_config, details=details)
+    def __init__(self, trained: Trained, search: SearchConfig, session_config: tf.ConfigProto | None = None,
+                 details: bool = False):
+        """`details`: build what they need. Raises: UserError if the weights or the search do not fit."""
+        self.model = trained.open(session_config=session_config, details=details, search=trained.search(search))
         self.limits, self.decoding = trained.config, trained.decoding.method
 
     def read_images(self, encoded: Sequence[bytes], *, details: bool = False) -> Sequence[Reading | BadImage]:
@@ -93,18 +95,19 @@ class ExportEngine:
         self._session.close()
 
 
-def open_engine(path: str, *, checkpoint: str | None = None, decoding: str | None = None,
+def open_engine(path: str, search: SearchConfig, *, checkpoint: str | None = None, decoding: str | None = None,
                 details: bool = False, session_config: tf.ConfigProto | None = None) -> Engine:
     """Returns what reads with the export or the trained model at a path.
 
-    Args: checkpoint, decoding: of a model directory, as for `find_model`. details: as of ModelEngine.
+    Args: checkpoint, decoding: of a model directory, as for `find_model`. search, details: as of ModelEngine.
     Raises: UserError if there is none, or if these are given for an export, which has its own.
     """
     exported = export_at(path)
     if not exported:
-        return ModelEngine(find_model(path, {}, which=checkpoint, decoding=decoding), session_config, details)
-    for name, value in (("checkpoint", checkpoint), ("decoding", decoding)):
-        if value:
+        trained = find_model(path, {}, which=checkpoint, decoding=decoding)
+        return ModelEngine(trained, search, session_config, details)
+    for name, value in dict(checkpoint=checkpoint, decoding=decoding, **dataclasses.asdict(search)).items():
+        if value is not None:
             raise UserError(f"{path}: {name} is {value}, but an export has its own; load the model directory instead")
     return ExportEngine(exported, session_config)
 

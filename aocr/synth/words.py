@@ -28,28 +28,30 @@ class WordList:
         return frozenset().union(*self.words)
 
 
-def read_words(path: str) -> WordList:
+def read_words(path: str, flag: str = "--words") -> WordList:
     """Reads a UTF-8 file of words, one per line. Ignores surrounding whitespace and blank lines.
+
+    `flag`: the option that names the file, for messages.
 
     Raises: UserError if it cannot be read, is not UTF-8, has no words or one of more than LONGEST_WORD characters.
     """
     try:
         lines = read_bytes(path).removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
-        raise UserError(f"--words {path}: cannot be read: {error.strerror or error}; name a text file") from None
+        raise UserError(f"{flag} {path}: cannot be read: {error.strerror or error}; name a text file") from None
     words = []
     for number, line in enumerate(lines, 1):
         try:
             word = line.decode("utf-8").strip()
         except UnicodeDecodeError as error:
-            raise UserError(f"--words {path}:{number}: not UTF-8: byte 0x{line[error.start]:02x} at {error.start}; "
+            raise UserError(f"{flag} {path}:{number}: not UTF-8: byte 0x{line[error.start]:02x} at {error.start}; "
                             "save the file as UTF-8") from None
         if len(word) > LONGEST_WORD:
-            raise UserError(f"--words {path}:{number}: {len(word)} characters; the maximum is {LONGEST_WORD}")
+            raise UserError(f"{flag} {path}:{number}: {len(word)} characters; the maximum is {LONGEST_WORD}")
         if word:
             words.append(word)
     if not words:
-        raise UserError(f"--words {path}: contains no words; write one per line")
+        raise UserError(f"{flag} {path}: contains no words; write one per line")
     return WordList(tuple(words))
 
 

@@ -53,8 +53,6 @@ def calibrate(dataset: str, model_dir: str, config: CalibrateConfig, session_con
     """
     trained = _find(model_dir)
     scan = scanning.scan(dataset, max_pixels=trained.config.max_pixels)
-    if not scan.usable:
-        raise UserError(f"{dataset}: no samples that can be read; give a dataset with at least {FEW}")
     warn_of_other_background(scan, trained.config.background)
     probabilities, right = _read(scan, trained._replace(temperature=UNCALIBRATED), config, session_config)
     if len(right) < FEW:

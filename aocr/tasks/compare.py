@@ -1,5 +1,6 @@
 """Compares two tests: two reports, or two models on a dataset."""
 
+import dataclasses
 import logging
 import math
 import posixpath
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from aocr.charset import splitter
-from aocr.config import CompareConfig, TestConfig
+from aocr.config import CompareConfig, SearchConfig, TestConfig
 from aocr.errors import UserError
 from aocr.evaluation.analysis import Sample
 from aocr.evaluation.comparison import COVERED, Comparison, Reading, compare, compare_metrics
@@ -54,12 +55,14 @@ def of_models(dataset: str, models: "Iterable[tuple[str, Trained]]", config: Com
     """Tests models, with their names, on a dataset. UserError as of tasks.test."""
     from aocr.tasks.test import test
 
+    shared = [field.name for field in dataclasses.fields(SearchConfig)]
+    how = TestConfig(batch_size=config.batch_size, decoding=config.decoding,
+                     **{name: getattr(config, name) for name in shared})
     results = []
     for name, trained in models:
         readings: dict[int, Reading] = {}
         log.info("testing %s", name)
-        result = test(dataset, trained, TestConfig(batch_size=config.batch_size, decoding=config.decoding),
-                      session_config, observe=_into(readings))
+        result = test(dataset, trained, how, session_config, observe=_into(readings))
         results.append(Tested(name, trained.config.graphemes, result.metrics, readings))
     return results
 

@@ -50,12 +50,13 @@ def test(dataset: str, trained: Trained, config: TestConfig, session_config: tf.
     `observe`: called with each sample. Raises: UserError if the dataset or the model cannot be read, the report cannot
     be written, or a package is missing that splits graphemes or makes reports.
     """
-    split = splitter(trained.config.graphemes)
+    split, search = splitter(trained.config.graphemes), trained.search(config)
     scan = scanning.scan(dataset, max_pixels=trained.config.max_pixels)
     warn_of_other_background(scan, trained.config.background)
     analysis = Analysis(config.distance, trained.temperature)
     with report_in(config.report) as report, trained.open(
-            source=Source(scan, config.batch_size), details=bool(config.report), precision=config.precision,
+            source=Source(scan, config.batch_size), search=search, details=bool(config.report),
+            precision=config.precision,
             session_config=session_config) as model:
         started = time.monotonic()
         bar = tqdm(desc="test", total=scan.usable, unit=" images", disable=None)
