@@ -32,8 +32,9 @@ def run(*command):
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
-def test_c_reads_what_python_reads(read_image, exported_model):
-    done = run(read_image, exported_model.directory, *exported_model.images)
+@pytest.mark.parametrize("form", ["directory", "frozen"])
+def test_c_reads_what_python_reads(read_image, exported_model, form):
+    done = run(read_image, getattr(exported_model, form), *exported_model.images)
     assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == exported_model.images

@@ -66,7 +66,8 @@ def test_other_defaults():
     assert dataclasses.asdict(CheckpointConfig()) == dict(checkpoint=None)
     assert dataclasses.asdict(PredictConfig()) == dict(decoding=None, batch_size=16)
     assert dataclasses.asdict(ExportConfig()) == dict(
-        decoding=None, format="savedmodel", force=False, model_version=None)
+        decoding=None, format="savedmodel", force=False, model_version=None, keep_versions=None, verify=None,
+        verification=True, warm_up=True, models_config=None, batching_config=None, model_name="aocr")
     assert dataclasses.asdict(DatasetConfig()) == dict(
         input_format="auto", label_pattern=r"(.*?)(?:_[0-9]+)?", image_root=None, force_uppercase=True,
         normalize="NFC", background=None, max_pixels=50_000_000, strict=False, rejects=None, save_filename=False,

@@ -20,7 +20,7 @@ from aocr.model import Model
 from aocr.outputs import check_outputs
 from aocr.tasks import samples, server_files, versions
 from aocr.tasks.freezing import serving_graph
-from aocr.tasks.signatures import DEFAULT, PIXELS, Signature, nodes_of, signatures_of, to_proto
+from aocr.tasks.signatures import Signature, nodes_of, signatures_of, to_proto
 from aocr.tasks.verification import verify
 from aocr.tasks.warm_up import write_warm_up
 
@@ -134,8 +134,7 @@ def _write_whole(model, directory, kind, config):
     if verifies:
         if config.verify:
             images = samples.readable(model, samples.images_in(config.verify), f"--verify {config.verify}")
-        verify(model, _frozen_signatures(model) if kind.unsigned else signatures_of(model), directory, images,
-               named=not kind.unsigned)
+        verify(model, signatures_of(model), directory, images, named=not kind.unsigned)
 
 
 def _put(write, target, numbered=False):
@@ -204,15 +203,9 @@ def _freeze(model, directory, _):
     description = description_of(model).to_json()
     with model.graph.as_default():
         told = tf.constant(description, name=DESCRIPTION_TENSOR)
-    kept = nodes_of(_frozen_signatures(model))
+    kept = nodes_of(signatures_of(model))
     _write(directory, FROZEN_GRAPH, serving_graph(model, [*kept, told.op.name]).SerializeToString())
     _write(directory, DESCRIPTIONS[FROZEN_GRAPH], description.encode())
-
-
-def _frozen_signatures(model):
-    """Returns the signatures whose tensors a frozen graph has."""
-    signatures = signatures_of(model)
-    return {name: signatures[name] for name in (DEFAULT, PIXELS)}
 
 
 def _write(directory, name, content):

@@ -1,6 +1,6 @@
-/* Reads images with a SavedModel through TensorFlow's C API, as servers that are not Python do.
+/* Reads images with a SavedModel or a frozen graph through TensorFlow's C API, as servers that are not Python do.
 
-   read_image [--scalar] DIRECTORY IMAGE...
+   read_image [--scalar] DIRECTORY|FILE.pb IMAGE...
 
    Prints a line an image: path, probability, text. With --scalar one image is fed without a batch. */
 
@@ -40,6 +40,24 @@ static void read_file(const char *path, TF_TString *content) {
   free(bytes);
 }
 
+static TF_Session *load(const char *path, TF_Graph *graph, TF_SessionOptions *options, TF_Status *status) {
+  const char *const tags[] = {"serve"};
+  const char *end = strrchr(path, '.');
+  TF_ImportGraphDefOptions *names;
+  TF_TString content;
+  TF_Buffer *buffer;
+  if (!end || strcmp(end, ".pb"))
+    return TF_LoadSessionFromSavedModel(options, NULL, path, tags, 1, graph, NULL, status);
+  read_file(path, &content);
+  buffer = TF_NewBufferFromString(TF_TString_GetDataPointer(&content), TF_TString_GetSize(&content));
+  TF_TString_Dealloc(&content);
+  names = TF_NewImportGraphDefOptions();
+  TF_GraphImportGraphDef(graph, buffer, names, status);
+  TF_DeleteImportGraphDefOptions(names);
+  TF_DeleteBuffer(buffer);
+  return TF_GetCode(status) == TF_OK ? TF_NewSession(graph, options, status) : NULL;
+}
+
 static TF_Output output_of(TF_Graph *graph, const char *name) {
   TF_Output output = {TF_GraphOperationByName(graph, name), 0};
   if (!output.oper) {
@@ -53,7 +71,6 @@ int main(int argc, char **argv) {
   int scalar = argc > 1 && !strcmp(argv[1], "--scalar");
   const char *directory = argv[1 + scalar];
   int64_t count = argc - 2 - scalar;
-  const char *const tags[] = {"serve"};
   TF_Status *status = TF_NewStatus();
   TF_Graph *graph = TF_NewGraph();
   TF_SessionOptions *options = TF_NewSessionOptions();
@@ -62,10 +79,10 @@ int main(int argc, char **argv) {
   TF_TString *images;
 
   if (count < 1 || (scalar && count != 1)) {
-    fprintf(stderr, "usage: read_image [--scalar] DIRECTORY IMAGE...\n");
+    fprintf(stderr, "usage: read_image [--scalar] DIRECTORY|FILE.pb IMAGE...\n");
     return 2;
   }
-  session = TF_LoadSessionFromSavedModel(options, NULL, directory, tags, 1, graph, NULL, status);
+  session = load(directory, graph, options, status);
   check(status, directory);
 
   input = TF_AllocateTensor(TF_STRING, &count, scalar ? 0 : 1, count * sizeof(TF_TString));
