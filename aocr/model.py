@@ -187,7 +187,7 @@ class Model:
         got = self.session.run(fetches, {self.inputs.encoded: list(encoded)})
         return [Reading(read.decode(), float(got["probabilities"][k]),
                         characters_of(got["details"], k) if details else (),
-                        _hypotheses(got["hypotheses"], k) if self.hypotheses else ())
+                        hypotheses_of(got["hypotheses"], k) if self.hypotheses else ())
                 for k, read in enumerate(got["texts"])]
 
     def read(self) -> Iterator[Prediction]:
@@ -242,7 +242,7 @@ def characters_of(got: Details, k: int) -> tuple[Character, ...]:
         for text, confidence, (left, right), others, probabilities in zip(*(part[k] for part in got)) if text)
 
 
-def _hypotheses(got: Hypotheses, k: int) -> tuple[Hypothesis, ...]:
+def hypotheses_of(got: Hypotheses, k: int) -> tuple[Hypothesis, ...]:
     """Returns the Hypothesis of each text of the k-th image, from the arrays of Hypotheses; the best one always."""
     found = [Hypothesis(text.decode(), float(p)) for text, p in zip(got.texts[k], got.probabilities[k])]
     return (*found[:1], *(other for other in found[1:] if other.confidence > 0.0))
