@@ -77,7 +77,7 @@ def load(path: PathLike, *, checkpoint: str | None = None, decoding: str | None 
       details: whether results hold the characters, with their confidences, alternatives and edges.
       batch_size: most images that are read together.
       gpu_id: GPU to use; negative for the CPU.
-      search: beam, n_best, lexicon, lexicon_weight, pattern, allow, as the options of `aocr predict`.
+      search: beam, n_best, lexicon, lexicon_weight, pattern, allow: which texts are searched for, as in `aocr predict`.
 
     Returns: a Reader. Close it, or use it in a `with` statement.
     Raises: UserError if there is no model, or it cannot be read; TypeError for an unknown option.
@@ -87,8 +87,8 @@ def load(path: PathLike, *, checkpoint: str | None = None, decoding: str | None 
     from aocr.reading.engines import open_engine
     from aocr.reading.reader import Reader
 
-    engine = open_engine(os.fspath(path), checkpoint=checkpoint, decoding=decoding, details=details,
-                         search=searching, session_config=runtime.session_config(gpu_id))
+    engine = open_engine(os.fspath(path), searching, checkpoint=checkpoint, decoding=decoding, details=details,
+                         session_config=runtime.session_config(gpu_id))
     return Reader(engine, details=details, batch_size=batch_size)
 
 

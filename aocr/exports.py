@@ -7,6 +7,7 @@ from aocr.files import exists
 from aocr.model import Model
 
 SAVED_MODEL, FROZEN_GRAPH = "saved_model.pb", "frozen_graph.pb"
+N_BEST = ("hypotheses", "hypothesis_probabilities")  # outputs of DETAIL, if the n best texts are asked for
 DEFAULT, DETAIL, PIXELS = "serving_default", "serving_detail", "serving_pixels"  # signatures of a SavedModel
 WARM_UP = "assets.extra/tf_serving_warmup_requests"  # where TensorFlow Serving looks for it
 DESCRIPTIONS = {SAVED_MODEL: "assets.extra/model.json", FROZEN_GRAPH: "frozen_graph.json"}  # by the file of the graph

@@ -84,9 +84,8 @@ class Model:
     details: Details | None = None  # if it is built for them
 
     def _add_prediction(self, decoding, search, temperature):
-        """Sets `reading` (decoding.Transcription), and what was read: `texts` and `probabilities`, [N], and
-        `prediction` and `probability`, in the shape of the inputs; and `hypotheses`, None unless the n best texts are
-        asked for.
+        """Sets `reading` (decoding.Transcription), and what was read: `texts` and `probabilities`, [N], `prediction`
+        and `probability`, in the shape of the inputs, and `hypotheses`, None unless the n best texts are asked for.
         """
         decoder, ctc_logits, lengths = self.branches[:3]
         read = transcribe if search.greedy else functools.partial(transcribe_by_search, search)
@@ -188,7 +187,7 @@ class Model:
         got = self.session.run(fetches, {self.inputs.encoded: list(encoded)})
         return [Reading(read.decode(), float(got["probabilities"][k]),
                         characters_of(got["details"], k) if details else (),
-                        _hypotheses(got["hypotheses"], k) if self.hypotheses else ())
+                        hypotheses_of(got["hypotheses"], k) if self.hypotheses else ())
                 for k, read in enumerate(got["texts"])]
 
     def read(self) -> Iterator[Prediction]:
@@ -243,7 +242,7 @@ def characters_of(got: Details, k: int) -> tuple[Character, ...]:
         for text, confidence, (left, right), others, probabilities in zip(*(part[k] for part in got)) if text)
 
 
-def _hypotheses(got: Hypotheses, k: int) -> tuple[Hypothesis, ...]:
+def hypotheses_of(got: Hypotheses, k: int) -> tuple[Hypothesis, ...]:
     """Returns the Hypothesis of each text of the k-th image, from the arrays of Hypotheses; the best one always."""
     found = [Hypothesis(text.decode(), float(p)) for text, p in zip(got.texts[k], got.probabilities[k])]
     return (*found[:1], *(other for other in found[1:] if other.confidence > 0.0))

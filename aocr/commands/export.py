@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     target = export.target_of(args.directory, config)
     trained = find_model(place.model_dir, given, charset, collect(args, CheckpointConfig).checkpoint,
                          config.decoding)
-    with trained.open(search=trained.search(config), details=True,
-                      session_config=session_config(place.gpu_id)) as model:
+    search = trained.search(config)
+    with trained.open(search=search, details=True, session_config=session_config(place.gpu_id)) as model:
         print_values(export.export(model, target, config))
     return 0

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from aocr.commands.flags import add_model_options, add_options, collect, given, names_of, warn_without_effect
+from aocr.commands.flags import add_model_options, add_options, collect, given, warn_without_effect
 from aocr.commands.forms import FORMS, Form
 from aocr.commands.runtime import model_arguments, quiet_tensorflow, session_config
 from aocr.commands.streams import standard_input, write
@@ -22,6 +22,7 @@ from aocr.config import CheckpointConfig, ModelConfig, PlaceConfig, PredictConfi
 from aocr.ending import at_once
 from aocr.errors import usage_error
 from aocr.files import is_remote
+from aocr.tasks.paths import check_lists, image_paths, parts_of, waiting_parts
 
 if TYPE_CHECKING:
     from aocr.tasks.predict import FileReading
@@ -53,13 +54,14 @@ def run(args: argparse.Namespace) -> int:
     if config.visualize and is_remote(config.visualize):
         raise usage_error(f"--visualize {config.visualize}: remote storage cannot hold pictures; name a local "
                           "directory")
+    lists = check_lists(args.files)
     parts = _parts(args, config)
     with at_once():
         from aocr.tasks.predict import read_files
         from aocr.tasks.review import check_review, review_in
 
     form, watchers = FORMS[config.output_format], []
-    delimiter = check_review(config.review, args.files) if config.review else ""
+    delimiter = check_review(config.review, [*args.files, *lists]) if config.review else ""
     with contextlib.ExitStack() as stack:
         reader, model = open_reader(form, stack)
         if config.review:
@@ -74,11 +76,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _parts(args, config) -> Iterator[list[str]]:
-    """Yields the paths to read, in the parts in which they arrive. UserError if a list or stdin cannot be read."""
-    from aocr.tasks.paths import check_lists, image_paths, parts_of, waiting_parts
-
+    """Yields the paths to read, in the parts in which they arrive. UserError if stdin cannot be read."""
     if args.files:
-        check_lists(args.files)
         return parts_of(image_paths(args.files, config.recursive), config.batch_size)
     return waiting_parts(standard_input(), config.batch_size, b"\0" if config.stdin0 else b"\n")
 
@@ -105,8 +104,7 @@ def _open_model(arguments, checkpoint, config, form, stack):
 
     place, chosen, charset = arguments
     trained = find_model(place.model_dir, chosen, charset, checkpoint, config.decoding)
-    engine = ModelEngine(trained, session_config(place.gpu_id), form.details,
-                         trained.search(config))
+    engine = ModelEngine(trained, config, session_config(place.gpu_id), form.details)
     return stack.enter_context(Reader(engine, details=form.details, batch_size=config.batch_size)), engine.model
 
 
@@ -123,8 +121,8 @@ def _check_for_server(args):
     """Raises UserError if an option chooses a model here, changes it or looks into it."""
     flags = [flag_of(options, name) for options in (PlaceConfig, CheckpointConfig, ModelConfig)
              for name in given(args, options) if name not in WITH_SERVER]
-    here = ("decoding", "visualize", *names_of(SearchConfig))
-    flags += [flag_of(PredictConfig, name) for name in here if name in given(args, PredictConfig)]
+    own = given(args, SearchConfig).keys() | given(args, PredictConfig).keys() & {"decoding", "visualize"}
+    flags += [flag_of(PredictConfig, name) for name in sorted(own)]
     flags += [f"--{name.replace('_', '-')}" for name in ("full_ascii", "charset") if hasattr(args, name)]
     if flags:
         raise usage_error(f"--server and {flags[0]} are mutually exclusive, since the server's model is what it was "

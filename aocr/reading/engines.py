@@ -13,16 +13,15 @@ from aocr.checkpoint import Trained, find_model
 from aocr.colors import WHITE
 from aocr.config import MOST_PIXELS, SearchConfig
 from aocr.errors import UserError
-from aocr.exports import DEFAULT, DETAIL, FROZEN_GRAPH, SAVED_MODEL, read_export_description
+from aocr.exports import DEFAULT, DETAIL, FROZEN_GRAPH, N_BEST, SAVED_MODEL, read_export_description
 from aocr.files import cause, names_in
 from aocr.graph.details import Details
 from aocr.image_files import BadImage, Limits
 from aocr.images import problem_of
 from aocr.inputs import INPUT_NAME
-from aocr.model import DETAIL_NAMES, PREDICTION_NAME, PROBABILITY_NAME, characters_of
+from aocr.model import PREDICTION_NAME, PROBABILITY_NAME, Hypotheses, characters_of, hypotheses_of
 from aocr.prediction import Reading
 from aocr.reading.engine import Engine
-from aocr.search import Search
 
 
 def one_by_one(read: Callable[[Sequence[bytes]], Sequence[Reading]],
@@ -40,10 +39,10 @@ def one_by_one(read: Callable[[Sequence[bytes]], Sequence[Reading]],
 class ModelEngine:
     """A trained model."""
 
-    def __init__(self, trained: Trained, session_config: tf.ConfigProto | None = None, details: bool = False,
-                 search: Search | None = None):
-        """`details`: build what they need. `search`: None: greedy. Raises: UserError if the weights do not fit."""
-        self.model = trained.open(session_config=session_config, details=details, search=search)
+    def __init__(self, trained: Trained, search: SearchConfig, session_config: tf.ConfigProto | None = None,
+                 details: bool = False):
+        """`details`: build what they need. Raises: UserError if the weights or the search do not fit."""
+        self.model = trained.open(session_config=session_config, details=details, search=trained.search(search))
         self.limits, self.decoding = trained.config, trained.decoding.method
 
     def read_images(self, encoded: Sequence[bytes], *, details: bool = False) -> Sequence[Reading | BadImage]:
@@ -75,7 +74,7 @@ class ExportEngine:
         try:
             with graph.as_default():
                 saved = tf.io.gfile.exists(posixpath.join(path, SAVED_MODEL))
-                self._input, self._read, self._details = (_load_saved if saved else _load_frozen)(self._session, path)
+                self._input, self._fetches = (_load_saved if saved else _load_frozen)(self._session, path)
         except (tf.errors.OpError, OSError, ValueError, KeyError, DecodeError) as error:
             self._session.close()
             raise UserError(f"{path}: cannot be loaded: {cause(error)}; export the model again") from None
@@ -85,10 +84,11 @@ class ExportEngine:
         return one_by_one(functools.partial(self._read_all, details=details), encoded)
 
     def _read_all(self, encoded, details):
-        fetches = dict(read=self._read, **(dict(details=self._details) if details and self._details else {}))
+        fetches = {name: fetch for name, fetch in self._fetches.items() if details or name != "details"}
         got = self._session.run(fetches, {self._input: list(encoded)})
         return [Reading(text.decode(), float(probability),
-                        characters_of(got["details"], k) if "details" in got else ())
+                        characters_of(got["details"], k) if "details" in got else (),
+                        hypotheses_of(got["hypotheses"], k) if "hypotheses" in got else ())
                 for k, (text, probability) in enumerate(zip(*got["read"]))]
 
     def close(self) -> None:
@@ -96,21 +96,18 @@ class ExportEngine:
         self._session.close()
 
 
-def open_engine(path: str, *, checkpoint: str | None = None, decoding: str | None = None,
-                details: bool = False, search: SearchConfig | None = None,
-                session_config: tf.ConfigProto | None = None) -> Engine:
+def open_engine(path: str, search: SearchConfig, *, checkpoint: str | None = None, decoding: str | None = None,
+                details: bool = False, session_config: tf.ConfigProto | None = None) -> Engine:
     """Returns what reads with the export or the trained model at a path.
 
-    Args: checkpoint, decoding: of a model directory, as for `find_model`. details: as of ModelEngine.
-      search: None: greedy.
+    Args: checkpoint, decoding: of a model directory, as for `find_model`. search, details: as of ModelEngine.
     Raises: UserError if there is none, or if these are given for an export, which has its own.
     """
     exported = export_at(path)
     if not exported:
         trained = find_model(path, {}, which=checkpoint, decoding=decoding)
-        return ModelEngine(trained, session_config, details, trained.search(search or SearchConfig()))
-    chosen = dataclasses.asdict(search) if search else {}
-    for name, value in dict(checkpoint=checkpoint, decoding=decoding, **chosen).items():
+        return ModelEngine(trained, search, session_config, details)
+    for name, value in dict(checkpoint=checkpoint, decoding=decoding, **dataclasses.asdict(search)).items():
         if value is not None:
             raise UserError(f"{path}: {name} is {value}, but an export has its own; load the model directory instead")
     return ExportEngine(exported, session_config)
@@ -127,16 +124,20 @@ def export_at(path: str) -> str | None:
 
 
 def _load_saved(session, path):
-    """Returns the names of tensors of a SavedModel: input, (texts, probabilities), and Details or None."""
+    """Returns the names of tensors of a SavedModel: the input; `read` (texts, probabilities), and what else it was
+    exported with of `details` (Details) and `hypotheses` (Hypotheses)."""
     loaded: Any = tf.saved_model.load(session, [tf.saved_model.SERVING], path)
     names = loaded.signature_def[DEFAULT]
     outputs = loaded.signature_def[DETAIL].outputs if DETAIL in loaded.signature_def else {}
-    details = Details(*(outputs[name].name for name in Details._fields)) if outputs else None
-    return names.inputs["input"].name, [names.outputs[name].name for name in ("output", "probability")], details
+    fetches: dict[str, Any] = dict(read=[names.outputs[name].name for name in ("output", "probability")])
+    for name, kind, parts in (("details", Details, Details._fields), ("hypotheses", Hypotheses, N_BEST)):
+        if set(parts) <= set(outputs):
+            fetches[name] = kind(*(outputs[part].name for part in parts))
+    return names.inputs["input"].name, fetches
 
 
 def _load_frozen(session, path):
-    """As `_load_saved`, of a frozen graph."""
+    """As `_load_saved`, of a frozen graph, which gives texts and probabilities."""
     definition = tf.GraphDef()
     with tf.io.gfile.GFile(posixpath.join(path, FROZEN_GRAPH), "rb") as file:
         definition.ParseFromString(file.read())
@@ -144,6 +145,4 @@ def _load_frozen(session, path):
     names = [f"{name}:0" for name in (INPUT_NAME, PREDICTION_NAME, PROBABILITY_NAME)]
     for name in names:
         session.graph.get_tensor_by_name(name)  # raises KeyError
-    nodes = {node.name for node in definition.node}
-    details = Details(*(f"{name}:0" for name in DETAIL_NAMES)) if nodes.issuperset(DETAIL_NAMES) else None
-    return names[0], names[1:], details
+    return names[0], dict(read=names[1:])

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr.exports import DEFAULT, DETAIL, PIXELS
+from aocr.exports import DEFAULT, DETAIL, N_BEST, PIXELS
 from aocr.inputs import EncodedImages
 from aocr.model import Model
 
@@ -30,7 +30,8 @@ def signatures_of(model: Model) -> dict[str, Signature]:
         PIXELS: Signature(prepared, {"output": model.texts, "probability": model.probabilities}),
     }
     if model.details:
-        found[DETAIL] = Signature(encoded, {**read, **model.details._asdict(), **_n_best(model)})
+        best = dict(zip(N_BEST, model.hypotheses)) if model.hypotheses else {}
+        found[DETAIL] = Signature(encoded, {**read, **model.details._asdict(), **best})
     return found
 
 
