@@ -24,7 +24,7 @@ from aocr.graph import preprocess
 from aocr.model import Model, open_model
 from aocr.network import AnyNetwork, Network
 from aocr.networks import ORIGINAL
-from aocr.search import Search, search_of
+from aocr.search.search import Search, search_of
 from aocr.weights import files_of, is_there, read_weights
 
 log = logging.getLogger(__name__)

@@ -50,6 +50,7 @@ MOST_BATCH = 10_000  # images
 MOST_STEPS = 1_000_000_000
 LARGEST_FACTOR = 1e30  # of what float32 multiplies
 READ_TOGETHER = 32  # images of a batch when files are read
+WARM_UP_STEPS = 200  # of a model that starts from another one's weights: Adam's first steps would undo them
 CTC_WEIGHT = 0.6  # default of `--ctc-weight`
 MOST_IMAGES, BATCH_COLUMNS, ORIGINAL_BATCH = 16, 6_400, 65  # defaults of a training batch: see `--batch-size`
 RECIPES = {"adam": SOONEST, "adamw": SOONEST, "adadelta": ORIGINAL}
@@ -245,8 +246,8 @@ class TrainConfig(Options):
                             choices=tuple(RECIPES))
     initial_learning_rate: float = by_optimizer("initial_learning_rate", "learning rate", least=0.0,
                                                 most=LARGEST_FACTOR)
-    warm_up: int = option(0, "steps of linear warm-up of the learning rate at the start of this run", least=0,
-                          most=MOST_STEPS)
+    warm_up: int = option(None, "steps of linear warm-up of the learning rate at the start of this run (default: "
+                                f"{WARM_UP_STEPS} with --init-from, else 0)", least=0, most=MOST_STEPS)
     schedule: str = option("auto", "learning rate schedule: constant; cosine (constant for a third of this run, then "
                                    "down to 0); plateau (halved after every three consecutive validations without "
                                    "improvement); auto: cosine with --max-steps or --max-minutes, else constant; "
@@ -287,6 +288,8 @@ class TrainConfig(Options):
         for name, value in RECIPES[self.optimizer].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)  # a frozen dataclass rejects plain assignment
+        if self.warm_up is None:
+            object.__setattr__(self, "warm_up", WARM_UP_STEPS if self.init_from else 0)
         if self.monitor == "exact":
             object.__setattr__(self, "monitor", "exact_match")
         if self.validation and self.validation_split:

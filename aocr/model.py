@@ -19,7 +19,7 @@ from aocr.graph.searching import transcribe_by_search
 from aocr.inputs import EncodedImages, Examples
 from aocr.network import AnyNetwork, Branches
 from aocr.prediction import Alternative, Candidate, Character, Hypothesis, Prediction, Reading
-from aocr.search import Search
+from aocr.search.search import Search
 from aocr.weights import check_fit
 
 PREDICTION_NAME, PROBABILITY_NAME = "prediction", "probability"

@@ -58,10 +58,10 @@ def our_readers(args):
     """Returns functions that read one encoded image, with our exported graph and with the model."""
     import tensorflow.compat.v1 as tf
 
+    from aocr.exporting.freezing import serving_graph
+    from aocr.exporting.signatures import DEFAULT, nodes_of, signatures_of
     from aocr.model import open_model
     from aocr.network import Network
-    from aocr.tasks.freezing import serving_graph
-    from aocr.tasks.signatures import DEFAULT, nodes_of, signatures_of
 
     config = ModelConfig(max_width=args.max_width, max_height=args.max_height)
     model = open_model(Network(config, charset_for(())), decoding=Decoding(args.decoding))

@@ -7,13 +7,13 @@ import string
 import numpy as np
 import pytest
 
-from aocr import pattern_automaton
-from aocr.automaton import NEVER, Words, accepted, of_words
 from aocr.charset import Charset
 from aocr.config import PredictConfig, SearchConfig
 from aocr.errors import UserError
-from aocr.pattern_automaton import of_pattern
-from aocr.search import Search, search_of
+from aocr.search import pattern_automaton
+from aocr.search.automaton import NEVER, Words, accepted, of_words
+from aocr.search.pattern_automaton import of_pattern
+from aocr.search.search import Search, search_of
 from aocr.synth.patterns import PatternError, parse_pattern
 
 ABC = Charset("ABCab1-")
@@ -74,7 +74,7 @@ def test_no_words_and_the_empty_word():
 
 
 def test_equal_hashes_do_not_merge_what_differs(monkeypatch):
-    monkeypatch.setattr("aocr.automaton._mixed", lambda content: np.zeros(content.shape[1], np.uint64))
+    monkeypatch.setattr("aocr.search.automaton._mixed", lambda content: np.zeros(content.shape[1], np.uint64))
     texts = ["012", "12", "0", "2101", "20", "1110"]
     assert language(of_words(words_of(*texts))) == set(texts)
 

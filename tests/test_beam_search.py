@@ -7,11 +7,11 @@ import numpy_twin as twin
 import pytest
 from test_decoder import EMBEDDING, LENGTHS, U, decoder_of, encoded_feed, twins_start
 
-from aocr.automaton import Words, any_of, of_words
 from aocr.charset import EOS_ID, FIRST_ID, GO_ID, PAD_ID
 from aocr.graph.beam import Beam
 from aocr.graph.constraint import Anything, Constraint
 from aocr.graph.ctc import IMPOSSIBLE
+from aocr.search.automaton import Words, any_of, of_words
 
 V, STEPS = 11, 4  # ids; steps, EOS included
 DEPTH = 6

@@ -65,10 +65,13 @@ def test_other_defaults():
         searching, batch_size=64, decoding=None, distance=True, precision="float32", visualize=False, output_dir="out",
         report=None, fail_under=())
     assert dataclasses.asdict(CheckpointConfig()) == dict(checkpoint=None)
-    assert dataclasses.asdict(PredictConfig()) == dict(searching, decoding=None, batch_size=16)
+    assert dataclasses.asdict(PredictConfig()) == dict(
+        searching, decoding=None, batch_size=16, recursive=False, stdin0=False, output_format="tsv",
+        min_confidence=None, review=None, visualize=None)
     assert dataclasses.asdict(ExportConfig()) == dict(
         searching, decoding=None, format="savedmodel", quantize=None, force=False, model_version=None,
-        keep_versions=None, verify=None, verification=True, warm_up=True, models_config=None, batching_config=None, model_name="aocr")
+        keep_versions=None, verify=None, verification=True, warm_up=True, models_config=None, batching_config=None,
+        model_name="aocr")
     assert dataclasses.asdict(DatasetConfig()) == dict(
         input_format="auto", label_pattern=r"(.*?)(?:_[0-9]+)?", image_root=None, force_uppercase=True,
         normalize="NFC", background=None, max_pixels=50_000_000, strict=False, rejects=None, save_filename=False,

@@ -21,11 +21,12 @@ from aocr.checkpoint import find_model
 from aocr.cli import main
 from aocr.config import ExportConfig
 from aocr.errors import UserError
+from aocr.exporting import formats, placing, verification, versions, warm_up
+from aocr.exporting.freezing import fold_batch_norm
+from aocr.exporting.verification import difference
 from aocr.exports import read_export_description
 from aocr.graph.layers import BATCH_NORM_EPSILON
-from aocr.tasks import export, verification, versions, warm_up
-from aocr.tasks.freezing import fold_batch_norm
-from aocr.tasks.verification import difference
+from aocr.tasks import export
 
 NOT_CORE = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 
@@ -249,9 +250,9 @@ def test_an_export_is_compared_on_a_dataset(trained, tmp_path, capsys):
 
 
 def test_the_process_that_answers_knows_no_model():
-    code = "import sys, aocr.replay; print(sorted(name for name in sys.modules if name.startswith('aocr')))"
+    code = "import sys, aocr.exporting.replay; print(sorted(name for name in sys.modules if name.startswith('aocr')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['aocr', 'aocr.replay']"
+    assert done.stdout.strip() == "['aocr', 'aocr.exporting.replay']"
 
 
 @pytest.mark.parametrize("got, expected, told", [
@@ -385,7 +386,7 @@ def test_a_version_that_another_process_took_is_left_alone(tmp_path):
         (tmp_path / "4").mkdir(exist_ok=True)
         (tmp_path / "4" / "saved_model.pb").write_text("theirs")
 
-    assert export._put(write, str(tmp_path / "4"), numbered=True) == str(tmp_path / "5")
+    assert placing.put(write, str(tmp_path / "4"), numbered=True) == str(tmp_path / "5")
     assert [(tmp_path / name / "saved_model.pb").read_text() for name in ("4", "5")] == ["theirs", "ours"]
     assert sorted(os.listdir(tmp_path)) == ["4", "5"]
 
@@ -398,7 +399,7 @@ def test_only_old_exports_of_ours_are_pruned(tmp_path, keep, newest, left):
         (tmp_path / name).mkdir()
         (tmp_path / name / "saved_model.pb").write_bytes(b"input_image_as_bytes" if name != "8" else b"of another")
     os.symlink("4", tmp_path / "6")
-    versions.prune(str(tmp_path), newest, keep, export._is_export, export._remove)
+    versions.prune(str(tmp_path), newest, keep, formats.is_export, placing.remove)
     assert sorted(os.listdir(tmp_path)) == left
 
 

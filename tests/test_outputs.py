@@ -24,10 +24,10 @@ from aocr.config import ExportConfig, ModelConfig
 from aocr.data.outputs import REJECTS
 from aocr.errors import UserError
 from aocr.evaluation.sheets import is_sheet
+from aocr.exporting import placing
 from aocr.files import WholeFiles, whole_file
 from aocr.inputs import INPUT_NAME
 from aocr.outputs import Kind, Output, check_log, check_outputs
-from aocr.tasks import export
 from aocr.training.keeping import Keeper, clear_leftovers
 from aocr.training.outputs import KINDS
 from aocr.training.state import RunState
@@ -341,9 +341,9 @@ def test_an_export_takes_the_place_of_the_earlier_one_behind_a_link(here):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        export._put(failing, target)
+        placing.put(failing, target)
     assert Path("link/saved_model.pb").read_text() == before
-    export._put(write_export, target)
+    placing.put(write_export, target)
     assert os.path.islink("link") and Path("live/saved_model.pb").read_text() != before
     assert sorted(os.listdir()) == ["0.png", "1.png", "link", "list.txt", "live"]
 
@@ -354,7 +354,7 @@ def test_there_is_an_export_at_any_moment(here):
     if not aside._exchange("live", "new"):
         pytest.skip("this file system cannot exchange directories")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        swaps = pool.submit(lambda: [export._put(write_export, "live") for _ in range(50)])
+        swaps = pool.submit(lambda: [placing.put(write_export, "live") for _ in range(50)])
         while not swaps.done():
             assert os.path.exists("live")
         swaps.result()

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from aocr.automaton import Words, any_of, of_words
 from aocr.charset import FIRST_ID, PAD_ID
 from aocr.graph.constraint import Anything, Constraint
 from aocr.graph.ctc import IMPOSSIBLE
 from aocr.graph.prefix_beam import best_prefixes
+from aocr.search.automaton import Words, any_of, of_words
 
 CHARACTERS, STEPS = 3, 6
 LENGTHS = np.array([6, 1, 4, 3], np.int32)

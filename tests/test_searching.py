@@ -11,13 +11,13 @@ from test_decoder import LENGTHS, decoder_of, encoded_feed
 from test_original import U, written_here
 from test_prefix_beam import by_counting
 
-from aocr.automaton import Words, any_of, of_words
 from aocr.charset import FIRST_ID, PAD_ID
 from aocr.checkpoint import find_model
 from aocr.cli import main
 from aocr.config import ATTENTION, CTC, DECODINGS, JOINT, Decoding, SearchConfig
 from aocr.graph.searching import transcribe_by_search
-from aocr.search import Search
+from aocr.search.automaton import Words, any_of, of_words
+from aocr.search.search import Search
 
 CTC_LENGTHS = np.array([4, 2, 3], np.int32)
 LOGITS = np.random.RandomState(8).normal(size=[len(LENGTHS), 4, V - FIRST_ID + 1]).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Other runtimes' formats: ONNX and TFLite files, written from a model's weights."""
+"""Exports: the graph that is served, its files in every format, the proof that they answer as the model does."""

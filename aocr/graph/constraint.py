@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr.automaton import Automaton
 from aocr.charset import FIRST_ID, PAD_ID
 from aocr.graph.ctc import IMPOSSIBLE
+from aocr.search.automaton import Automaton
 
 
 class Edges(NamedTuple):

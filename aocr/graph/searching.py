@@ -13,7 +13,7 @@ from aocr.graph.ctc import IMPOSSIBLE
 from aocr.graph.decoder import AttentionDecoder, TeacherForcing
 from aocr.graph.decoding import BEAM, Hypotheses, Transcription, probability_of, taught_with
 from aocr.graph.prefix_beam import MULTIPLIER, best_prefixes
-from aocr.search import Search
+from aocr.search.search import Search
 
 
 class Found(NamedTuple):

@@ -14,13 +14,13 @@ from PIL import Image
 from aocr.checkpoint import Trained
 from aocr.config import ModelConfig
 from aocr.errors import UserError
+from aocr.exporting.freezing import serving_graph
+from aocr.exporting.signatures import DEFAULT, Signature, nodes_of, signatures_of, to_proto
 from aocr.exports import FROZEN_GRAPH, read_export_description
 from aocr.files import cause
 from aocr.inputs import INPUT_NAME
 from aocr.model import PREDICTION_NAME, PROBABILITY_NAME
 from aocr.serving import contract
-from aocr.tasks.freezing import serving_graph
-from aocr.tasks.signatures import DEFAULT, Signature, nodes_of, signatures_of, to_proto
 
 WARM_UP_WIDTHS = (32, 160)  # pixels, of images that are read before a version takes requests
 

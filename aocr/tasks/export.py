@@ -2,30 +2,21 @@
 
 import os
 import posixpath
-import re
-import tempfile
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import tensorflow.compat.v1 as tf
 
-from aocr.aside import aside, swap_in
 from aocr.config import AUTO_VERSION, ExportConfig
 from aocr.data.records import files_of
 from aocr.errors import UserError, usage_error
-from aocr.exporting.formats import write_onnx, write_tflite
-from aocr.exports import DESCRIPTIONS, FROZEN_GRAPH, SAVED_MODEL, WARM_UP, description_of
-from aocr.files import cause, exists, is_remote, names_in, read_bytes
-from aocr.inputs import INPUT_NAME
+from aocr.exporting import placing, samples, server_files, versions
+from aocr.exporting.formats import EXPORTED_NAMES, FORMATS, is_export, other_file
+from aocr.exporting.signatures import signatures_of
+from aocr.exporting.verification import verify
+from aocr.exporting.warm_up import write_warm_up
+from aocr.files import cause, exists, is_remote, names_in
 from aocr.model import Model
 from aocr.outputs import check_outputs
-from aocr.tasks import samples, server_files, versions
-from aocr.tasks.freezing import serving_graph
-from aocr.tasks.signatures import Signature, nodes_of, signatures_of, to_proto
-from aocr.tasks.verification import verify
-from aocr.tasks.warm_up import write_warm_up
-
-DESCRIPTION_TENSOR = "description"  # node of a frozen graph with the content of its description file
 
 
 def target_of(directory: str, config: ExportConfig) -> str:
@@ -50,7 +41,7 @@ def target_of(directory: str, config: ExportConfig) -> str:
     if not EXPORTED_NAMES.issuperset(held):
         raise UserError(f"{target}: --force replaces an earlier export only, and other files are there "
                         f"({', '.join(sorted(set(held) - EXPORTED_NAMES)[:5])}); name another directory")
-    if held and not is_remote(target) and (other := _other_file(target)):
+    if held and not is_remote(target) and (other := other_file(target)):
         raise UserError(f"{target}: --force replaces an earlier export only, and {other} is none of its files; name "
                         "another directory")
     return target
@@ -69,33 +60,6 @@ def _check_format(config):
             raise usage_error(f"{flag} {value} needs --format {formats}, not {config.format}")
 
 
-def _other_file(target):
-    """Returns a file in a local directory that is not of an exported model; None if there is none."""
-    for place, _, names in os.walk(target):
-        for name in names:
-            path = os.path.join(place, name)
-            inside = os.path.relpath(path, target)
-            if not (_is_model(path) if inside in MAIN_NAMES else PARTS.fullmatch(inside)):
-                return inside
-    return None
-
-
-def _is_export(directory):
-    """Returns whether a directory is an export of ours, and holds nothing else."""
-    if not is_remote(directory) and (os.path.islink(directory) or not os.path.isdir(directory)):
-        return False
-    held = set(names_in(directory))
-    return bool(MAIN_NAMES & held) and held <= EXPORTED_NAMES and (is_remote(directory) or not _other_file(directory))
-
-
-def _is_model(path):
-    """Returns whether a file is a graph of one of our models, as its name says; an empty one counts."""
-    if not os.path.isfile(path):
-        return False
-    content, name = read_bytes(path), os.path.basename(path)
-    return not content or any(kind.mark in content for kind in FORMATS.values() if kind.main_name == name)
-
-
 def export(model: Model, target: str, config: ExportConfig) -> dict[str, str]:
     """Writes a model; an incomplete one, or one that answers differently, never passes for an export.
 
@@ -112,15 +76,15 @@ def export(model: Model, target: str, config: ExportConfig) -> dict[str, str]:
 
     try:
         if is_remote(target):
-            _upload(write, target)
+            placing.upload(write, target)
         else:
-            target = _put(write, target, numbered=automatic)
+            target = placing.put(write, target, numbered=automatic)
         written = dict(exported=target)
         if config.models_config or config.batching_config:
             base = directory if config.model_version else target
             written.update(server_files.write_server_files(base, config))
         if config.keep_versions:
-            versions.prune(directory, posixpath.basename(target), config.keep_versions, _is_export, _remove)
+            versions.prune(directory, posixpath.basename(target), config.keep_versions, is_export, placing.remove)
     except (tf.errors.OpError, OSError) as error:
         raise UserError(f"{target}: cannot be written: {cause(error)}") from None
     return written
@@ -139,120 +103,3 @@ def _write_whole(model, directory, kind, config):
         if config.verify:
             images = samples.readable(model, samples.images_in(config.verify), f"--verify {config.verify}")
         verify(model, signatures_of(model), directory, images, named=not kind.unsigned)
-
-
-def _put(write, target, numbered=False):
-    """Writes under a temporary name, which TensorFlow Serving ignores, then swaps the directories. A link stays.
-
-    `numbered`: the name is a version; if another process has taken it meanwhile, the next one is used.
-    Returns: the directory.
-    """
-    place = os.path.realpath(target)
-    parent, name = os.path.split(place)
-    os.makedirs(parent, exist_ok=True)
-    with aside(parent) as directory:
-        part = os.path.join(directory, name)
-        write(part)
-        while numbered and not _renamed(part, place):
-            place = os.path.join(parent, str(versions.next_version(parent)))
-            target = place
-        if not numbered:
-            swap_in(part, place)
-    return target
-
-
-def _renamed(part, place):
-    """Renames a directory. Returns whether the new name was free."""
-    try:
-        os.rename(part, place)
-        return True
-    except OSError:
-        if not os.path.lexists(place):
-            raise
-        return False
-
-
-def _upload(write, target):
-    """Copies file by file, since remote storage cannot rename directories; the file that makes it an export is last."""
-    with tempfile.TemporaryDirectory() as directory:
-        part = os.path.join(directory, "part")
-        write(part)
-        names = [os.path.relpath(os.path.join(place, name), part) for place, _, names in os.walk(part)
-                 for name in names]
-        _remove(target)
-        for name in sorted(names, key=lambda name: (name in MAIN_NAMES, name)):
-            to = posixpath.join(target, *name.split(os.sep))
-            tf.io.gfile.copy(os.path.join(part, name), to, overwrite=True)
-
-
-def _save(model, directory, _):
-    signatures = signatures_of(model)
-    with tf.Graph().as_default() as graph, tf.Session() as session:
-        tf.import_graph_def(serving_graph(model, nodes_of(signatures)), name="")
-        served = {name: to_proto(_moved(signature, graph)) for name, signature in signatures.items()}
-        builder = tf.saved_model.Builder(directory)
-        builder.add_meta_graph_and_variables(session, [tf.saved_model.SERVING], signature_def_map=served,
-                                             clear_devices=True, strip_default_attrs=True)
-        builder.save()
-    _write(directory, DESCRIPTIONS[SAVED_MODEL], description_of(model).to_json().encode())
-
-
-def _moved(signature, graph):
-    """Returns a signature by the tensors of the same names in another graph."""
-    return Signature(*({name: graph.get_tensor_by_name(tensor.name) for name, tensor in tensors.items()}
-                       for tensors in signature))
-
-
-def _freeze(model, directory, _):
-    description = description_of(model).to_json()
-    with model.graph.as_default():
-        told = tf.constant(description, name=DESCRIPTION_TENSOR)
-    kept = nodes_of(signatures_of(model))
-    _write(directory, FROZEN_GRAPH, serving_graph(model, [*kept, told.op.name]).SerializeToString())
-    _write(directory, DESCRIPTIONS[FROZEN_GRAPH], description.encode())
-
-
-def _write(directory, name, content):
-    path = os.path.join(directory, name)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "wb") as file:
-        file.write(content)
-
-
-def _remove(path):
-    """Removes a directory, the files that make it an export first, so that no partial export remains."""
-    if tf.io.gfile.isdir(path):
-        for name in sorted(MAIN_NAMES):
-            if tf.io.gfile.exists(posixpath.join(path, name)):
-                tf.io.gfile.remove(posixpath.join(path, name))
-        tf.io.gfile.rmtree(path)
-
-
-class Format(NamedTuple):
-    """An export format."""
-
-    write: Callable[[Model, str, ExportConfig], None]  # writes a model to a new local directory
-    main_name: str  # the file that makes a directory an export; it is uploaded last and removed first
-    other_names: tuple[str, ...] = ()  # of files and directories beside it
-    versioned: bool = False  # whether --model-version may name its directory
-    quantized: bool = False  # whether --quantize may store its weights in fewer bits
-    mark: bytes = INPUT_NAME.encode()  # what the main file contains, by which it is told from files of others
-    unsigned: bool = False  # whether its tensors have the names of the model's, not those of signatures
-    verified: bool = False  # whether `replay` can run it
-    searches: bool = False  # whether it holds a beam search
-    warms_up: bool = False  # whether a server answers requests in it when it loads it
-
-
-FORMATS = {
-    "savedmodel": Format(_save, SAVED_MODEL, ("variables", "assets", "assets.extra", "fingerprint.pb"),
-                         versioned=True, verified=True, searches=True, warms_up=True),
-    "frozengraph": Format(_freeze, FROZEN_GRAPH, (DESCRIPTIONS[FROZEN_GRAPH],), unsigned=True, verified=True,
-                          searches=True),
-    "onnx": Format(write_onnx, "model.onnx", mark=b'"aocr_version"'),
-    "tflite": Format(write_tflite, "model.tflite", ("description.json",), quantized=True, mark=b"log_probabilities"),
-}
-MAIN_NAMES = {kind.main_name for kind in FORMATS.values()}
-EXPORTED_NAMES = MAIN_NAMES.union(*(kind.other_names for kind in FORMATS.values()))
-# Files of our exports besides; earlier ones had variables.
-PARTS = re.compile(r"description\.json|fingerprint\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})|" + "|".join(
-    map(re.escape, (WARM_UP, *DESCRIPTIONS.values()))))

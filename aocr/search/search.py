@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aocr.automaton import NEVER, Automaton, Words, accepted, any_of, of_words
 from aocr.charset import FIRST_ID, Charset, UnknownCharacter, splitter
 from aocr.config import SearchConfig
 from aocr.errors import usage_error
-from aocr.pattern_automaton import of_pattern
+from aocr.search.automaton import NEVER, Automaton, Words, accepted, any_of, of_words
+from aocr.search.pattern_automaton import of_pattern
 from aocr.synth.patterns import PatternError, parse_pattern
 from aocr.synth.words import read_words
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from aocr import replay
 from aocr.errors import UserError
+from aocr.exporting import replay
+from aocr.exporting.signatures import PIXELS, Signature, prepared
 from aocr.model import Model
-from aocr.tasks.signatures import PIXELS, Signature, prepared
 
 TOLERANCE = 1e-4  # of probabilities and other numbers
 TOGETHER = 16  # images in a batch

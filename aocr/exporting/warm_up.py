@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from aocr.exporting.signatures import PIXELS, Signature, prepared
 from aocr.exports import WARM_UP
 from aocr.model import Model
-from aocr.tasks.signatures import PIXELS, Signature, prepared
 
 # Numbers of fields: PredictionLog.predict_log, PredictLog.request, PredictRequest.model_spec and .inputs,
 # ModelSpec.name and .signature_name, key and value of a map.

@@ -1,6 +1,6 @@
 """Answers requests by an exported model, in a process that knows nothing of the model's code but its graph.
 
-    python -m aocr.replay DIRECTORY REQUESTS ANSWERS
+    python -m aocr.exporting.replay DIRECTORY REQUESTS ANSWERS
 
 REQUESTS and ANSWERS are files of lines, one JSON object per request: tensors by name, as base64 of TensorProto. An
 object of REQUESTS has `signature` (null for a frozen graph, whose tensors have their own names), `inputs`, and `fetch`,

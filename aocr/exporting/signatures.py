@@ -35,12 +35,6 @@ def signatures_of(model: Model) -> dict[str, Signature]:
     return found
 
 
-def _n_best(model):
-    """Returns the outputs of the n best texts, if the model is built to find them."""
-    found = getattr(model, "hypotheses", None)
-    return {"hypotheses": found.texts, "hypothesis_probabilities": found.probabilities} if found else {}
-
-
 def prepared(model: Model, images: Sequence[bytes]) -> dict[str, np.ndarray]:
     """Returns image files as inputs of the signature PIXELS."""
     tensors = signatures_of(model)[PIXELS].inputs

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aocr.automaton import Automaton, from_edges
+from aocr.search.automaton import Automaton, from_edges
 from aocr.synth.patterns import Alternatives, Characters, Pattern, PatternError
 from aocr.synth.patterns import Sequence as Concatenation
 

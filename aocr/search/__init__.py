@@ -1,0 +1,1 @@
+"""Which texts may be read, and how they are searched for."""
