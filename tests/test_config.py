@@ -66,7 +66,7 @@ def test_other_defaults():
         report=None, fail_under=())
     assert dataclasses.asdict(CheckpointConfig()) == dict(checkpoint=None)
     assert dataclasses.asdict(PredictConfig()) == dict(
-        searching, decoding=None, batch_size=16, recursive=False, stdin0=False, output_format="tsv",
+        searching, decoding=None, batch_size=32, recursive=False, stdin0=False, output_format="tsv",
         min_confidence=None, review=None, visualize=None)
     assert dataclasses.asdict(ExportConfig()) == dict(
         searching, decoding=None, format="savedmodel", quantize=None, force=False, model_version=None,

@@ -28,6 +28,7 @@ from aocr.exporting import placing
 from aocr.files import WholeFiles, whole_file
 from aocr.inputs import INPUT_NAME
 from aocr.outputs import Kind, Output, check_log, check_outputs
+from aocr.tasks import export
 from aocr.training.keeping import Keeper, clear_leftovers
 from aocr.training.outputs import KINDS
 from aocr.training.state import RunState
