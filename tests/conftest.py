@@ -1,5 +1,6 @@
 """Fixtures shared by several test modules."""
 
+import os
 import signal
 import zlib
 
@@ -19,6 +20,10 @@ def pytest_addoption(parser):
     parser.addoption("--serving-url", metavar="URL", help="also check this server's answers, of TensorFlow Serving or "
                                                           "`aocr serve`, such as http://localhost:8501/v1/models/aocr")
 
+
+# On a GPU, TensorFlow would round the factors of products to 10 bits, and the tests compare with NumPy. Read by the
+# CUDA libraries, also in the processes that tests start.
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 SLOW = ("test_cluster.py", "test_survival.py", "test_training.py")  # minutes each; started first, they end in time
 
