@@ -247,7 +247,8 @@ class TrainConfig(Options):
     initial_learning_rate: float = by_optimizer("initial_learning_rate", "learning rate", least=0.0,
                                                 most=LARGEST_FACTOR)
     warm_up: int = option(None, "steps of linear warm-up of the learning rate at the start of this run (default: "
-                                f"{WARM_UP_STEPS} with --init-from, at most a fifth of --max-steps; else 0)", least=0, most=MOST_STEPS)
+                                f"{WARM_UP_STEPS} with --init-from, at most a fifth of --max-steps; else 0)",
+                          least=0, most=MOST_STEPS)
     schedule: str = option("auto", "learning rate schedule: constant; cosine (constant for a third of this run, then "
                                    "down to 0); plateau (halved after every three consecutive validations without "
                                    "improvement); auto: cosine with --max-steps or --max-minutes, else constant; "
