@@ -1,14 +1,16 @@
 """The paths of images to read: from arguments, directories, patterns, lists and a stream."""
 
 import glob
+import itertools
 import logging
 import os
+import posixpath
 import queue
 import threading
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from aocr.data.listing import HIDDEN, is_image
+from aocr.data.listing import directories, is_folder, is_image
 from aocr.errors import UserError
 from aocr.files import cause, exists, is_pattern, is_remote, open_file
 
@@ -48,7 +50,7 @@ def image_paths(arguments: Iterable[str], recursive: bool) -> Iterator[str]:
                 yield from filter(None, map(_path, lines))
             continue
         for path in _matches(argument):
-            if not is_remote(path) and os.path.isdir(path):
+            if is_folder(path):
                 yield from _in_directory(path, recursive)
             else:
                 yield path
@@ -120,45 +122,16 @@ def _matches(argument):
         yield argument
 
 
-def _in_directory(directory, recursive):
-    """Yields the images in a directory, each directory once however many links lead to it."""
-    seen, waiting, images = set(), [directory], 0
-    while waiting:
-        place = waiting.pop()
-        try:
-            status = os.stat(place)
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            names, inside = _names(place, recursive)
-        except OSError as error:
-            raise UserError(f"{place}: cannot be read: {cause(error)}") from None
-        images += len(names)
-        yield from (os.path.join(place, name) for name in names)
-        waiting += (os.path.join(place, name) for name in reversed(inside))
-    if not images:
-        log.warning("%s: no images there%s", directory, "" if recursive else "; --recursive reads those below it")
-
-
-def _names(place, recursive):
-    """Returns the names of the images in a directory and, if asked for, of the directories, sorted; no hidden ones."""
-    images, inside = [], []
-    with os.scandir(place) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name in HIDDEN:
-                continue
-            if recursive and _is_directory(entry):
-                inside.append(entry.name)
-            elif is_image(entry.name):
-                images.append(entry.name)
-    return sorted(images), sorted(inside)
-
-
-def _is_directory(entry):
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False
+def _in_directory(folder, recursive):
+    """Yields the images in a directory, hidden ones left out; each directory once however many links lead to it."""
+    found = False
+    for directory in directories(folder) if recursive else itertools.islice(directories(folder), 1):
+        for name in directory.files:
+            if is_image(name) and not name.startswith("."):
+                found = True
+                yield posixpath.join(directory.place, name)
+    if not found:
+        log.warning("%s: no images there%s", folder, "" if recursive else "; --recursive reads those below it")
 
 
 def _lines(stream):
