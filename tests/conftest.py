@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from aocr.cli import COMMANDS
-
 pytest_plugins = ["model_fixtures"]
 
 # A shell starts background jobs with SIGINT ignored, which the commands under test would inherit.
@@ -35,25 +33,23 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module", autouse=True)
 def unoptimized_graphs(request):
-    """Leaves TensorFlow's graph optimizer out of the commands that a module runs in this process.
+    """Leaves TensorFlow's graph optimizer out of the sessions that a module opens in this process.
 
     Small models gain less by it than it takes. The end-to-end tests, and all processes that tests start, have it.
     """
     with pytest.MonkeyPatch.context() as patch:
         if request.path.name != "test_end_to_end.py":
-            for command in COMMANDS:
-                if hasattr(command, "session_config"):
-                    patch.setattr(command, "session_config", _without_optimizer(command.session_config))
+            patch.setattr(tf, "Session", UnoptimizedSession)
         yield
 
 
-def _without_optimizer(make_config):
-    def make(*args, **options):
-        config = make_config(*args, **options)
-        config.graph_options.rewrite_options.disable_meta_optimizer = True
-        return config
+class UnoptimizedSession(tf.Session):
+    """A session without TensorFlow's graph optimizer."""
 
-    return make
+    def __init__(self, target="", graph=None, config=None):
+        config = config or tf.ConfigProto()
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
+        super().__init__(target, graph, config)
 
 
 class Bench:

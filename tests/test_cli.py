@@ -31,7 +31,7 @@ def test_version(capsys):
     (["train", "data", "--bogus"], "unrecognized"),
     (["train", "data", "--max-w", "3"], "unrecognized"),  # no abbreviations
     (["train", "data", "--batch-size", "many"], "--batch-size"),
-    (["export", "--format", "tflite"], "invalid choice"),
+    (["export", "--format", "paper"], "invalid choice"),
 ])
 def test_what_is_not_understood_is_refused(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:

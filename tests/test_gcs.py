@@ -70,7 +70,7 @@ def job(storage, tmp_path_factory):
     storage.write("bucket", "words/list.txt", "".join(f"{path} {label}\n" for path, label in zip(
         paths, [*LABELS, "X", "X", "X"])).encode())
     export = ["export", "gs://bucket/served", "--model-dir", MODEL, "--model-version", "1",
-              "--no-verify"]
+              "--no-verify", "--no-warm-up"]
     commands = dict(
         dataset=["dataset", "gs://bucket/words/list.txt", "gs://bucket/data/all.tfrecords", "--shards", "2",
                  "--rejects", "gs://bucket/data/rejects.txt", "--workers", "2"],

@@ -15,6 +15,10 @@ from aocr.graph.decoding import BEAM, Hypotheses, Transcription, probability_of,
 from aocr.graph.prefix_beam import MULTIPLIER, best_prefixes
 from aocr.search.search import Search
 
+# Prefixes of CTC for each text that a constrained beam keeps: the right word may begin unlike the image, and prefixes
+# cost little beside the scores of the attention decoder.
+PREFIXES = 4
+
 
 class Found(NamedTuple):
     """Texts of each image."""
@@ -40,8 +44,7 @@ def transcribe_by_search(search: Search, decoding: Decoding, decoder: AttentionD
                       for constraint in constraints]
         by_attention = len(texts) * search.beam  # the first candidates
         if decoding.method != ATTENTION:
-            texts += [best_prefixes(logits, lengths, constraint, beam=max(BEAM, search.beam), longest=steps - 1)
-                      for constraint in constraints]
+            texts += [_by_ctc(search, logits, lengths, constraint, steps) for constraint in constraints]
         found = _distinct(texts)
         found = found._replace(scores=_scores(decoding, decoder, logits, lengths, found, by_attention))
         ranks = found.scores
@@ -51,6 +54,14 @@ def transcribe_by_search(search: Search, decoding: Decoding, decoder: AttentionD
         _, order = tf.math.top_k(tf.compat.v2.where(found.possible, ranks, 2 * IMPOSSIBLE), search.n_best or 1)
         return _transcription(decoder, Found(*(tf.gather(part, order, batch_dims=1) for part in found)),
                               bool(search.n_best))
+
+
+def _by_ctc(search, logits, lengths, constraint, steps):
+    """Returns the best texts of CTC, as many as the beam is wide, at least BEAM."""
+    kept = max(BEAM, search.beam)
+    wide = kept * PREFIXES if search.required else kept
+    found = best_prefixes(logits, lengths, constraint, beam=wide, longest=steps - 1)
+    return ctc.Texts(found.ids[:, :kept], found.log_probabilities[:, :kept])
 
 
 def _distinct(texts):
