@@ -111,8 +111,7 @@ def test_an_epochs_number_is_its_order(dataset, cache):
     assert by_epoch(read(dataset, 2, epochs=[6, 7], cache=cache)) == {6: together[6]}, "6 depends on the previous epoch"
 
 
-@pytest.mark.parametrize("cache", [False, True])
-@pytest.mark.parametrize("window", [1, 2, 40])  # in batches
+@pytest.mark.parametrize("cache, window", [(True, 1), (False, 2), (True, 40)])  # the window in batches
 def test_a_pass_goes_on_at_any_batch(dataset, cache, window, monkeypatch):
     monkeypatch.setattr(pipeline, "WINDOW_BATCHES", window)
     whole = read(dataset, 2, epochs=[5, 7], cache=cache)

@@ -86,8 +86,7 @@ def left_alone(dataset, tmp_path_factory):
     return model_dir
 
 
-@pytest.mark.parametrize("during", ["step", "validation"])
-@pytest.mark.parametrize("cut", [1, 2])  # within the run, and at its end
+@pytest.mark.parametrize("during, cut", [("step", 2), ("validation", 1)])  # at the end of the run, and within it
 def test_a_validation_that_a_signal_cut_short_is_made_up(dataset, left_alone, tmp_path, monkeypatch, during, cut):
     monkeypatch.setattr(run, "HURRIED_IMAGES", 1)  # so that statistics of fewer images would show
     place, name, number = (Validator, "validate", cut) if during == "validation" else (Reports, "step", 2 * cut)
