@@ -228,6 +228,15 @@ def test_outputs_of_different_runs_are_padded():
     assert outputs["edges"].dtype == np.float32
 
 
+def test_texts_of_other_lengths_are_whole():
+    """As a run's outputs give them: a text is bytes, a probability a NumPy scalar."""
+    rows = [{"output": text, "probability": np.float64(value)}
+            for text, value in ((b"7", 0.5), ("Straße".encode(), 0.25))]
+    outputs = joined(rows)
+    assert outputs["output"].tolist() == [b"7", "Straße".encode()]
+    assert outputs["probability"].tolist() == [0.5, 0.25]
+
+
 # ---- new versions
 
 def test_a_new_version_takes_over_without_a_lost_request(tiny, tmp_path):

@@ -178,7 +178,12 @@ def _run(batch, observe):
 
 def joined(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Returns the outputs of several images, which may come from different runs: each padded to the longest."""
-    return {name: _stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
+    return {name: _stack([_as_array(row[name]) for row in rows]) for name in rows[0]}
+
+
+def _as_array(value):
+    """Returns a string as an array of objects: NumPy's own type would cut the longer ones of a batch."""
+    return np.array(value, object if isinstance(value, bytes) else None)
 
 
 def _stack(values):
