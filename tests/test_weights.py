@@ -174,5 +174,5 @@ def test_a_directory_with_names_that_are_not_utf_8(model_dir, tmp_path):
     directory = shutil.copytree(model_dir, tmp_path / "m")
     (directory / os.fsdecode(b"\xff")).touch()
     assert is_there(str(directory / "model.ckpt-1")) and not is_there(str(directory / "other"))
-    assert main(["export", str(tmp_path / "exported"), "--model-dir", str(directory), "--no-verify", "--no-warm-up", "--log-path", "",
-                 "--no-verify"]) == 0
+    assert main(["export", str(tmp_path / "exported"), "--model-dir", str(directory), "--log-path", "",
+                 "--no-verify", "--no-warm-up"]) == 0
