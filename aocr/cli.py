@@ -178,7 +178,8 @@ class _logging:
         for handler in self._handlers:
             self._logger.removeHandler(handler)
             handler.close()
-        self._logger.level, self._logger.propagate = self._before
+        level, self._logger.propagate = self._before
+        self._logger.setLevel(level)  # which forgets what its loggers were to log
 
 
 class _OneLine(logging.Formatter):

@@ -67,7 +67,7 @@ def exported_model(trained, tmp_path_factory):
     """The trained model exported both ways: .directory, .frozen, .images, and the checkpoint's readings of them."""
     directory = str(tmp_path_factory.mktemp("exported"))
     saved_model, frozen = os.path.join(directory, "saved"), os.path.join(directory, "frozen")
-    flags = ["--model-dir", trained.model_dir, "--no-verify", "--no-warm-up", "--log-path", ""]  # see test_export.py
+    flags = ["--model-dir", trained.model_dir, "--no-verify", "--log-path", ""]  # test_export.py verifies
     assert main(["export", saved_model, *flags]) == 0
     assert main(["export", frozen, "--format", "frozengraph", *flags]) == 0
     with find_model(trained.model_dir, {}, False).open() as model:

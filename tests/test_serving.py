@@ -233,7 +233,8 @@ def test_texts_of_other_lengths_are_whole():
     rows = [{"output": text, "probability": np.float64(value)}
             for text, value in ((b"7", 0.5), ("Straße".encode(), 0.25))]
     outputs = joined(rows)
-    assert outputs["output"].tolist() == [b"7", "Straße".encode()]
+    texts = outputs["output"].tolist()
+    assert texts == [b"7", "Straße".encode()] and {type(text) for text in texts} == {bytes}
     assert outputs["probability"].tolist() == [0.5, 0.25]
 
 

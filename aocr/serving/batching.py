@@ -192,5 +192,5 @@ def _stack(values):
     stacked = np.full((len(values), *shape), padding, values[0].dtype)
     for k, value in enumerate(values):
         place = (k, *map(slice, value.shape))
-        stacked[place] = value
+        stacked[place] = value[()]  # of an array without dimensions, its element
     return stacked
