@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import re
@@ -225,6 +226,24 @@ def load_json(content: str | bytes) -> Any:
 def is_pattern(path: str) -> bool:
     """Returns whether a path is a glob pattern: it contains `*`, `?` or `[`, and no file has that literal name."""
     return any(character in path for character in "*?[") and not exists(path)
+
+
+def is_utf8(path: str) -> bool:
+    """Returns whether TensorFlow can be given a path; Python stands in for other bytes by lone surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def matches_of(pattern: str) -> list[str]:
+    """Returns the paths that match a glob pattern, sorted; locally, `**` stands for any directories."""
+    if not is_remote(pattern):
+        return sorted(glob.glob(pattern, recursive=True))  # tf.io.gfile fails at names that are not UTF-8
+    import tensorflow.compat.v1 as tf
+
+    return sorted(tf.io.gfile.glob(pattern))
 
 
 def names_in(directory: str) -> list[str]:

@@ -266,3 +266,11 @@ def test_a_sidecar_that_is_nested_too_deeply(tmp_path, caplog):
     path = write(tmp_path / "data", [to_example(png(5, 7), "X")])
     (tmp_path / "data.json").write_text("[" * 100_000)
     assert scan(path).records == 1 and "nested too deeply" in caplog.text
+
+
+def test_a_pattern_beside_names_that_are_not_utf_8(tmp_path):
+    write(tmp_path / "a-1.tfrecords", [to_example(png(3, 5), "7")])
+    (tmp_path / os.fsdecode(b"\xff")).touch()
+    assert scan(str(tmp_path / "a-*")).usable == 1
+    with pytest.raises(UserError, match="whose name is not UTF-8; rename it or narrow the pattern"):
+        scan(str(tmp_path / "*"))

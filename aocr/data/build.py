@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import dataclasses
-import glob
 import itertools
 import logging
 import os
@@ -27,7 +26,7 @@ from aocr.data.rows import STDIN, Rejected
 from aocr.data.scanning import DatasetStatistics, write_sidecar
 from aocr.data.workers import checked_rows
 from aocr.errors import UserError, usage_error
-from aocr.files import StorageError, WholeFiles, cause, existing_form, is_pattern, is_remote
+from aocr.files import StorageError, WholeFiles, cause, existing_form, is_pattern, matches_of
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +163,7 @@ def expand(inputs: list[str]) -> list[str]:
         pattern = is_pattern(path)
         matches = [path]
         if pattern:
-            matches = sorted(tf.io.gfile.glob(path) if is_remote(path) else glob.glob(path, recursive=True))
+            matches = matches_of(path)
         if path != STDIN and not pattern:
             form = existing_form(path)
             matches = [form] if form else []

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from aocr.data.lengths import GZIP_MAGIC
 from aocr.errors import UserError
-from aocr.files import cause, is_pattern
+from aocr.files import cause, is_pattern, is_utf8, matches_of
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,9 @@ def files_of(path: str) -> list[str]:
     Ignores sidecars; warns of missing shards. Raises UserError if no file exists, or on shards of several datasets.
     """
     pattern = is_pattern(path)
-    files = sorted(tf.io.gfile.glob(path)) if pattern else [path]
+    files = matches_of(path) if pattern else [path]
+    if unnamed := [file for file in files if not is_utf8(file)]:
+        raise UserError(f"{path}: matches {unnamed[0]}, whose name is not UTF-8; rename it or narrow the pattern")
     files = [file for file in files if tf.io.gfile.exists(file) and not tf.io.gfile.isdir(file)
              and not (pattern and file.endswith(SIDECAR_EXTENSION))]
     if not files:

@@ -1,6 +1,5 @@
 """The paths of images to read: from arguments, directories, patterns, lists and a stream."""
 
-import glob
 import itertools
 import logging
 import os
@@ -12,7 +11,7 @@ from typing import BinaryIO
 
 from aocr.data.listing import directories, is_folder, is_image
 from aocr.errors import UserError
-from aocr.files import cause, exists, is_pattern, is_remote, open_file
+from aocr.files import cause, exists, is_pattern, matches_of, open_file
 
 log = logging.getLogger(__name__)
 
@@ -106,20 +105,8 @@ def _path(line):
 
 
 def _matches(argument):
-    """Yields the paths that match a pattern; anything else, and a pattern without matches, as it is."""
-    found = False
-    if is_pattern(argument):
-        if is_remote(argument):
-            import tensorflow.compat.v1 as tf
-
-            matches: Iterable[str] = sorted(tf.io.gfile.glob(argument))
-        else:
-            matches = sorted(glob.iglob(argument, recursive=True))
-        for path in matches:
-            found = True
-            yield path
-    if not found:
-        yield argument
+    """Returns the paths that match a pattern; anything else, and a pattern without matches, as it is."""
+    return is_pattern(argument) and matches_of(argument) or [argument]
 
 
 def _in_directory(folder, recursive):
