@@ -61,15 +61,14 @@ def _local_directories(folder):
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            with os.scandir(place) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            files, others, inside = [], [], []
+            with os.scandir(place) as entries:  # of which only the names stay in memory
+                for entry in entries:
+                    (inside if _is_directory(entry) else files if _is_file(entry) else others).append(entry.name)
         except OSError as error:
             raise UserError(f"{place}: cannot be read: {error.strerror or error}") from None
-        files, others, inside = [], [], []
-        for entry in entries:
-            (inside if _is_directory(entry) else files if _is_file(entry) else others).append(entry.name)
-        shown = [name for name in inside if not _is_hidden(name)]
-        yield Directory(place, files, others, len(inside) - len(shown))
+        shown = sorted(name for name in inside if not _is_hidden(name))
+        yield Directory(place, sorted(files), sorted(others), len(inside) - len(shown))
         waiting += (os.path.join(place, name) for name in reversed(shown))
 
 
