@@ -3,6 +3,7 @@
 import posixpath
 
 from aocr.checkpoint import Description, description_at
+from aocr.config import LAST_VERSION
 from aocr.files import exists
 from aocr.model import Model
 
@@ -11,6 +12,11 @@ N_BEST = ("hypotheses", "hypothesis_probabilities")  # outputs of DETAIL, if the
 DEFAULT, DETAIL, PIXELS = "serving_default", "serving_detail", "serving_pixels"  # signatures of a SavedModel
 WARM_UP = "assets.extra/tf_serving_warmup_requests"  # where TensorFlow Serving looks for it
 DESCRIPTIONS = {SAVED_MODEL: "assets.extra/model.json", FROZEN_GRAPH: "frozen_graph.json"}  # by the file of the graph
+
+
+def version_of(name: str) -> int | None:
+    """Returns the version that a directory's name tells; None if it tells none."""
+    return int(name) if name.isascii() and name.isdecimal() and int(name) <= LAST_VERSION else None
 
 
 def read_export_description(directory: str) -> Description | None:

@@ -24,7 +24,7 @@ from aocr.errors import UserError
 from aocr.exporting import formats, placing, verification, versions, warm_up
 from aocr.exporting.freezing import fold_batch_norm
 from aocr.exporting.verification import difference
-from aocr.exports import read_export_description
+from aocr.exports import read_export_description, version_of
 from aocr.graph.layers import BATCH_NORM_EPSILON
 from aocr.tasks import export
 
@@ -275,7 +275,7 @@ def test_a_killed_export_leaves_nothing_that_looks_whole(trained, tmp_path):
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     (left,) = os.listdir(tmp_path / "served")
-    assert left.startswith(".aocr-") and versions.version_of(left) is None
+    assert left.startswith(".aocr-") and version_of(left) is None
     assert export_to(tmp_path / "served", trained, "--model-version", "auto", "--no-verify") == 0
     assert os.listdir(tmp_path / "served") == ["1"]
 

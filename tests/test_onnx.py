@@ -249,5 +249,5 @@ def test_other_readings_fail_the_verification():
                 parity.verify(model, run)
             else:
                 parity.verify(model, run, tolerance=None)
-                with pytest.raises(UserError, match=r"of 5 images .* differ by up to .*limit is 0.0001"):
+                with pytest.raises(UserError, match=r"of 6 images .* differ by up to .*limit is 0.0001"):
                     parity.verify(model, run)

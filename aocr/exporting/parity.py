@@ -1,22 +1,19 @@
 """Compares what an exported file reads in drawn images with what the checkpoint's model reads."""
 
-import io
 import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from PIL import Image, ImageDraw, ImageFont
 
-from aocr.charset import Charset
-from aocr.config import CTC, IMAGE_HEIGHT, ModelConfig
+from aocr.config import CTC
 from aocr.errors import UserError
+from aocr.exporting.samples import drawn_images
+from aocr.exporting.verification import TOLERANCE
 from aocr.graph import ctc
 from aocr.graph.decoding import BEAM
 from aocr.model import Model
-
-TOLERANCE = 1e-4  # of probabilities
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +32,6 @@ class Samples(NamedTuple):
     pixels: np.ndarray  # [N, 32, W, C] float32
     widths: np.ndarray  # [N] int32
     expected: Readings
-
-
-def drawn_images(config: ModelConfig, charset: Charset) -> list[bytes]:
-    """Draws words on images of several widths, from one pixel to beyond the canvas, of two heights: PNG files."""
-    font, files = ImageFont.load_default(size=IMAGE_HEIGHT - 10), []
-    canvas = config.canvas_width
-    for number, width in enumerate((1, canvas // 3 + 1, canvas // 2, canvas, canvas + 13)):
-        image = Image.new("RGB", (width, IMAGE_HEIGHT), (250 - 20 * number, 240, 230))
-        text = "".join(charset.characters[(7 * number + 3 * k) % len(charset.characters)] for k in range(width // 12))
-        ImageDraw.Draw(image).text((2, 2), text, fill=(10, 40 * number, 60), font=font)
-        file = io.BytesIO()
-        image.resize((width, IMAGE_HEIGHT + 5 * (number % 2))).save(file, "PNG")
-        files.append(file.getvalue())
-    return files
 
 
 def samples_of(model: Model, encoded: Sequence[bytes]) -> Samples:
@@ -99,7 +82,7 @@ def verify(model: Model, run: Callable[[np.ndarray, np.ndarray], Readings],
 
     Raises: UserError if a text differs, or a probability by more than the tolerance.
     """
-    pixels, widths, expected = samples_of(model, drawn_images(model.config, model.charset))
+    pixels, widths, expected = samples_of(model, drawn_images(model.config, model.charset.characters))
     found = run(pixels, widths)
     differences = np.abs(found.probabilities - expected.probabilities)
     if found.classes is not None and expected.classes is not None:

@@ -38,7 +38,7 @@ def images_in(dataset: str) -> list[bytes]:
 def drawn_images(config: ModelConfig, characters: Sequence[str]) -> list[bytes]:
     """Returns image files of words of these characters (those that Pillow's font has, or else digits), always the same.
 
-    They have several widths, one is wider than the canvas, and one is a JPEG file.
+    They have several widths, from one pixel to beyond the canvas, and one is a JPEG file.
     """
     artist, random = Artist(RenderConfig(color=config.color)), np.random.default_rng(0)
     known = [character for character in characters if _drawable(artist, character)] or list("0123456789")
@@ -46,7 +46,7 @@ def drawn_images(config: ModelConfig, characters: Sequence[str]) -> list[bytes]:
                 for length in LENGTHS if length <= max(config.max_prediction, 3)]
     height = pictures[0].height
     widest = max(int(WIDER * config.canvas_width / 32 * height), height)
-    pictures.append(pictures[-1].resize((widest, height)))
+    pictures += [pictures[-1].resize((widest, height)), pictures[0].resize((1, height))]
     formats = itertools.chain(["PNG", "JPEG"], itertools.repeat("PNG"))
     return [_saved(picture, format) for picture, format in zip(pictures, formats)]
 

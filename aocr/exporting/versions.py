@@ -6,15 +6,10 @@ import posixpath
 from collections.abc import Callable
 
 from aocr.aside import aside
-from aocr.config import LAST_VERSION
+from aocr.exports import version_of
 from aocr.files import is_remote, names_in
 
 log = logging.getLogger(__name__)
-
-
-def version_of(name: str) -> int | None:
-    """Returns the version that a directory's name tells; None if it tells none."""
-    return int(name) if name.isascii() and name.isdecimal() and int(name) <= LAST_VERSION else None
 
 
 def next_version(directory: str) -> int:

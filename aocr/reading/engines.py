@@ -13,7 +13,7 @@ from aocr.checkpoint import Trained, find_model
 from aocr.colors import WHITE
 from aocr.config import MOST_PIXELS, SearchConfig
 from aocr.errors import UserError
-from aocr.exports import DEFAULT, DETAIL, FROZEN_GRAPH, N_BEST, SAVED_MODEL, read_export_description
+from aocr.exports import DEFAULT, DETAIL, FROZEN_GRAPH, N_BEST, SAVED_MODEL, read_export_description, version_of
 from aocr.files import cause, names_in
 from aocr.graph.details import Details
 from aocr.image_files import BadImage, Limits
@@ -118,7 +118,7 @@ def export_at(path: str) -> str | None:
     there is none."""
     if any(tf.io.gfile.exists(posixpath.join(path, name)) for name in (SAVED_MODEL, FROZEN_GRAPH)):
         return path
-    versions = [name for name in names_in(path) if name.isdecimal()] if tf.io.gfile.isdir(path) else []
+    versions = [name for name in names_in(path) if version_of(name) is not None] if tf.io.gfile.isdir(path) else []
     found = (posixpath.join(path, name) for name in sorted(versions, key=int, reverse=True))
     return next((place for place in found if tf.io.gfile.exists(posixpath.join(place, SAVED_MODEL))), None)
 

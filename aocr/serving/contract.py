@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from aocr.config import LAST_VERSION
 from aocr.serving.fill import InvalidRequest, Tensor, from_inputs, from_instances
 from aocr.serving.rapid_json import Object, ParseError, parse, quoted, type_name
 
 DEFAULT_SIGNATURE = "serving_default"
-LARGEST_VERSION = 2**63 - 1
 _MODEL = r"/v1/models{name}(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
 CALL = re.compile(_MODEL.format(name="/(?P<name>[^/:]+)") + r":(?P<method>classify|regress|predict)",
                   re.IGNORECASE | re.ASCII)
@@ -62,7 +62,7 @@ def target_of(verb: str, path: str) -> Target:
     found = {"POST": CALL, "GET": LOOK}[verb].fullmatch(path) if verb in ("POST", "GET") else None
     if not found:
         raise Problem(400, f"Malformed request: {verb} {path}")
-    if found["version"] and int(found["version"]) > LARGEST_VERSION:
+    if found["version"] and int(found["version"]) > LAST_VERSION:
         raise Problem(400, f"Failed to convert version: {found['version']} to numeric.")
     if not found["name"]:
         raise Problem(400, "Missing model name in request.")

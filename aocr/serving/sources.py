@@ -10,8 +10,7 @@ from aocr.checkpoint import BEST_NAME, DESCRIPTION_NAME, STATE_NAME, Trained, fi
 from aocr.config import ServeConfig
 from aocr.errors import UserError
 from aocr.evaluation import validations
-from aocr.exports import FROZEN_GRAPH, SAVED_MODEL
-from aocr.serving.contract import LARGEST_VERSION
+from aocr.exports import FROZEN_GRAPH, SAVED_MODEL, version_of
 from aocr.serving.models import Servable, open_frozen, open_saved_model, open_trained
 from aocr.weights import files_of
 
@@ -41,7 +40,7 @@ class Source:
         """Returns the versions that are there, the highest first. UserError if the directory holds none."""
         there = self._directory
         if _is_file(posixpath.join(there, SAVED_MODEL)):
-            return [self._saved_model(there, _version(posixpath.basename(there)) or 1)]
+            return [self._saved_model(there, version_of(posixpath.basename(there)) or 1)]
         if _is_file(path := posixpath.join(there, FROZEN_GRAPH)):
             return [Found(1, _state(path),
                           lambda: open_frozen(there, 1, self._config.max_pixels, self._session_config))]
@@ -62,7 +61,7 @@ class Source:
 
     def _find_versions(self):
         names = tf.io.gfile.listdir(self._directory) if tf.io.gfile.isdir(self._directory) else []
-        numbers = {name.rstrip("/"): _version(name.rstrip("/")) for name in names}
+        numbers = {name.rstrip("/"): version_of(name.rstrip("/")) for name in names}
         return [self._saved_model(posixpath.join(self._directory, name), version)
                 for name, version in sorted(numbers.items(), key=lambda item: item[1] or 0, reverse=True)
                 if version is not None and _is_file(posixpath.join(self._directory, name, SAVED_MODEL))]
@@ -82,12 +81,6 @@ class Source:
         files = tuple(_state(path) for path in files_of(trained.checkpoint))
         return Found(version, (trained.checkpoint, trained.decoding, trained.temperature, files),
                      lambda: open_trained(trained, version, self._session_config))
-
-
-def _version(name):
-    """Returns the number of a version's directory, None for other names."""
-    number = int(name) if name.isascii() and name.isdecimal() else None
-    return number if number is not None and number <= LARGEST_VERSION else None
 
 
 def _is_file(path):
